@@ -1,0 +1,47 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both set up .venv by themselves.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+SOURCES := reflow_kafka connectors examples tests benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test quick lint format types bench clean
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## Create .venv with everything that development needs
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## Run the weather example on the embedded log over real data
+	@$(BIN)/python examples/weather.py
+
+test: $(STAMP)  ## Run all tests, those on real Kafka included
+	$(BIN)/python -m pytest
+
+quick: $(STAMP)  ## Run the tests that need no Kafka and little time
+	$(BIN)/python -m pytest -m 'not kafka and not chaos and not slow'
+
+lint: $(STAMP)  ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)  ## Put style right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMP)  ## Check types with mypy and pyright
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+bench: $(STAMP)  ## Measure throughput on real Kafka
+	$(BIN)/python -m benchmarks
+
+clean:  ## Remove what was built or left by runs, .venv included
+	rm -rf $(VENV) build dist .reflow .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
