@@ -1,0 +1,1 @@
+"""reflow-kafka: durable, stateful stream processing on Kafka."""
