@@ -7,7 +7,8 @@
     ├── TopologyMismatch       topics or state do not fit the flow           (exit code 4)
     ├── DataLoss               the log lacks what it must still have         (stops the flow)
     ├── FlowStopped            a stage with on_error="stop" failed, or a lane is stuck
-    ├── Reject, RetryLater     raised by handlers
+    ├── Reject                 raised by a handler: this event is bad, dead-letter it
+    ├── StateError             local state cannot be written or read
     └── LogError               raised by a log towards a lane
         ├── LaneLost           another owner took the lane, or this one may not have it
         ├── LogDoubt           the outcome of a call is unknown: read it from the log
@@ -21,7 +22,6 @@ A message says what was found, what was wanted and what to do about it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -71,15 +71,11 @@ class FlowStopped(ReflowError):
 
 
 class Reject(ReflowError):
-    """Raised by a handler: dead-letter this event now, without another try."""
+    """Raised by a handler: this event is bad, dead-letter it whatever `on_error` says."""
 
 
-class RetryLater(ReflowError):
-    """Raised by a handler: try this event again after `delay` (seconds, or a timedelta)."""
-
-    def __init__(self, delay: float | timedelta, reason: str = "") -> None:
-        self.delay = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
-        super().__init__(reason or f"try again in {self.delay:g} s")
+class StateError(ReflowError):
+    """Local state could not be written or read: a full or broken disk."""
 
 
 class LogError(ReflowError):

@@ -1,0 +1,173 @@
+"""What a flow says, as frozen data: made by `Flow`, checked by `definition.check`, read by everybody else.
+
+Nothing here opens, runs or decides anything.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from reflow_kafka.connector import Sink, Source
+from reflow_kafka.event import Event
+
+
+class Unset(enum.Enum):
+    """Marks "not given" where None means something."""
+
+    UNSET = "unset"
+
+
+UNSET: Final = Unset.UNSET
+KeyOf = str | Callable[[Any], object]
+"""A field's name, or a function of the value."""
+OnError = Literal["dead-letter", "stop", "skip"] | Callable[[Exception, Event[Any]], Any]
+"""What happens to an event that fails; a function's result is emitted instead."""
+
+ANY: Final[Any] = Any
+"""The type of an edge about which nobody said anything: JSON."""
+
+RESERVED_OUTPUTS: Final = ("error",)
+"""Outputs every stage has without declaring them: if something follows it, failing events go there."""
+
+
+class Shape(enum.Enum):
+    """How a handler gives its results."""
+
+    PLAIN = "def"
+    COROUTINE = "async def"
+    GENERATOR = "generator"
+    ASYNC_GENERATOR = "async generator"
+
+    @property
+    def suspends(self) -> bool:
+        """Whether the handler can wait."""
+        return self in (Shape.COROUTINE, Shape.ASYNC_GENERATOR)
+
+
+class StateBy(enum.Enum):
+    """How a handler takes its state."""
+
+    NONE = "none"
+    OBJECT = "object"  # changed in place
+    BOX = "State[T]"  # set through .value
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRef:
+    """An upstream stage, and which of its outputs is followed (None: the main one)."""
+
+    stage: str
+    output: str | None = None
+
+    def __str__(self) -> str:
+        return self.stage if self.output is None else f"{self.stage}.{self.output}"
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """The user's code of one stage, and how it wants to be called."""
+
+    target: Any
+    """The object registered: a function, a class (built once per worker), or an instance."""
+    kind: Literal["function", "class", "instance"]
+    shape: Shape
+    state_by: StateBy
+    takes_event: bool
+    """The value parameter is annotated ``Event[T]`` ."""
+    by_name: tuple[str, ...]
+    """Parameters filled by name when called: ``ctx``, resources."""
+    init_by_name: tuple[str, ...]
+    """For a class: constructor parameters filled by name."""
+    value_type: Any
+    """Annotated type of the value (`ANY` if none)."""
+    result_type: Any
+    """Type of one emitted value (`ANY` if unknown), Optional, Event[] and iterators stripped."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateSpec:
+    """Keyed state of a stage."""
+
+    factory: Callable[[], Any]
+    type: Any
+    """The type state is encoded as: the factory itself if a class, else its result's type."""
+    boxed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """What a source stage reads: topics, a connector, or a generator (the stage's handler)."""
+
+    topics: tuple[str, ...] = ()
+    connector: Source | None = None
+    position: Callable[[], Any] | None = None
+    """For a generator: factory of its position object (``state=``)."""
+    format: Any = "json"
+    timestamp: KeyOf | None = None
+    out_of_orderness: float = 0.0
+    idle_after: float = 30.0
+    auto_offset_reset: Literal["earliest", "latest", "none"] = "earliest"
+
+
+@dataclass(frozen=True, slots=True)
+class SinkSpec:
+    """Where a sink stage writes: a topic (or a function of the value naming it), or a connector.
+
+    Neither: the stage's handler is the sink.
+    """
+
+    topic: str | Callable[[Any], str] | None = None
+    connector: Sink | None = None
+    format: Any = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """One stage, with everything resolved that can be resolved without running anything."""
+
+    name: str
+    kind: Literal["source", "stage", "sink"]
+    where: str
+    """``file:line`` of the definition."""
+    after: tuple[UpstreamRef, ...] = ()
+    handler: Handler | None = None
+    type: Any = ANY
+    """Type of the values that leave a source, or enter a topic or connector sink."""
+    state: StateSpec | None = None
+    key: KeyOf | None | Unset = UNSET
+    """On a stage or sink: key of what enters it; on a source: of what leaves it. UNSET or None: as it is."""
+    when: Callable[[Any], object] | None = None
+    partitions: int | None = None
+    outputs: tuple[str, ...] = ()
+    source: SourceSpec | None = None
+    sink: SinkSpec | None = None
+    on_error: OnError = "dead-letter"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceSpec:
+    """A resource: opened once per engine (or worker) and handed to handlers by name."""
+
+    name: str
+    factory: Callable[..., Any]
+    per: Literal["engine", "worker"]
+    by_name: tuple[str, ...]
+    """Other resources that the factory itself takes."""
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSpec:
+    """A whole flow: stages in the order of their definition."""
+
+    name: str
+    partitions: int
+    stages: tuple[StageSpec, ...]
+    resources: Mapping[str, ResourceSpec] = field(default_factory=dict)
+
+    def stage(self, name: str) -> StageSpec:
+        """The stage of that name."""
+        return next(s for s in self.stages if s.name == name)
