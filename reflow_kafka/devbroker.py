@@ -1,0 +1,391 @@
+"""A real Apache Kafka on this machine, for development and tests.
+
+The broker's jars come from Maven Central once and stay in the user's cache directory; Java runs them.
+Nothing else is needed, no Docker in particular. Linux and macOS.
+
+    with DevBroker() as broker:
+        run(flow, bootstrap=broker.bootstrap)
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from reflow_kafka.errors import ReflowError
+
+KAFKA_VERSION = "4.1.1"
+JAVA_WANTED = 17  # what brokers from 4.0 on need
+
+_DOWNLOAD_TIMEOUT = 600.0
+_START_TIMEOUT = 60.0
+_HALT_TIMEOUT = 20.0
+_HOST = "127.0.0.1"
+
+# Pinned, so that the same jars come on every machine. Kafka brings log4j without its SLF4J binding.
+_POM = f"""\
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>reflow-kafka</groupId><artifactId>dev-broker</artifactId><version>1</version>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA_VERSION}</version>
+    </dependency>
+    <dependency>
+      <groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>2.24.3</version>
+    </dependency>
+  </dependencies>
+</project>
+"""
+_MAVEN_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:2.8:copy-dependencies"
+
+# One broker that is its own controller. Internal topics are small and rebalances immediate, because tests and
+# laptops start many short groups; everything that flows rely on keeps Kafka's own default.
+_PROPERTIES = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+    "num.partitions": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    "offsets.topic.num.partitions": "8",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.num.partitions": "8",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "log.cleaner.dedupe.buffer.size": "8388608",
+}
+
+_BROKER_JVM = ("-Xmx1g", "-Xms256m", "-XX:+UseSerialGC", "-Dlog4j2.level=WARN")
+_TOOL_JVM = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=ERROR")
+
+# Waits until the pipe that only the parent holds is closed, whatever ended the parent; then nothing remains.
+_WATCHDOG = """\
+trap '' INT TERM HUP
+read -r _
+kill -KILL "$1" 2>/dev/null
+if [ -n "$2" ]; then sleep 0.5; rm -rf "$2"; fi
+"""
+
+
+class DevBroker:
+    """One Kafka broker as a child of this process; it never outlives it, not even when that is killed.
+
+    `port` is a free one if not given. `data_dir` is kept, and continued at the next start, if given;
+    otherwise it is a temporary one that `stop` removes. `properties` override the broker's settings.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
+        self._fixed_port = port
+        self._port = port
+        self._controller_port: int | None = None
+        self._keep = data_dir is not None
+        self._dir = None if data_dir is None else Path(data_dir).absolute()
+        self._properties = dict(properties or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """The address for clients; the same for as long as this object lives."""
+        if self._port is None:
+            raise ReflowError("the broker has no address yet: call start() first")
+        return f"{_HOST}:{self._port}"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running broker."""
+        if self._process is None:
+            raise ReflowError("the broker is not running: call start() first")
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the broker's process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the broker keeps settings, data and log."""
+        if self._dir is None:
+            raise ReflowError("the broker has no data directory yet: call start() first")
+        return self._dir
+
+    @property
+    def log_file(self) -> Path:
+        """What the broker writes about itself."""
+        return self.data_dir / "broker.log"
+
+    def start(self) -> None:
+        """Start the broker and return when it answers; after `halt` it continues: same port, same data."""
+        if self.running:
+            return
+        java, libs = find_java(), kafka_libs()
+        if self._dir is None:
+            self._dir = Path(tempfile.mkdtemp(prefix="reflow-kafka-"))
+        try:
+            self._dir.mkdir(parents=True, exist_ok=True)
+            self._launch(java, libs)
+        except BaseException:
+            self.stop()
+            raise
+
+    def halt(self, *, kill: bool = False) -> None:
+        """End the process and keep the data, as when a broker goes away.
+
+        With `kill` it has no time to say goodbye; the controller then keeps its next start waiting until the
+        old session has expired (`broker.session.timeout.ms`, 9 s).
+        """
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+            # A broker under SIGSTOP would never see the signal to end.
+            process.send_signal(signal.SIGCONT)
+            try:
+                process.wait(_HALT_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        watchdog, self._watchdog = self._watchdog, None
+        if watchdog is not None:
+            # Killed before its pipe closes: the process id may be somebody else's by now.
+            watchdog.kill()
+            watchdog.wait()
+            if watchdog.stdin is not None:
+                watchdog.stdin.close()
+
+    def restart(self, *, kill: bool = False) -> None:
+        """`halt` and `start`: same port, same data."""
+        self.halt(kill=kill)
+        self.start()
+
+    def stop(self) -> None:
+        """End the process and remove its data unless `data_dir` was given."""
+        # Data that go anyway need no orderly end.
+        self.halt(kill=not self._keep)
+        if not self._keep and self._dir is not None:
+            shutil.rmtree(self._dir, ignore_errors=True)
+            self._dir = None
+            self._port = self._fixed_port
+
+    def wait(self) -> None:
+        """Block until the broker ends by itself."""
+        if self._process is not None:
+            self._process.wait()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _launch(self, java: str, libs: Path) -> None:
+        deadline = time.monotonic() + _START_TIMEOUT
+        config = self.data_dir / "server.properties"
+        if self._fixed_port is not None and not _is_free(self._fixed_port):
+            raise ReflowError(
+                f"port {self._fixed_port} is in use: stop what listens there or choose another --port"
+            )
+        if self._port is None:
+            self._port = free_port()
+        self._controller_port = free_port(other_than=self._port)
+        config.write_text("".join(f"{name}={value}\n" for name, value in self._settings().items()))
+        if not (self.data_dir / "data" / "meta.properties").exists():
+            self._format(java, libs, config)
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [java, *_BROKER_JVM, "-cp", f"{libs}/*", "kafka.Kafka", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the parent, which then ends the broker
+                cwd=self.data_dir,
+            )
+        leftover = "" if self._keep else str(self.data_dir)
+        self._watchdog = subprocess.Popen(
+            ["/bin/sh", "-c", _WATCHDOG, "reflow-kafka-watchdog", str(self._process.pid), leftover],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        while not answers(_HOST, self._port):
+            if self._process.poll() is not None:
+                raise ReflowError(
+                    f"Kafka ended with code {self._process.returncode} at start: {self.last_words()}"
+                )
+            if time.monotonic() > deadline:
+                raise ReflowError(f"Kafka did not answer within {_START_TIMEOUT:.0f} s: {self.last_words()}")
+            time.sleep(0.05)
+
+    def _settings(self) -> dict[str, str]:
+        listeners = f"PLAINTEXT://{self.bootstrap}"
+        controller = f"{_HOST}:{self._controller_port}"
+        return {
+            **_PROPERTIES,
+            "listeners": f"{listeners},CONTROLLER://{controller}",
+            "advertised.listeners": listeners,
+            "controller.quorum.voters": f"1@{controller}",
+            "log.dirs": str(self.data_dir / "data"),
+            **self._properties,
+        }
+
+    def _format(self, java: str, libs: Path, config: Path) -> None:
+        # "A": an id that begins with a dash would be taken for an option.
+        cluster = "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
+        command = [java, *_TOOL_JVM, "-cp", f"{libs}/*", "kafka.tools.StorageTool"]
+        done = subprocess.run(
+            [*command, "format", "--cluster-id", cluster, "--config", str(config)],
+            capture_output=True,
+            text=True,
+            timeout=_START_TIMEOUT,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise ReflowError(
+                f"Kafka could not format {self.data_dir}: {_last_line(done.stdout + done.stderr)}"
+            )
+
+    def last_words(self) -> str:
+        text = self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+        told = [line for line in text.splitlines() if re.search(r"\b(ERROR|FATAL)\b|Exception", line)]
+        hint = f" (all of it: {self.log_file})" if self._keep else ""
+        return (told[-1].strip() if told else _last_line(text)) + hint
+
+
+def find_java() -> str:
+    """The `java` to use, proven to be new enough."""
+    home = os.environ.get("JAVA_HOME")
+    java = (
+        str(Path(home, "bin", "java"))
+        if home and Path(home, "bin", "java").exists()
+        else shutil.which("java")
+    )
+    if java is None:
+        raise ReflowError(
+            f"no java was found, Kafka needs Java {JAVA_WANTED} or newer: install it or set JAVA_HOME"
+        )
+    told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False).stderr
+    found = re.search(r'version "(?:1\.)?(\d+)', told)
+    if found is None or int(found[1]) < JAVA_WANTED:
+        version = f"Java {found[1]}" if found else "no usable Java"
+        wanted = f"Kafka needs Java {JAVA_WANTED} or newer: install it or set JAVA_HOME"
+        raise ReflowError(f"{java} is {version}, {wanted}")
+    return java
+
+
+def kafka_libs() -> Path:
+    """The directory with the broker's jars, fetched at first use."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reflow-kafka"
+    target = cache / f"kafka-{KAFKA_VERSION}"
+    libs = target / "libs"
+    if libs.is_dir():
+        return libs
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"kafka-{KAFKA_VERSION}.lock").open("w") as lock:
+        # The lock goes with its holder, and the holder's download has a deadline.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not libs.is_dir():
+            # Made aside and renamed: half a download is never taken for a broker.
+            with tempfile.TemporaryDirectory(prefix="download-", dir=cache) as temporary:
+                made = Path(temporary) / target.name
+                made.mkdir()
+                _download(made)
+                made.rename(target)
+    return libs
+
+
+def _download(folder: Path) -> None:
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise ReflowError(
+            f"no mvn was found, it is needed once to fetch Kafka {KAFKA_VERSION}: install Maven"
+        )
+    pom = folder / "pom.xml"
+    pom.write_text(_POM)
+    where = f"-DoutputDirectory={folder / 'libs'}"
+    try:
+        done = subprocess.run(
+            [maven, "-q", "-B", "-f", str(pom), _MAVEN_GOAL, "-DincludeScope=runtime", where],
+            capture_output=True,
+            text=True,
+            timeout=_DOWNLOAD_TIMEOUT,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        raise ReflowError(
+            f"mvn did not fetch Kafka {KAFKA_VERSION} within {_DOWNLOAD_TIMEOUT:.0f} s"
+        ) from None
+    if done.returncode != 0:
+        errors = [line for line in done.stdout.splitlines() if line.startswith("[ERROR]")]
+        why = errors[0] if errors else _last_line(done.stdout + done.stderr)
+        raise ReflowError(f"mvn could not fetch Kafka {KAFKA_VERSION}: {why}")
+
+
+def answers(host: str, port: int, timeout: float = 2.0) -> bool:
+    """Whether a Kafka broker there answers a metadata request and knows at least one broker, itself."""
+    # Metadata v4: key, version, correlation id, no client id; an empty list of topics, no auto-creation.
+    request = struct.pack(">hhih ib", 3, 4, 1, -1, 0, 0)
+    with suppress(OSError, struct.error), socket.create_connection((host, port), timeout) as connection:
+        connection.settimeout(timeout)
+        connection.sendall(struct.pack(">i", len(request)) + request)
+        head = b""
+        while len(head) < 16 and (part := connection.recv(16 - len(head))):
+            head += part
+        _size, correlation, _throttle, brokers = struct.unpack(">iiii", head)
+        return bool(correlation == 1 and brokers > 0)
+    return False
+
+
+def free_port(other_than: int | None = None) -> int:
+    # Below the range that systems hand to outgoing connections: while the broker is away, a client that keeps
+    # trying must not be given the broker's own port.
+    for _ in range(200):
+        port = random.randrange(20_000, 32_000)
+        if port != other_than and _is_free(port):
+            return port
+    raise ReflowError(f"no free port was found on {_HOST} between 20000 and 32000")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
