@@ -7,10 +7,17 @@ kafka-python compute it, so that every client finds a key where we put it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from math import isfinite
+from typing import Any, overload
 
+import msgspec
 import orjson
 
+from reflow_kafka.units import epoch_ms
+
+_native: Callable[[bytes, int], int] | None
 try:
     from murmurhash2 import murmurhash2 as _native
 except ImportError:
@@ -33,12 +40,15 @@ def encode_key(key: object) -> bytes | None:
     if kind is bytes or key is None:
         return key  # type: ignore[return-value]
     if kind is int:
-        return b"%d" % key  # type: ignore[str-bytes-safe, operator, no-any-return]
+        return b"%d" % key  # type: ignore[str-format]
     if isinstance(key, str):  # a str subclass, such as StrEnum
         return str(key).encode("utf-8", "surrogateescape")
     if isinstance(key, bytearray | memoryview | bytes):
         return bytes(key)
-    return orjson.dumps(key, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    try:
+        return orjson.dumps(key, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # a Decimal, a set …
+        return msgspec.json.encode(key, order="deterministic")
 
 
 def decode_key(key: bytes) -> str:
@@ -74,9 +84,10 @@ def _choose() -> Callable[[bytes], int]:
     """The native hash if it is installed and agrees with ours (0.13 instead of 1.7 µs per key)."""
     if _native is None:
         return _portable
+    hash_of = _native
 
     def native(data: bytes) -> int:
-        return _native(data, _SEED) & _MASK
+        return hash_of(data, _SEED) & _MASK
 
     probes = (b"", b"a", b"ab", b"abc", b"abcd", b"reflow-kafka", bytes(range(256)))
     return native if all(native(p) == _portable(p) for p in probes) else _portable
@@ -108,3 +119,88 @@ class PartitionCache(dict[bytes, int]):
             self.clear()
         partition = self[key] = partition_of(key, self._partitions)
         return partition
+
+
+KeyOf = str | Callable[[Any], object]
+
+
+@overload
+def key_getter(key: None) -> None: ...
+@overload
+def key_getter(key: KeyOf) -> Callable[[Any], bytes | None]: ...
+def key_getter(key: KeyOf | None) -> Callable[[Any], bytes | None] | None:
+    """What finds the key bytes in a value, by field name or function; None where the event's own key stays.
+
+    The getter raises KeyError if the field is missing, and passes on whatever the function raises. A field
+    that is None gives an event without key.
+    """
+    if key is None:
+        return None
+    if isinstance(key, str):
+        return _field_key(key)
+    function = key
+    return lambda value: encode_key(function(value))
+
+
+def _field_key(name: str) -> Callable[[Any], bytes | None]:
+    field = _field(name, "key")
+
+    def get(value: Any) -> bytes | None:
+        if type(value) is dict and name in value:
+            key = value[name]
+            return key.encode("utf-8", "surrogateescape") if type(key) is str else encode_key(key)
+        return encode_key(field(value))
+
+    return get
+
+
+def timestamp_getter(timestamp: KeyOf) -> Callable[[Any], int]:
+    """What finds the event time in a value, by field name or function, in epoch milliseconds.
+
+    It may stand there as a number (epoch milliseconds), a datetime, or text in ISO 8601; without a zone it
+    is UTC. The getter raises KeyError if the field is missing, ValueError if it holds no time.
+    """
+    find = _field(timestamp, "timestamp") if isinstance(timestamp, str) else timestamp
+    return lambda value: _instant(find(value))
+
+
+def _field(name: str, purpose: str) -> Callable[[Any], Any]:
+    def get(value: Any) -> Any:
+        try:
+            return value[name] if isinstance(value, Mapping) else getattr(value, name)
+        except (KeyError, AttributeError):
+            raise MissingField(_missing(name, purpose, value)) from None
+
+    return get
+
+
+class MissingField(KeyError):
+    """A value lacks the field that holds its key or time."""
+
+    def __str__(self) -> str:  # KeyError shows the repr of its message
+        return str(self.args[0])
+
+
+def _missing(name: str, purpose: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        found = f"found fields {', '.join(map(str, list(value)[:20])) or '(none)'}"
+    else:
+        found = f"found {type(value).__qualname__}"
+    return f"the {purpose} is missing: {found}, wanted {name}"
+
+
+def _instant(found: Any) -> int:
+    if type(found) is int:
+        return found
+    if isinstance(found, datetime):
+        return epoch_ms(found)
+    if isinstance(found, str):
+        try:
+            return epoch_ms(datetime.fromisoformat(found))
+        except ValueError:
+            pass
+    elif isinstance(found, int | float) and not isinstance(found, bool) and isfinite(found):
+        return int(found)
+    raise ValueError(
+        f"found {found!r} as timestamp, wanted epoch milliseconds, a datetime or text in ISO 8601"
+    )
