@@ -21,7 +21,10 @@ class StoreMark:
     incarnation: str
     """Whose history it belongs to: the incarnation of the lane record."""
     positions: Mapping[str, int]
-    """Store name → changelog offset up to which (exclusive) it is complete."""
+    """Store name → changelog offset up to which (exclusive) it is complete.
+
+    Every store with content has one; a store that has none is empty when it is opened.
+    """
     caught_up: int
     """Epoch ms when it last was known to be complete: one too old may miss expired tombstones."""
 
@@ -36,13 +39,14 @@ class LaneStores(Protocol):
         """The value of a key."""
 
     def scan(self, store: str, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """Keys that start with `prefix`, in byte order."""
+        """Keys that start with `prefix`, in byte order, as they are now: later writes are not seen."""
 
     def write(self, changes: Changes, mark: StoreMark) -> None:
         """Apply changes and mark in one atomic step, durable against the death of this process.
 
         Raises:
             StateError: the disk is full or broken.
+            ValueError: `mark` has no position for one of the stores.
         """
 
     def close(self) -> None:
@@ -53,7 +57,11 @@ class StateBackend(Protocol):
     """Where the engine keeps the local state of its lanes."""
 
     def open(self, flow: str, lane: int, stores: Iterable[str]) -> LaneStores:
-        """Open, or create, the stores of a lane."""
+        """Open, or create, the stores of a lane; content that cannot be used is set aside, not an error.
+
+        Raises:
+            StateError: the disk is full, not writable, or broken.
+        """
 
     def set_aside(self, flow: str, lane: int, reason: str) -> None:
         """Put the (closed) local state of a lane out of the way: it cannot be used."""

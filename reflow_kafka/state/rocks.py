@@ -1,0 +1,277 @@
+"""Local state in RocksDB: a directory per lane, a column family per store, one memory budget per engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+from weakref import WeakSet
+
+import msgspec
+from rocksdict import Options, Rdict, ReadOptions, WriteBatch
+
+from reflow_kafka.errors import StateError
+from reflow_kafka.state.directory import Directory, LaneDirectories
+from reflow_kafka.state.store import Changes, LaneStores, StoreMark
+from reflow_kafka.state.tuning import MIB, Tuning
+
+_MARK: Final = b"mark"  # in the default column family, which holds nothing else
+_STORE: Final = "store."  # before the names of stores, so that none can be called "default"
+_TOUCH_EVERY: Final = 60.0
+
+_encode_mark = msgspec.json.Encoder().encode
+_decode_mark = msgspec.json.Decoder(StoreMark).decode
+
+# What the machine lacks, as RocksDB words it: the content is not to blame and stays where it is.
+_MACHINE: Final = (
+    ("No space left", "the disk is full: free some space"),
+    ("Disk quota exceeded", "the disk quota is used up: free some space or raise it"),
+    ("Read-only file system", "the file system is read-only"),
+    ("Permission denied", "this user may not write there: change owner or mode"),
+    ("Too many open files", "too many open files: raise the limit (ulimit -n)"),
+    ("Cannot allocate memory", "the machine is out of memory"),
+)
+_LOCKED: Final = ("lock hold by current process", "While lock file")
+
+
+class RocksBackend:
+    """Keeps the state of lanes below ``<data_dir>/<flow>/lane-<p>``; see `StateBackend`.
+
+    Block cache and write buffers are shared by all lanes, so that memory does not grow with their number.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        cache_bytes: int = 64 * MIB,
+        write_buffer_bytes: int = 64 * MIB,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
+        self._tuning = Tuning(cache_bytes, write_buffer_bytes)
+        self._directories = LaneDirectories(data_dir, clock)
+        self._directories.sweep()
+        self._used: dict[tuple[str, int], Path] = {}
+
+    def open(self, flow: str, lane: int, stores: Iterable[str]) -> LaneStores:
+        """Open the lane's most recent usable state. What is corrupt is set aside: it opens empty then.
+
+        Raises:
+            StateError: the disk is full, not writable, or broken.
+        """
+        names = list(stores)
+        self._directories.sweep(flow)
+        busy: set[Path] = set()
+        while True:
+            held = self._directories.take(flow, lane, busy)
+            try:
+                if reason := held.damaged:
+                    raise _Damaged(reason)
+                opened = RocksStores(held, names, self._tuning.options, self._clock)
+            except Exception as e:
+                message = str(e)
+                if any(text in message for text in _LOCKED):
+                    # Held without our own lock: by another program, or by an iterator somebody kept.
+                    held.release()
+                    busy.add(held.path)
+                elif held.fresh or _machine(message):
+                    held.release()
+                    raise StateError(f"cannot open {held.path}: {_machine(message) or message}") from e
+                else:
+                    self._directories.set_aside(held, message)
+                continue
+            self._used[flow, lane] = held.path
+            return opened
+
+    def set_aside(self, flow: str, lane: int, reason: str) -> None:
+        """Rename the directory that this engine used last for the lane; it goes after a day."""
+        path = self._used.pop((flow, lane), None)
+        held = self._directories.hold(path) if path else self._directories.take(flow, lane)
+        if held is not None:
+            self._directories.set_aside(held, reason)
+
+    def close(self) -> None:
+        """Nothing to do: cache and buffers go with the last lane."""
+
+
+class RocksStores:
+    """The stores of one lane in one RocksDB; see `LaneStores`."""
+
+    def __init__(
+        self, held: Directory, names: list[str], options: Callable[[], Options], clock: Callable[[], float]
+    ) -> None:
+        self._held = held
+        self._clock = clock
+        self._touched = clock()
+        self._scans: WeakSet[_Scan] = WeakSet()
+        self._families: dict[str, Rdict] = {}
+        self._handles: dict[str, Any] = {}
+        path = str(held.path)
+        present = Rdict.list_cf(path) if (held.path / "CURRENT").exists() else []
+        families = {"default", *present, *(_STORE + name for name in names)}
+        self._db: Rdict | None = Rdict(path, options(), {family: options() for family in families})
+        try:
+            data = self._db.get(_MARK)
+            self._mark: StoreMark | None = None if data is None else _decode_mark(data)
+            self._forget_others(self._db, names, families - {"default"}, options)
+            self._families = {name: self._db.get_column_family(_STORE + name) for name in names}
+            self._handles = {name: self._db.get_column_family_handle(_STORE + name) for name in names}
+        except BaseException:
+            self._drop()
+            raise
+
+    def _forget_others(
+        self, db: Rdict, names: list[str], families: set[str], options: Callable[[], Options]
+    ) -> None:
+        """Empty every store that the mark gives no position: what it holds is of no known age.
+
+        Stores that the flow no longer has lose their position first, so that dying in between does no harm.
+        """
+        if self._mark is not None and not self._mark.positions.keys() <= set(names):
+            kept = {name: at for name, at in self._mark.positions.items() if name in names}
+            self._mark = StoreMark(self._mark.incarnation, kept, self._mark.caught_up)
+            db[_MARK] = _encode_mark(self._mark)
+        positions = self._mark.positions if self._mark is not None else {}
+        for family in families - {_STORE + name for name in positions}:
+            if family.removeprefix(_STORE) not in names:
+                db.drop_column_family(family)
+            elif not _empty(db.get_column_family(family)):
+                db.drop_column_family(family)
+                db.create_column_family(family, options())
+
+    def mark(self) -> StoreMark | None:
+        """What is known about the content."""
+        return self._mark
+
+    def get(self, store: str, key: bytes) -> bytes | None:
+        """The value of a key.
+
+        Raises:
+            StateError: the store is closed, or the disk is broken.
+        """
+        try:
+            value: bytes | None = self._families[store].get(key)
+        except Exception as e:
+            raise self._failed(e, store) from e
+        return value
+
+    def scan(self, store: str, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Keys that start with `prefix`, in byte order, as they are now: later writes are not seen."""
+        try:
+            reading = ReadOptions()
+            if end := _after(prefix):
+                reading.set_iterate_upper_bound(end)
+            items = self._families[store].items(from_key=prefix, read_opt=reading)
+        except Exception as e:
+            raise self._failed(e, store) from e
+        scan = _Scan(self, store, items)
+        self._scans.add(scan)
+        return scan
+
+    def write(self, changes: Changes, mark: StoreMark) -> None:
+        """Apply changes and mark in one atomic step; see `LaneStores.write`."""
+        if not changes.keys() <= mark.positions.keys():
+            raise ValueError(f"no position for {sorted(changes.keys() - mark.positions.keys())}")
+        try:
+            batch = WriteBatch(raw_mode=True)
+            put, delete = batch.put, batch.delete
+            for store, pairs in changes.items():
+                handle = self._handles[store]
+                for key, value in pairs:
+                    if value is None:
+                        delete(key, handle)
+                    else:
+                        put(key, value, handle)
+            put(_MARK, _encode_mark(mark))
+            self._open_db().write(batch)
+        except Exception as e:
+            raise self._failed(e, ", ".join(changes)) from e
+        self._mark = mark
+        if (now := self._clock()) - self._touched > _TOUCH_EVERY:
+            self._touched = now
+            self._held.touch(now)
+
+    def close(self) -> None:
+        """Close; the content stays. Scans that are still open end with an error."""
+        if self._db is not None:
+            self._held.touch(self._clock())
+            self._drop()
+            self._held.release()
+
+    def _drop(self) -> None:
+        """Close RocksDB: its lock goes only with the last object that refers to it."""
+        for scan in list(self._scans):
+            scan.drop()
+        self._scans.clear()
+        for family in self._families.values():
+            family.close()
+        self._families.clear()
+        self._handles.clear()
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def _open_db(self) -> Rdict:
+        if self._db is None:
+            raise StateError("the store is closed")
+        return self._db
+
+    def _failed(self, error: Exception, stores: str) -> Exception:
+        """What to raise for an error of RocksDB; a corrupt directory is not used again."""
+        if self._db is None:
+            return StateError(f"{self._held.path} ({stores}): the store is closed")
+        if type(error) is not Exception:  # RocksDB's are plain ones: this is the caller's
+            return error
+        message = str(error)
+        cause = _machine(message)
+        if cause is None:
+            self._held.damage(message)
+        return StateError(f"{self._held.path} ({stores}): {cause or message}")
+
+
+class _Scan:
+    """An iterator that can be taken away: RocksDB stays locked as long as one exists."""
+
+    def __init__(self, stores: RocksStores, store: str, items: Iterator[Any]) -> None:
+        self._stores = stores
+        self._store = store
+        self._items: Iterator[Any] | None = items
+
+    def __iter__(self) -> _Scan:
+        return self
+
+    def __next__(self) -> tuple[bytes, bytes]:
+        if self._items is None:
+            raise StateError(f"the store {self._store!r} was closed during a scan")
+        try:
+            pair: tuple[bytes, bytes] = next(self._items)
+        except StopIteration:
+            self._items = iter(())
+            raise
+        except Exception as e:
+            raise self._stores._failed(e, self._store) from e
+        return pair
+
+    def drop(self) -> None:
+        self._items = None
+
+
+class _Damaged(Exception):
+    """The directory was found to be unusable earlier."""
+
+
+def _machine(message: str) -> str | None:
+    """What the machine lacks, if that is what an error of RocksDB says."""
+    return next((cause for text, cause in _MACHINE if text in message), None)
+
+
+def _empty(family: Rdict) -> bool:
+    return next(iter(family.keys()), None) is None
+
+
+def _after(prefix: bytes) -> bytes:
+    """The first key after all that start with `prefix`; empty if there is none."""
+    stem = prefix.rstrip(b"\xff")
+    return stem[:-1] + bytes([stem[-1] + 1]) if stem else b""
