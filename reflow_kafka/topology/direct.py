@@ -1,0 +1,44 @@
+"""Where no topic of ours is needed: stages that read a source's topic, or write a sink's, themselves."""
+
+from __future__ import annotations
+
+from reflow_kafka.definition.spec import ANY, KeyOf, StageSpec, Unset
+from reflow_kafka.topology.graph import Topology
+from reflow_kafka.topology.types import accepted_type
+
+
+def read_directly(graph: Topology, stage: StageSpec) -> bool:
+    """Whether the stage after a source reads the source's topics itself, with no topic in between.
+
+    Only if nothing is lost by it: no other stage follows, no event changes its key or is left out, and
+    the number of lanes is left to the topic. State needs all events of a key in one place, so then the
+    topic must be the stage's only input. It does not depend on partition counts: a topic that grows
+    must not change the shape of a running flow.
+    """
+    if stage.source is None or not stage.source.topics:
+        return False
+    following = graph.out_of(stage.name)
+    if len(following) != 1 or following[0].upstream.output is not None:
+        return False
+    reader = graph.stages[following[0].stage]
+    if is_topic_sink(reader) or reader.when is not None or reader.partitions is not None:
+        return False
+    if key_given(stage) is not None or key_given(reader) is not None:
+        return False
+    if reader.state is not None and (len(reader.after) > 1 or len(stage.source.topics) > 1):
+        return False
+    if not callable(stage.source.timestamp):
+        return True
+    # A function that finds the timestamp expects the value as the source describes it.
+    wanted = accepted_type(reader)
+    return wanted in (ANY, stage.type) or (stage.type is ANY and wanted is dict)
+
+
+def is_topic_sink(stage: StageSpec) -> bool:
+    """Whether upstreams write into its topic themselves, so that it needs no worker."""
+    return stage.sink is not None and stage.sink.topic is not None
+
+
+def key_given(stage: StageSpec) -> KeyOf | None:
+    """The key a stage sets, None if events keep theirs."""
+    return None if isinstance(stage.key, Unset) else stage.key
