@@ -17,10 +17,12 @@ Rules that every implementation keeps:
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
+
+from reflow_kafka.topology.topics import TopicKind as TopicKind  # noqa: PLC0414 - part of the seam
+from reflow_kafka.topology.topics import TopicSpec as TopicSpec  # noqa: PLC0414
 
 
 class TopicPartition(NamedTuple):
@@ -28,25 +30,6 @@ class TopicPartition(NamedTuple):
 
     topic: str
     partition: int
-
-
-class TopicKind(enum.Enum):
-    """What a topic is for; it decides the topic's settings (DESIGN §4.8)."""
-
-    EDGE = "edge"  # between two stages: kept until trimmed, whatever the age of its events
-    DEAD_LETTERS = "dead-letters"  # kept for ever
-    CHANGELOG = "changelog"  # compacted, never deleted by age
-    PROGRESS = "progress"  # compacted lane records, one partition per lane
-    EXTERNAL = "external"  # somebody else's: created if missing, its settings never changed
-
-
-@dataclass(frozen=True, slots=True)
-class TopicSpec:
-    """A topic the flow needs; `partitions` None = whatever an existing external topic has."""
-
-    name: str
-    partitions: int
-    kind: TopicKind
 
 
 class Record(Protocol):
