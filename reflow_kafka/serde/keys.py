@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import cache
 from math import isfinite
 from typing import Any, overload
 
@@ -119,6 +120,12 @@ class PartitionCache(dict[bytes, int]):
             self.clear()
         partition = self[key] = partition_of(key, self._partitions)
         return partition
+
+
+@cache
+def partition_cache(partitions: int) -> PartitionCache:
+    """The cache for one partition count, shared by all writers of this process."""
+    return PartitionCache(partitions)
 
 
 KeyOf = str | Callable[[Any], object]

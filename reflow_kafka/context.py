@@ -1,0 +1,71 @@
+"""What a handler can ask for beside its data: the parameter named `ctx`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from reflow_kafka.event import NO_HEADERS
+from reflow_kafka.serde.keys import decode_key
+
+
+class Context:
+    """The event being handled and where; filled afresh for each event, not to be kept after it."""
+
+    __slots__ = (
+        "_cleared",
+        "_headers",
+        "_offset",
+        "_topic",
+        "flow",
+        "key_bytes",
+        "lane",
+        "log",
+        "stage",
+        "timestamp",
+        "upstream",
+    )
+
+    def __init__(self, flow: str = "", stage: str = "", lane: int = 0) -> None:
+        self.flow = flow
+        self.stage = stage
+        self.lane = lane
+        self.log = logging.LoggerAdapter(
+            logging.getLogger(f"reflow_kafka.flow.{flow}.{stage}"),
+            {"flow": flow, "stage": stage, "lane": lane},
+        )
+        self.key_bytes: bytes | None = None
+        """The raw key, None if the event has none."""
+        self.timestamp = -1
+        """Event time in epoch milliseconds."""
+        self.upstream = ""
+        """Name of the stage the event comes from."""
+        self._headers: object = ()
+        self._topic = ""
+        self._offset = -1
+        self._cleared = False
+
+    @property
+    def key(self) -> str:
+        """The key as text, ``""`` if absent."""
+        return "" if self.key_bytes is None else decode_key(self.key_bytes)
+
+    @property
+    def time(self) -> datetime:
+        """Event time as an aware datetime in UTC."""
+        return datetime.fromtimestamp(self.timestamp / 1000, UTC)
+
+    @property
+    def headers(self) -> Mapping[str, bytes]:
+        """The event's headers by name; of a repeated name the last value."""
+        return dict(self._headers) if self._headers else NO_HEADERS  # type: ignore[call-overload, no-any-return]
+
+    @property
+    def id(self) -> str:
+        """An idempotency key: the same for the same event, whatever is restarted."""
+        return f"{self._topic}/{self.lane}/{self._offset}"
+
+    def clear_state(self) -> None:
+        """Forget the state of this event's key once the handler has finished."""
+        self._cleared = True

@@ -1,0 +1,261 @@
+"""Compiles a stage into one loop over a list of records, specialised for exactly that stage.
+
+There is no per-event branching on options: whether the stage has state, takes `ctx` or an `Event`, waits,
+filters or re-keys is decided when the lane opens, by writing the loop's source from the pieces below. In
+W2 of the benchmarks (a keyed mean) the loop costs 0.4 µs per event around the handler; the same through
+composed closures costs 1.1 µs. The source is kept for tracebacks and for `print(source_of(run))`.
+
+What the loop guarantees, per event and in this order: decode; state; handler; everything of its results
+that can fail; then, with no way to fail, append results and mark the state as changed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import linecache
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reflow_kafka.context import Context
+from reflow_kafka.definition.spec import Shape, StateBy
+from reflow_kafka.event import NO_HEADERS, Event, received
+from reflow_kafka.lane.emitter import Emitter, Lead
+from reflow_kafka.lane.outbox import check_size
+from reflow_kafka.log.api import Record
+from reflow_kafka.state.cache import StateCache
+from reflow_kafka.state.value import CLEARED
+
+_serial = itertools.count()
+
+
+class MissingKey(ValueError):
+    """An event without key reached a stage with state."""
+
+
+@dataclass(slots=True)
+class Compilation:
+    """Everything one loop is made of: one input of one stage in one lane."""
+
+    name: str
+    topic: str
+    upstream: str
+    lane: int
+    decode: Callable[[bytes], Any]
+    emitter: Emitter
+    leads: Sequence[Lead]
+    failed: Callable[[Record, Exception], None]
+    handler: Callable[..., Any] | None = None
+    """None: the value itself is the result (a source that forwards)."""
+    shape: Shape = Shape.PLAIN
+    takes_event: bool = False
+    state_by: StateBy = StateBy.NONE
+    cache: StateCache | None = None
+    careful: bool = False
+    by_name: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments given by name; a `Context` among them is filled for each event."""
+    timestamp: Callable[[Any], int] | None = None
+    finished: Callable[[int], None] | None = None
+    """Told the offset of each finished event (handlers that suspend)."""
+
+    @property
+    def context(self) -> tuple[str, Context] | None:
+        """The `ctx` argument, if the handler takes one."""
+        for name, value in self.by_name.items():
+            if isinstance(value, Context):
+                return name, value
+        return None
+
+
+def compile_stage(c: Compilation) -> Callable[[Sequence[Record]], Any]:
+    """The loop of a stage: ``run(records)``, a coroutine function if the handler can suspend."""
+    source = _source(c)
+    filename = f"<stage {c.name} {next(_serial)}>"
+    scope = _scope(c)
+    exec(compile(source, filename, "exec"), scope)  # noqa: S102 - our own text, nothing from data
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    run: Callable[[Sequence[Record]], Any] = scope["run"]
+    run.__doc__ = source
+    return run
+
+
+def _scope(c: Compilation) -> dict[str, Any]:
+    scope: dict[str, Any] = {
+        "decode": c.decode,
+        "handler": c.handler,
+        "failed": c.failed,
+        "finished": c.finished,
+        "prepare": c.emitter.prepare,
+        "deliver": c.emitter.deliver,
+        "timestamp_of": c.timestamp,
+        "check_size": check_size,
+        "received": received,
+        "Event": Event,
+        "NO_HEADERS": NO_HEADERS,
+        "CLEARED": CLEARED,
+        "MissingKey": MissingKey,
+        "upstream": c.upstream,
+    }
+    scope.update({f"arg_{name}": value for name, value in c.by_name.items()})
+    if c.context is not None:
+        scope["ctx"] = c.context[1]
+    if c.cache is not None:
+        scope.update(
+            objects=c.cache.objects,
+            dirty=c.cache.dirty,
+            load=c.cache.load,
+            keep=c.cache.keep,
+            forget=c.cache.forget,
+        )
+    for i, lead in enumerate(c.leads):
+        scope.update({f"when{i}": lead.when, f"key{i}": lead.key, f"encode{i}": lead.encode})
+        if lead.channel is not None:
+            scope[f"channel{i}"] = lead.channel
+            scope[f"parts{i}"] = lead.channel.parts
+            scope[f"builders{i}"] = lead.channel.builders
+    return scope
+
+
+def _source(c: Compilation) -> str:
+    suspends = c.shape.suspends
+    stateful = c.state_by is not StateBy.NONE
+    lines = ["async def run(records):" if suspends else "def run(records):"]
+    if c.context is not None:
+        lines += [f"    ctx.upstream = upstream; ctx._topic = {c.topic!r}"]
+    lines += ["    for r in records:", "        key = r.key; ts = r.timestamp", "        try:"]
+    body: list[str] = []
+    if stateful:
+        body += [
+            "if key is None:",
+            "    raise MissingKey('a stage with state got an event without key; set key= on the stage')",
+        ]
+    body += ["raw = r.value", "value = None if raw is None else decode(raw)"]
+    if c.timestamp is not None:
+        body += ["ts = timestamp_of(value)"]
+    body += _arguments(c, stateful)
+    body += _call(c)
+    body += _after_call(c, stateful)
+    lines += [textwrap.indent(line, " " * 12) for line in body]
+    lines += ["        except Exception as error:", "            failed(r, error)"]
+    if suspends:
+        lines += ["        finished(r.offset)"]
+    return "\n".join(lines) + "\n"
+
+
+def _arguments(c: Compilation, stateful: bool) -> list[str]:
+    lines: list[str] = []
+    if c.takes_event:
+        lines += [
+            "event = received(value, key, ts, dict(r.headers) if r.headers else NO_HEADERS, upstream, "
+            f"f'{c.topic}/{c.lane}/{{r.offset}}')"
+        ]
+    if c.context is not None:
+        lines += [
+            "ctx.key_bytes = key; ctx.timestamp = ts; ctx._headers = r.headers; ctx._offset = r.offset",
+            "ctx._cleared = False",
+        ]
+    if stateful:
+        lines += ["state = objects.get(key)", "if state is None:", "    state = load(key)"]
+    return lines
+
+
+def _call(c: Compilation) -> list[str]:
+    if c.handler is None:
+        return ["out = value if value is not None else Event(None)"]
+    positional = ["state"] if c.state_by is not StateBy.NONE else []
+    positional.append("event" if c.takes_event else "value")
+    named = [f"{name}=arg_{name}" for name in c.by_name]
+    call = f"handler({', '.join(positional + named)})"
+    return {
+        Shape.PLAIN: [f"out = {call}"],
+        Shape.COROUTINE: [f"out = await {call}"],
+        Shape.GENERATOR: [f"outs = list({call})"],
+        Shape.ASYNC_GENERATOR: [f"outs = [out async for out in {call}]"],
+    }[c.shape]
+
+
+def _after_call(c: Compilation, stateful: bool) -> list[str]:
+    """Results and state: first what can fail, then what cannot."""
+    single = c.shape in (Shape.PLAIN, Shape.COROUTINE)
+    fast = single and all(lead.output is None and lead.channel is not None for lead in c.leads)
+    keep = _keep(c) if stateful and c.careful else []
+    mark = _mark(c) if stateful and not c.careful else []
+    if not c.leads:
+        return [*(_undeclared(single)), *keep, *mark]
+    if not fast:
+        results = "(out,)" if single else "outs"
+        return [f"prepared = prepare({results}, r, ts)", *keep, "deliver(prepared)", *mark]
+    lines = [
+        "if out is not None and not isinstance(out, Event):",
+        *_indent(_prepare_inline(c.leads)),
+        *_indent(keep),
+        *_indent(_append_inline(c.leads)),
+        "else:",
+        "    prepared = prepare((out,), r, ts)",
+        *_indent(keep),
+        "    deliver(prepared)",
+    ]
+    return lines + mark
+
+
+def _undeclared(single: bool) -> list[str]:
+    """With nothing following, results are dropped, but an undeclared output is still an error."""
+    return ["prepare((out,), r, ts)"] if single else ["prepare(outs, r, ts)"]
+
+
+def _keep(c: Compilation) -> list[str]:
+    lines = ["keep(key, state)"]
+    return [*lines, *_clear(c, careful=True)]
+
+
+def _mark(c: Compilation) -> list[str]:
+    return ["dirty[key] = state", *_clear(c, careful=False)]
+
+
+def _clear(c: Compilation, *, careful: bool) -> list[str]:
+    lines: list[str] = []
+    if c.state_by is StateBy.BOX:
+        lines += ["if state.value is CLEARED:", f"    forget(key, careful={careful})"]
+    if c.context is not None:
+        lines += ["if ctx._cleared:", f"    forget(key, careful={careful})"]
+    return lines
+
+
+def _prepare_inline(leads: Sequence[Lead]) -> list[str]:
+    lines: list[str] = []
+    first_encode = leads[0].encode if leads[0].when is None else None
+    for i, lead in enumerate(leads):
+        pad = ""
+        if lead.when is not None:
+            lines += [f"on{i} = when{i}(out)", f"if on{i}:"]
+            pad = "    "
+        shared = i > 0 and lead.encode is first_encode
+        lines += [f"{pad}d{i} = d0" if shared else f"{pad}d{i} = encode{i}(out)"]
+        lines += [f"{pad}k{i} = key" if lead.key is None else f"{pad}k{i} = key{i}(out)"]
+        if len(leads) > 1:  # with a single lead the append itself checks, before it has any effect
+            lines += [f"{pad}if len(d{i}) > 400_000:", f"{pad}    check_size(k{i}, d{i})"]
+    return lines
+
+
+def _append_inline(leads: Sequence[Lead]) -> list[str]:
+    lines: list[str] = ["headers = r.headers"]
+    for i, lead in enumerate(leads):
+        pad = ""
+        if lead.when is not None:
+            lines += [f"if on{i}:"]
+            pad = "    "
+        lines += [
+            f"{pad}if headers:",
+            f"{pad}    channel{i}.append(ts, k{i}, d{i}, list(headers))",
+            f"{pad}else:",
+            f"{pad}    p = parts{i}[k{i}] if k{i} is not None else channel{i}.place(None)",
+            f"{pad}    b = builders{i}.get(p)",
+            f"{pad}    if b is None or b.append(timestamp=ts, key=k{i}, value=d{i}) is None:",
+            f"{pad}        channel{i}.append_to(p, ts, k{i}, d{i})",
+        ]
+    return lines
+
+
+def _indent(lines: Sequence[str]) -> list[str]:
+    return ["    " + line for line in lines]

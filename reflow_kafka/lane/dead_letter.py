@@ -1,0 +1,44 @@
+"""Dead letters: an event that could not be processed, as it came, with what is known about why.
+
+Key, value, headers and timestamp stay unchanged; the cause stands in headers `reflow.error.*`, all text.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from typing import Final
+
+from reflow_kafka.log.api import Headers, Record, TopicPartition
+
+PREFIX: Final = "reflow.error."
+MAX_MESSAGE: Final = 2_000
+MAX_TRACEBACK: Final = 8_000
+
+
+def error_headers(
+    record: Record, origin: TopicPartition, flow: str, stage: str, error: BaseException, attempts: int = 1
+) -> Headers:
+    """The event's headers followed by those that tell its cause and origin."""
+    kept = [(name, value) for name, value in record.headers if not name.startswith(PREFIX)]
+    return [*kept, *_cause(record.offset, origin, flow, stage, error, attempts)]
+
+
+def _cause(
+    offset: int, origin: TopicPartition, flow: str, stage: str, error: BaseException, attempts: int
+) -> Sequence[tuple[str, bytes]]:
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    trace = "".join(traceback.format_exception(error))
+    facts = {
+        "flow": flow,
+        "stage": stage,
+        "topic": origin.topic,
+        "partition": str(origin.partition),
+        "offset": str(offset),
+        "attempts": str(attempts),
+        "type": name,
+        "message": str(error)[:MAX_MESSAGE],
+        "traceback": trace[-MAX_TRACEBACK:],
+    }
+    return [(PREFIX + fact, text.encode("utf-8", "replace")) for fact, text in facts.items()]

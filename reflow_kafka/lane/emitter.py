@@ -1,0 +1,112 @@
+"""Turns what a handler gives back into records on the edges that follow it.
+
+`prepare` does everything that can fail, `deliver` nothing that can: an event that fails leaves no part of
+its results behind. Compiled stages have the commonest case (one plain value, no overrides) inlined; all
+others come through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reflow_kafka.event import INHERITED, Event
+from reflow_kafka.lane.outbox import NO_HEADERS, Channel, check_size
+from reflow_kafka.log.api import Headers, Record
+
+
+@dataclass(slots=True)
+class Lead:
+    """One edge that leaves a stage, ready for use in one lane."""
+
+    output: str | None
+    stage: str
+    when: Callable[[Any], object] | None
+    key: Callable[[Any], bytes | None] | None
+    encode: Callable[[Any], bytes]
+    channel: Channel | None
+    """None where the topic is a function of the value."""
+    route: Callable[[Any], Channel] | None = None
+
+
+Prepared = list[tuple[Channel, int, bytes | None, bytes | None, Headers]]
+
+
+class UndeclaredOutput(ValueError):
+    """An event was emitted to an output that its stage does not declare."""
+
+
+class Emitter:
+    """Knows the leads of one worker by output name."""
+
+    def __init__(self, leads: Iterable[Lead], outputs: Iterable[str]) -> None:
+        self._leads: dict[str | None, list[Lead]] = {None: [], **{name: [] for name in outputs}}
+        for lead in leads:
+            self._leads.setdefault(lead.output, []).append(lead)
+
+    def follows(self, output: str) -> bool:
+        """Whether anything follows this output."""
+        return bool(self._leads.get(output))
+
+    def prepare(self, results: Iterable[Any], record: Record, timestamp: int) -> Prepared:
+        """Key, encode and route results, without any effect.
+
+        Raises:
+            Exception: whatever a predicate, a key function or an encoder raises; the event has failed.
+        """
+        prepared: Prepared = []
+        for result in results:
+            if result is None:
+                continue
+            if isinstance(result, Event):
+                self._one(
+                    prepared,
+                    result.value,
+                    result.to,
+                    record.key if result._key is INHERITED else result._key,
+                    timestamp if result._timestamp is INHERITED else result._timestamp,
+                    _headers(record.headers if result._headers is INHERITED else result._headers),
+                )
+            else:
+                self._one(prepared, result, None, record.key, timestamp, _headers(record.headers))
+        return prepared
+
+    def _one(
+        self,
+        prepared: Prepared,
+        value: Any,
+        output: str | None,
+        key: bytes | None,
+        timestamp: int,
+        headers: Headers,
+    ) -> None:
+        leads = self._leads.get(output)
+        if leads is None:
+            known = ", ".join(sorted(name for name in self._leads if name)) or "none"
+            raise UndeclaredOutput(
+                f"event emitted to output {output!r}, declared are: {known}; add it to outputs=[…]"
+            )
+        for lead in leads:
+            if lead.when is not None and not lead.when(value):
+                continue
+            data = None if value is None else lead.encode(value)
+            placed = key if lead.key is None or value is None else lead.key(value)
+            check_size(placed, data)
+            channel = lead.channel
+            if channel is None:
+                assert lead.route is not None  # noqa: S101 - a lead has one or the other
+                channel = lead.route(value)
+            prepared.append((channel, timestamp, placed, data, headers))
+
+    @staticmethod
+    def deliver(prepared: Prepared) -> None:
+        """Append prepared results to their channels; cannot fail."""
+        for channel, timestamp, key, data, headers in prepared:
+            channel.append(timestamp, key, data, headers)
+
+
+def _headers(headers: Any) -> Headers:
+    if not headers:
+        return NO_HEADERS
+    return list(headers.items()) if isinstance(headers, Mapping) else list(headers)

@@ -1,0 +1,70 @@
+"""Finds the events whose results the log refuses (pure).
+
+A refused commit (a timestamp out of bounds, a record too large) would be refused for ever. The lane halves
+the number of events per commit until a commit of one event is refused: that event is the culprit and is
+dead-lettered. Once past the events of the first refusal, commits are whole again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reflow_kafka.log.api import TopicPartition
+
+
+class Refusals:
+    """What is known about refused events of one lane; outlives the lane's writers."""
+
+    def __init__(self) -> None:
+        self._limit: int | None = None
+        self._until: dict[TopicPartition, int] = {}
+        self._culprits: dict[tuple[TopicPartition, int], str] = {}
+
+    @property
+    def limit(self) -> int | None:
+        """How many events a commit may hold at present (None: any number)."""
+        return self._limit
+
+    def reason(self, partition: TopicPartition, offset: int) -> str | None:
+        """Why this event may not be processed, if it is known to be refused."""
+        return self._culprits.get((partition, offset)) if self._culprits else None
+
+    def refused(
+        self,
+        events: int,
+        before: Mapping[TopicPartition, int],
+        after: Mapping[TopicPartition, int],
+        reason: str,
+    ) -> bool:
+        """A commit of this many events, moving these positions, was refused.
+
+        Returns whether there is something to be done about it: False if a commit that held nothing but an
+        event already given up was refused again.
+        """
+        moved = [tp for tp in after if after[tp] > before.get(tp, 0)]
+        if not moved:
+            return False
+        for tp in moved:
+            self._until[tp] = max(self._until.get(tp, 0), after[tp])
+        if events > 1:
+            self._limit = max(1, min(events, self._limit or events) // 2)
+            return True
+        culprit = (moved[0], before.get(moved[0], 0))
+        known = any(
+            (moved[0], offset) in self._culprits for offset in range(culprit[1], after[moved[0]])
+        )
+        self._limit = 1
+        for offset in range(culprit[1], min(after[moved[0]], culprit[1] + 10_000)):
+            self._culprits[(moved[0], offset)] = reason  # gaps of the log lie between: all but one unused
+        return not known
+
+    def accepted(self, positions: Mapping[TopicPartition, int]) -> None:
+        """A commit that reached these positions succeeded."""
+        if self._limit is None:
+            return
+        for tp, at in positions.items():
+            if at >= self._until.get(tp, at + 1):
+                del self._until[tp]
+            for key in [k for k in self._culprits if k[0] == tp and k[1] < at]:
+                del self._culprits[key]
+        self._limit = None if not self._until else self._limit * 2
