@@ -166,7 +166,7 @@ class RocksStores:
             items = self._families[store].items(from_key=prefix, read_opt=reading)
         except Exception as e:
             raise self._failed(e, store) from e
-        scan = _Scan(self, store, items)
+        scan = _Scan(self, store, items, reading)
         self._scans.add(scan)
         return scan
 
@@ -234,10 +234,13 @@ class RocksStores:
 class _Scan:
     """An iterator that can be taken away: RocksDB stays locked as long as one exists."""
 
-    def __init__(self, stores: RocksStores, store: str, items: Iterator[Any]) -> None:
+    def __init__(self, stores: RocksStores, store: str, items: Iterator[Any], reading: ReadOptions) -> None:
         self._stores = stores
         self._store = store
         self._items: Iterator[Any] | None = items
+        # The upper bound lies in the options, and rocksdict's iterator does not keep them: without this
+        # reference it compares with freed memory and ends anywhere.
+        self._reading = reading
 
     def __iter__(self) -> _Scan:
         return self
