@@ -1,0 +1,222 @@
+"""The log on Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from aiokafka.errors import KafkaError
+
+from reflow_kafka.errors import BrokerUnavailable, LogDoubt, LogError, NotPermitted
+from reflow_kafka.log.api import (
+    LaneWriter,
+    MemberOptions,
+    Membership,
+    OutRecord,
+    Reader,
+    TopicPartition,
+    TopicSpec,
+)
+from reflow_kafka.log.kafka import protocol
+from reflow_kafka.log.kafka.admin import EARLIEST, LATEST, KafkaAdmin
+from reflow_kafka.log.kafka.discard import close_client, discard_producer, forget
+from reflow_kafka.log.kafka.errors import classify
+from reflow_kafka.log.kafka.reader import KafkaReader
+from reflow_kafka.log.kafka.writer import KafkaLaneWriter
+
+_ATTEMPT_PAUSE = 0.2
+_PRODUCE = 0
+_PRODUCE_IN_3_7 = 10  # version of the request by which a broker of 3.7 is known
+
+
+class KafkaLog:
+    """A Kafka cluster as `Log`.
+
+    Args:
+        bootstrap: addresses of brokers, ``host:port[,host:port…]``.
+        client_options: aiokafka's options for every connection (``security_protocol``, ``sasl_mechanism``, …).
+        producer_options: the same for lane writers alone (``compression_type``, ``max_batch_size``).
+        reader_options: the same for readers alone (``max_partition_fetch_bytes``, ``check_crcs``).
+        deadline: seconds after which a call that gets nowhere raises.
+    """
+
+    name = "kafka"
+
+    def __init__(
+        self,
+        bootstrap: str,
+        *,
+        client_options: Mapping[str, Any] | None = None,
+        producer_options: Mapping[str, Any] | None = None,
+        reader_options: Mapping[str, Any] | None = None,
+        deadline: float = 15.0,
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._client_options = dict(client_options or {})
+        self._options = {"bootstrap_servers": bootstrap, **self._client_options}
+        self._producer_options = {**self._options, **(producer_options or {})}
+        self._reader_options = {**self._options, **(reader_options or {})}
+        self._deadline = deadline
+        self._client: Any = None
+        self._admin: KafkaAdmin | None = None
+        self._publisher: Any = None
+        self._publishing = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Connect; a broker that is just starting is waited for."""
+        client = protocol.new_client(self._options)
+        last: BaseException | None = None
+        try:
+            async with asyncio.timeout(self._deadline):
+                while True:
+                    try:
+                        await client.bootstrap()
+                        version = await protocol.request_version(client, _PRODUCE)
+                        break
+                    except (OSError, KafkaError) as error:
+                        if isinstance(
+                            known := classify(error, what=f"connecting to {self._bootstrap}"), NotPermitted
+                        ):
+                            raise known from error
+                        last = error
+                    await asyncio.sleep(_ATTEMPT_PAUSE)
+        except TimeoutError:
+            await close_client(client)
+            reason = f" ({last})" if last else ""
+            raise BrokerUnavailable(
+                f"no Kafka broker answered at {self._bootstrap} within {self._deadline:g} s{reason}"
+            ) from last
+        except BaseException:
+            await close_client(client)
+            raise
+        if version < _PRODUCE_IN_3_7:
+            protocol.logger.warning(
+                "the broker at %s is older than Kafka 3.7: it does not verify transactions, so a request "
+                "that arrives late can leave one open for ever; update it, or run with --guarantee at-least-once",
+                self._bootstrap,
+            )
+        self._client, self._admin = client, KafkaAdmin(client, deadline=self._deadline)
+
+    async def stop(self) -> None:
+        """Close the log's own connections; writers, readers and memberships are closed by their users."""
+        client, self._client, self._admin = self._client, None, None
+        await self._drop_publisher()
+        if client is not None:
+            await close_client(client)
+
+    async def partition_counts(self, topics: Collection[str]) -> dict[str, int | None]:
+        """How many partitions each topic has; None if it does not exist. Nothing is created by asking."""
+        return await self._started().partition_counts(topics)
+
+    async def ensure_topics(self, topics: Sequence[TopicSpec]) -> list[str]:
+        """Create what is missing, wait until it can be used, verify all of it; returns warnings."""
+        return await self._started().ensure_topics(topics)
+
+    async def start_offsets(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Offset of the first record still kept."""
+        return await self._started().offsets(partitions, EARLIEST, committed=False)
+
+    async def end_offsets(
+        self, partitions: Collection[TopicPartition], *, committed: bool = True
+    ) -> dict[TopicPartition, int]:
+        """Offset after the last record; with `committed`, at most the start of a transaction still open."""
+        return await self._started().offsets(partitions, LATEST, committed=committed)
+
+    async def trim(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Delete the records below these offsets."""
+        if positions:
+            await self._started().trim(positions)
+
+    async def publish(self, topic: str, partition: int, records: Sequence[OutRecord]) -> None:
+        """Append records through an idempotent producer that the log keeps."""
+        if not records:
+            return
+        tp = TopicPartition(topic, partition)
+        what = "publishing"
+        try:
+            async with asyncio.timeout(self._deadline):
+                async with self._publishing:
+                    if self._publisher is None:
+                        producer = protocol.new_producer(
+                            {**self._producer_options, "enable_idempotence": True}
+                        )
+                        self._publisher = producer
+                        await producer.start()
+                    futures = await _send(self._publisher, tp, records)
+                await asyncio.gather(*futures)
+        except BaseException as error:
+            # An idempotent producer cannot go on after an error: its sequence has a gap.
+            await self._drop_publisher()
+            if isinstance(error, TimeoutError):
+                raise LogDoubt(
+                    f"{what} to {topic}[{partition}] took longer than {self._deadline:g} s"
+                ) from error
+            if isinstance(error, Exception) and not isinstance(error, LogError):
+                raise classify(error, [tp], what) from error
+            raise
+
+    def reader(self, *, committed: bool = True) -> Reader:
+        """A new reader; it connects when it is first used."""
+        return KafkaReader(self._reader_options, committed=committed, deadline=self._deadline)
+
+    def membership(self, options: MemberOptions) -> Membership:
+        """This process's membership in the consumer group named like the flow."""
+        from reflow_kafka.log.kafka.membership import KafkaMembership
+
+        member: Membership = KafkaMembership(self._bootstrap, options, client_options=self._client_options)
+        return member
+
+    async def take_over(self, flow: str, lane: int) -> LaneWriter:
+        """Become the only writer of a lane."""
+        return await KafkaLaneWriter.open(flow, lane, self._producer_options, deadline=self._deadline)
+
+    async def _connect(self, client: Any) -> int:
+        last: BaseException | None = None
+        try:
+            async with asyncio.timeout(self._deadline):
+                while True:
+                    try:
+                        await client.bootstrap()
+                        return await protocol.request_version(client, _PRODUCE)
+                    except (OSError, KafkaError) as error:
+                        known = classify(error, what=f"connecting to {self._bootstrap}")
+                        if isinstance(known, NotPermitted):
+                            raise known from error
+                        last = error
+                    await asyncio.sleep(_ATTEMPT_PAUSE)
+        except TimeoutError:
+            reason = f" ({last})" if last else ""
+            raise BrokerUnavailable(
+                f"no Kafka broker answered at {self._bootstrap} within {self._deadline:g} s{reason}"
+            ) from last
+
+    def _started(self) -> KafkaAdmin:
+        if self._admin is None:
+            raise LogDoubt("the log is not started")
+        return self._admin
+
+    async def _drop_publisher(self) -> None:
+        producer, self._publisher = self._publisher, None
+        if producer is not None:
+            await discard_producer(producer)
+
+
+async def _send(producer: Any, tp: TopicPartition, records: Sequence[OutRecord]) -> list[asyncio.Future[Any]]:
+    futures: list[asyncio.Future[Any]] = []
+
+    async def flush(builder: Any) -> None:
+        builder.close()
+        future = await producer.send_batch(builder, tp.topic, partition=tp.partition)
+        future.add_done_callback(forget)
+        futures.append(future)
+
+    builder = producer.create_batch()
+    for record in records:
+        fields = record._asdict()
+        if builder.append(**fields) is None:
+            await flush(builder)
+            builder = producer.create_batch()
+            builder.append(**fields)
+    await flush(builder)
+    return futures

@@ -1,0 +1,319 @@
+"""The one place that touches parts of aiokafka which are not its public surface, and why.
+
+* `Client`: finding the cluster can be cancelled without leaking a connection, and asking for a topic's
+  metadata never creates the topic (with one partition and settings that lose events).
+* `LaneSender`: ends a transaction with one request only, and fails without a traceback in the log.
+* `position_of`, `fetcher_failure`, `leader_of`: state of a consumer that no synchronous public call tells.
+
+`discard`, which closes clients, and `requests` belong to it. `check_private_api` runs when this module is
+imported and refuses a version of aiokafka in which one of these parts is missing.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import aiokafka
+from aiokafka import errors
+from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.consumer.consumer import AIOKafkaConsumer
+from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.group_coordinator import NoGroupCoordinator
+from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
+from aiokafka.producer.producer import AIOKafkaProducer
+from aiokafka.producer.sender import EndTxnHandler, Sender
+from aiokafka.producer.transaction_manager import TransactionManager
+from aiokafka.protocol.metadata import MetadataRequest
+
+from reflow_kafka.errors import ReflowError
+from reflow_kafka.log.api import TopicPartition
+from reflow_kafka.log.kafka.errors import OutcomeUnknown, SenderFailed
+
+logger = logging.getLogger("reflow_kafka.log.kafka")
+
+_METADATA_INTERVAL = 0.05
+
+COORDINATION = ConnectionGroup.COORDINATION
+
+# aiokafka has few annotations: instances of its classes are Any here, and only here are they made.
+_Producer: Any = AIOKafkaProducer
+_Consumer: Any = AIOKafkaConsumer
+
+
+def new_client(options: Mapping[str, Any]) -> Any:
+    """A client for single requests: `bootstrap()` connects it, `discard.close_client` ends it."""
+    return Client(**options)
+
+
+def new_producer(options: Mapping[str, Any]) -> Any:
+    """A producer with the parts of this module; `discard.discard_producer` ends it."""
+    producer = _Producer(**options)
+    # Exchanging the class keeps the library's constructors; the subclasses add behaviour and one attribute.
+    producer.client.__class__ = Client
+    producer._sender.__class__ = LaneSender
+    producer._sender.live = set()
+    # A failure before the first transaction asks the waiter for its state and would find None.
+    producer._txn_manager._transaction_waiter = asyncio.get_running_loop().create_future()
+    return producer
+
+
+def new_consumer(options: Mapping[str, Any]) -> Any:
+    """A consumer with the parts of this module; `discard.discard_consumer` ends it."""
+    consumer = _Consumer(**options)
+    consumer._client.__class__ = Client
+    return consumer
+
+
+class Client(AIOKafkaClient):
+    """aiokafka's client with its two ways to ask for metadata written anew."""
+
+    _next_update = 0.0
+
+    async def bootstrap(self) -> None:
+        """Learn the cluster's brokers from the first address that answers."""
+        failures: list[tuple[str, BaseException]] = []
+        for host, port, _ in self.hosts:
+            try:
+                metadata = await self._first_metadata(host, port)
+            except (OSError, errors.KafkaError, TimeoutError) as error:
+                failures.append((f"{host}:{port}", error))
+                continue
+            if not metadata.brokers:  # it has only just started
+                failures.append((f"{host}:{port}", errors.MetadataEmptyBrokerList()))
+                continue
+            self.cluster.update_metadata(metadata)
+            if self._sync_task is None:
+                self._sync_task = asyncio.get_running_loop().create_task(self._md_synchronizer())
+            return
+        for _, failure in failures:
+            if isinstance(failure, errors.KafkaError) and not failure.retriable:
+                raise failure  # a refused log-in tells more than a host that is down
+        raise errors.KafkaConnectionError("; ".join(f"{where}: {failure}" for where, failure in failures))
+
+    async def _first_metadata(self, host: str, port: int) -> Any:
+        connection = await create_conn(
+            host,
+            port,
+            client_id=self._client_id,
+            request_timeout_ms=self._request_timeout_ms,
+            ssl_context=self._ssl_context,
+            security_protocol=self._security_protocol,
+            max_idle_ms=self._connections_max_idle_ms,
+            sasl_mechanism=self._sasl_mechanism,
+            sasl_plain_username=self._sasl_plain_username,
+            sasl_plain_password=self._sasl_plain_password,
+            sasl_kerberos_service_name=self._sasl_kerberos_service_name,
+            sasl_kerberos_domain_name=self._sasl_kerberos_domain_name,
+            sasl_oauth_token_provider=self._sasl_oauth_token_provider,
+        )
+        try:
+            return await connection.send(MetadataRequest([], allow_auto_topic_creation=False))
+        finally:
+            closed = connection.close()
+            await asyncio.wait([closed], timeout=1)
+
+    async def _metadata_update(self, cluster_metadata: Any, topics: Iterable[str] | None) -> bool:
+        # A consumer asks anew as soon as it has an answer, as long as a partition is without a leader.
+        now = asyncio.get_running_loop().time()
+        await asyncio.sleep(max(0.0, self._next_update - now))
+        self._next_update = max(self._next_update, now) + _METADATA_INTERVAL
+        request = MetadataRequest(list(topics) if topics else None, allow_auto_topic_creation=False)
+        brokers = list(self.cluster.brokers())
+        for broker in random.sample(brokers, len(brokers)):
+            connection = await self._get_conn(broker.nodeId)
+            if connection is None:
+                continue
+            try:
+                metadata = await connection.send(request)
+            except (errors.KafkaError, TimeoutError):
+                continue
+            if not metadata.brokers:
+                return False
+            cluster_metadata.update_metadata(metadata)
+            return True
+        return False
+
+
+class LaneSender(Sender):
+    """aiokafka's sender, knowing its tasks; callers get what ended it as `SenderFailed` with the cause."""
+
+    live: set[asyncio.Task[Any]]
+
+    async def _send_produce_req(self, node_id: Any, batches: Any) -> None:
+        with self._tracked():
+            await super()._send_produce_req(node_id, batches)
+
+    async def _do_add_partitions_to_txn(self, tps: Any) -> Any:
+        with self._tracked():
+            return await super()._do_add_partitions_to_txn(tps)
+
+    async def _do_add_offsets_to_txn(self, group_id: Any) -> Any:
+        with self._tracked():
+            return await super()._do_add_offsets_to_txn(group_id)
+
+    async def _do_txn_offset_commit(self, offsets: Any, group_id: Any) -> None:
+        with self._tracked():
+            await super()._do_txn_offset_commit(offsets, group_id)
+
+    async def _do_txn_commit(self, commit_result: Any) -> None:
+        with self._tracked():
+            await self._message_accumulator.flush_for_commit()
+            if self._txn_manager.is_empty_transaction():
+                self._txn_manager.complete_transaction()
+                return
+            transactional_id = self._txn_manager.transactional_id
+            node = await self._find_coordinator(CoordinationType.TRANSACTION, transactional_id)
+            await EndTransactionOnce(self, commit_result).do(node)
+
+    @contextlib.contextmanager
+    def _tracked(self) -> Iterator[None]:
+        task = asyncio.current_task()
+        assert task is not None
+        self.live.add(task)
+        try:
+            yield
+        except (errors.KafkaError, AssertionError) as error:
+            raise SenderFailed(error) from error
+        finally:
+            self.live.discard(task)
+
+
+class EndTransactionOnce(EndTxnHandler):
+    """EndTxn, repeated only after answers which prove that it was not carried out.
+
+    The library repeats it after a lost connection or a time-out with the same epoch. The first request may
+    then arrive late, in the middle of the *next* transaction, and commit half of it.
+    """
+
+    _NOT_CARRIED_OUT = (errors.ConcurrentTransactions, errors.CoordinatorLoadInProgressError)
+    _REFUSED = (
+        errors.InvalidProducerEpoch,
+        errors.InvalidProducerIdMapping,
+        errors.TransactionalIdAuthorizationFailed,
+    )
+
+    async def do(self, node_id: Any) -> bool:
+        """Send it; the sender calls again as long as the transaction's state says that it is not over."""
+        try:
+            response = await self._sender.client.send(node_id, self.create_request(), group=self.group)
+        except errors.KafkaError as error:
+            raise OutcomeUnknown(f"no answer to the end of the transaction: {error}") from error
+        answer = errors.for_code(response.error_code)
+        if answer is errors.NoError:
+            self._sender._txn_manager.complete_transaction()
+            return True
+        if answer in self._NOT_CARRIED_OUT:
+            await asyncio.sleep(self._default_backoff)
+            return False
+        if answer in self._REFUSED or answer.errno == 90:
+            raise answer()
+        # NOT_COORDINATOR and COORDINATOR_NOT_AVAILABLE among them: the coordinator may have written the
+        # decision to its log before it lost its office.
+        raise OutcomeUnknown(f"the end of the transaction was answered by {answer.message}")
+
+
+def position_of(consumer: Any, partition: TopicPartition) -> int | None:
+    """Where the consumer continues; None if it is not assigned."""
+    subscription = consumer._subscription.subscription
+    assignment = None if subscription is None else subscription.assignment
+    state = None if assignment is None else assignment.state_value(partition)
+    return None if state is None or not state.has_valid_position else int(state.position)
+
+
+def fetcher_failure(consumer: Any) -> BaseException | None:
+    """Why nothing will ever be fetched again: the library's `getmany` just goes on to return nothing."""
+    task = consumer._fetcher._fetch_task
+    if not task.done():
+        return None
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
+
+
+def transaction_error(producer: Any) -> BaseException | None:
+    """Why the producer's transaction failed."""
+    waiter = producer._txn_manager._transaction_waiter
+    return None if not waiter.done() or waiter.cancelled() else waiter.exception()
+
+
+async def request_version(client: Any, api_key: int) -> int:
+    """The highest version of a request that a broker takes."""
+    connection = await client._get_conn(client.get_random_node())
+    if connection is None:
+        raise errors.NodeNotReadyError("a broker is in the metadata but does not answer")
+    return int(connection._versions[api_key][1])
+
+
+def leader_of(client: Any, partition: TopicPartition) -> int | None:
+    """Node that leads the partition, as far as the client knows."""
+    node = client.cluster.leader_for_partition(partition)
+    return None if node is None or node == -1 else int(node)
+
+
+_METHODS: dict[Any, tuple[str, ...]] = {
+    AIOKafkaClient: (
+        "bootstrap",
+        "close",
+        "send",
+        "coordinator_lookup",
+        "_metadata_update",
+        "_md_synchronizer",
+    ),
+    AIOKafkaConnection: ("close", "send", "connected"),
+    Sender: (
+        "_send_produce_req",
+        "_do_add_partitions_to_txn",
+        "_do_add_offsets_to_txn",
+        "_do_txn_offset_commit",
+        "_do_txn_commit",
+        "_find_coordinator",
+        "sender_task",
+    ),
+    EndTxnHandler: ("do", "create_request"),
+    TransactionManager: ("is_empty_transaction", "complete_transaction", "is_in_transaction", "fatal_error"),
+    MessageAccumulator: ("flush_for_commit", "fail_all"),
+    AIOKafkaProducer: ("create_batch", "send_batch", "begin_transaction", "send_offsets_to_transaction"),
+    AIOKafkaConsumer: ("getmany", "assign", "seek", "unsubscribe"),
+}
+# Attributes that constructors set, found in the constructor's code.
+_ATTRIBUTES: dict[Any, tuple[str, ...]] = {
+    AIOKafkaClient: ("_conns", "_sync_task", "_request_timeout_ms", "_connections_max_idle_ms", "cluster"),
+    AIOKafkaConnection: ("_versions", "_writer"),
+    Sender: ("_sender_task", "_txn_manager", "_message_accumulator"),
+    TransactionManager: ("_transaction_waiter",),
+    MessageAccumulator: ("_batches",),
+    MessageBatch: ("_drain_waiter",),
+    AIOKafkaProducer: ("_sender", "_txn_manager", "_message_accumulator", "_closed", "client"),
+    AIOKafkaConsumer: ("_client", "_fetcher", "_coordinator", "_subscription", "_closed"),
+    Fetcher: ("_fetch_task", "_pending_tasks", "_fetch_waiters", "_closed"),
+    NoGroupCoordinator: ("_reset_committed_task",),
+}
+
+
+def check_private_api() -> None:
+    """Raise unless aiokafka is a version whose private parts are known and all there."""
+    missing = [
+        f"{kind.__name__}.{name}"
+        for kind, names in _METHODS.items()
+        for name in names
+        if not hasattr(kind, name)
+    ]
+    for kind, names in _ATTRIBUTES.items():
+        missing += [
+            f"{kind.__name__}.{name}" for name in names if name not in kind.__init__.__code__.co_names
+        ]
+    if missing or not aiokafka.__version__.startswith("0.14."):
+        lacks = f" (it lacks {', '.join(missing)})" if missing else ""
+        raise ReflowError(
+            f"aiokafka {aiokafka.__version__} is installed{lacks}, and this version of reflow-kafka needs "
+            '0.14: install "aiokafka>=0.14,<0.15"'
+        )
+
+
+check_private_api()

@@ -1,0 +1,290 @@
+"""A lane's writer on Kafka: a transactional producer, a transaction per commit, one failure per writer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import Any
+
+from aiokafka import OffsetAndMetadata
+from aiokafka import TopicPartition as ClientPartition
+from aiokafka.client import CoordinationType
+from aiokafka.errors import KafkaError, NoError, for_code
+
+from reflow_kafka.errors import LaneLost, LogDoubt, LogError, NotPermitted, RecordRefused
+from reflow_kafka.log.api import BatchBuilder, Commit, CommittedPosition, TopicPartition
+from reflow_kafka.log.kafka import protocol
+from reflow_kafka.log.kafka.discard import discard_producer, forget
+from reflow_kafka.log.kafka.errors import SenderFailed, UnstableOffsetCommit, classify
+from reflow_kafka.log.kafka.requests import StableOffsetFetch
+
+TRANSACTION_TIMEOUT_MS = 10_000
+METADATA_LIMIT = 4096
+"""Bytes of metadata per position that a broker accepts (its `offset.metadata.max.bytes`)."""
+
+_DEFAULTS: dict[str, Any] = {
+    "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS,
+    "max_batch_size": 512 * 1024,
+    "linger_ms": 0,
+    "enable_idempotence": True,
+    "request_timeout_ms": TRANSACTION_TIMEOUT_MS,
+}
+_RETRY_BACKOFF = 0.02
+
+Sent = list[tuple[TopicPartition, "asyncio.Future[Any]"]]
+
+
+class KafkaLaneWriter:
+    """Writes for one lane as the producer `<flow>-lane-<p>`; made by `open`, unusable after any error."""
+
+    marker = 1
+    """The marker that ends a transaction takes an offset in each of its partitions."""
+
+    def __init__(self, producer: Any, flow: str, name: str, deadline: float) -> None:
+        self._producer = producer
+        self._flow = flow
+        self._name = name
+        self._deadline = deadline
+        self._lock = asyncio.Lock()
+        self._broken: str | None = None
+        self._last: BaseException | None = None  # of the errors that were worth another try
+        self._closed = False
+        self._open = False  # a transaction is
+        self._sent: Sent = []  # batches of the open transaction that are not known to be written
+        self._base: dict[TopicPartition, int] = {}  # first offsets of the open transaction
+
+    @classmethod
+    async def open(
+        cls, flow: str, lane: int, options: Mapping[str, Any], *, deadline: float = 15.0
+    ) -> KafkaLaneWriter:
+        """Fence the lane's former producer and settle its transaction.
+
+        Args:
+            flow: name of the flow: also of the group that its positions belong to.
+            lane: number of the lane.
+            options: arguments for the producer over the defaults, the address among them.
+            deadline: seconds for this call, and for each later one.
+        """
+        name = f"{flow}-lane-{lane}"
+        producer = protocol.new_producer(
+            {**_DEFAULTS, "client_id": name, **options, "transactional_id": name},
+        )
+        writer = cls(producer, flow, name, deadline)
+        try:
+            async with writer._call("the take-over"):
+                await producer.start()
+        except BaseException:
+            await writer.close()
+            raise
+        return writer
+
+    def batch(self) -> BatchBuilder:
+        """A new, empty builder, bounded by the producer's `max_batch_size`."""
+        builder: BatchBuilder = self._producer.create_batch()
+        return builder
+
+    async def committed(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, CommittedPosition | None]:
+        """The group's settled positions, in one request."""
+        if not partitions:
+            return {}
+        request = StableOffsetFetch(self._flow, partitions)
+        async with self._call("reading the committed positions"):
+            while True:
+                try:
+                    return await self._fetch_positions(request)
+                except KafkaError as error:
+                    if not isinstance(classify(error), LogDoubt):
+                        raise
+                    # Coordinators move, and a pending transaction is settled soon; the deadline bounds both.
+                    self._last = error
+                    await asyncio.sleep(_RETRY_BACKOFF if isinstance(error, UnstableOffsetCommit) else 0.1)
+
+    async def send(self, batches: Mapping[TopicPartition, Sequence[BatchBuilder]]) -> None:
+        """Hand batches over; per partition at most two wait for the broker, further ones make this wait."""
+        async with self._call("sending"):
+            await self._hand_over(batches)
+            self._note_written()
+
+    async def commit(self, commit: Commit) -> dict[TopicPartition, int]:
+        """Write, send the positions, end the transaction."""
+        async with self._call("the commit"):
+            await self._hand_over(commit.batches)
+            if not self._open and commit.positions:
+                await self._begin()
+            if not self._open:
+                return {}
+            # Positions travel while the batches do: both belong to the transaction or neither.
+            positions = asyncio.ensure_future(self._send_positions(commit.positions))
+            try:
+                await asyncio.wait([positions, *(future for _, future in self._sent)])
+            finally:
+                positions.add_done_callback(forget)
+                positions.cancel()
+            self._note_written(self._positions_error(positions, commit))
+            await self._producer.commit_transaction()
+            self._open = False
+            base, self._base = self._base, {}
+            return base
+
+    async def close(self) -> None:
+        """Discard the producer, aborting first a transaction that is open and in good order.
+
+        Left open, it would hold up committed readers of its partitions until the next owner or its time-out
+        ends it.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self._open and self._broken is None:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(1):
+                    await self._producer.abort_transaction()
+        self._broken = self._broken or "it was closed"
+        try:
+            await discard_producer(self._producer)
+        except Exception as error:  # closing never raises, and what is left is the collector's
+            protocol.logger.warning("%s did not close in good order: %r", self._name, error)
+
+    @contextlib.asynccontextmanager
+    async def _call(self, what: str) -> AsyncIterator[None]:
+        """One call at a time, within the deadline; whatever goes wrong in it makes the writer unusable."""
+        async with self._lock:
+            if self._broken is not None:
+                raise LogDoubt(f"{self._name} can no longer be used: {self._broken}")
+            self._broken = f"{what} was interrupted"
+            timer = asyncio.timeout(self._deadline)
+            try:
+                async with timer:
+                    yield
+            except Exception as error:
+                if timer.expired():
+                    last = f" (last: {self._last})" if self._last else ""
+                    known: LogError = LogDoubt(
+                        f"{self._name}: {what} did not finish within {self._deadline:g} s{last}"
+                    )
+                else:
+                    known = self._known(error, what)
+                self._broken = str(known)
+                raise known from error
+            self._broken = None
+
+    def _known(self, error: Exception, what: str) -> LogError:
+        known = classify(error, what=f"{self._name}: {what}")
+        if type(known) is LogDoubt and (earlier := protocol.transaction_error(self._producer)):
+            # Once a transaction has failed, the library only complains about its state.
+            return classify(earlier, what=f"{self._name}: {what}")
+        return known
+
+    async def _begin(self) -> None:
+        await self._producer.begin_transaction()
+        self._open = True
+        self._sent, self._base = [], {}
+
+    async def _hand_over(self, batches: Mapping[TopicPartition, Sequence[BatchBuilder]]) -> None:
+        filled = {
+            tp: kept
+            for tp, builders in batches.items()
+            if (kept := [b for b in builders if b.record_count()])
+        }
+        if not filled:
+            return
+        if not self._open:
+            await self._begin()
+        if all(len(builders) == 1 for builders in filled.values()):
+            # The common case: nothing to wait for, so no task per partition.
+            for tp, builders in filled.items():
+                await self._queue(tp, builders)
+        else:
+            async with asyncio.TaskGroup() as group:
+                for tp, builders in filled.items():
+                    group.create_task(self._queue(tp, builders))
+
+    async def _queue(self, tp: TopicPartition, builders: Sequence[BatchBuilder]) -> None:
+        for builder in builders:
+            # An open builder would linger, and take records of later sends.
+            builder.close()  # type: ignore[attr-defined]
+            future = await self._producer.send_batch(builder, tp.topic, partition=tp.partition)
+            future.add_done_callback(forget)
+            self._sent.append((tp, future))
+
+    async def _send_positions(self, positions: Mapping[TopicPartition, CommittedPosition]) -> None:
+        if positions:
+            offsets = {
+                ClientPartition(*tp): OffsetAndMetadata(at.offset, at.metadata)
+                for tp, at in positions.items()
+            }
+            await self._producer.send_offsets_to_transaction(offsets, self._flow)
+
+    def _positions_error(self, done: asyncio.Future[None], commit: Commit) -> list[LogError]:
+        error = done.exception()
+        if error is None:
+            return []
+        sizes = {tp: len(at.metadata.encode()) for tp, at in commit.positions.items()}
+        limit = min(METADATA_LIMIT + 1, max(sizes.values()))
+        # The only thing a broker refuses about a position is the length of its metadata.
+        suspects = [tp for tp, size in sizes.items() if size >= limit]
+        return [classify(error, suspects, f"{self._name}: sending the positions")]
+
+    def _note_written(self, failures: Sequence[LogError] = ()) -> None:
+        """Take the acknowledged batches off the list; raise if any failed, or if there are other `failures`.
+
+        The library would commit a transaction some of whose batches failed.
+        """
+        waiting: Sent = []
+        failed: dict[TopicPartition, BaseException] = {}
+        general = list(failures)
+        for tp, future in self._sent:
+            if not future.done():
+                waiting.append((tp, future))
+            elif error := future.exception():
+                if isinstance(error, SenderFailed):  # not because of this batch
+                    general.append(classify(error.cause, what=f"{self._name}: writing"))
+                else:
+                    failed.setdefault(tp, error)  # later ones fail because this one is missing
+            elif (offset := future.result().offset) < 0:
+                # DUPLICATE_SEQUENCE, which the library reports as success: what was written is not known.
+                message = f"{self._name}: a batch for {tp.topic}[{tp.partition}] was taken for a duplicate"
+                failed.setdefault(tp, LogDoubt(message))
+            else:
+                self._base.setdefault(tp, offset)
+        self._sent = waiting
+        if failed or general:
+            raise _worst(
+                [*general, *(classify(error, [tp], f"{self._name}: writing") for tp, error in failed.items())]
+            )
+
+    async def _fetch_positions(
+        self, request: StableOffsetFetch
+    ) -> dict[TopicPartition, CommittedPosition | None]:
+        client = self._producer.client
+        node = await client.coordinator_lookup(CoordinationType.GROUP, self._flow)
+        response = await client.send(node, request, group=protocol.COORDINATION)
+        _raise_for(response.error_code)
+        found: dict[TopicPartition, CommittedPosition | None] = dict.fromkeys(request.partitions)
+        for topic, partitions, _ in response.topics:
+            for partition, offset, _epoch, metadata, code, _ in partitions:
+                _raise_for(code)
+                at = None if offset < 0 else CommittedPosition(offset, metadata or "")
+                found[TopicPartition(topic, partition)] = at
+        return found
+
+
+def _raise_for(code: int) -> None:
+    if code != NoError.errno:
+        raise for_code(code)()
+
+
+def _worst(errors: Sequence[LogError]) -> LogError:
+    """What many failures come to: without the right to write, or fenced, the records do not matter."""
+    for kind in (NotPermitted, LaneLost):
+        for error in errors:
+            if isinstance(error, kind):
+                return error
+    refused = [error for error in errors if isinstance(error, RecordRefused) and error.partitions]
+    if refused:
+        partitions = dict.fromkeys(tp for error in refused for tp in error.partitions)
+        return RecordRefused("; ".join(dict.fromkeys(map(str, refused))), list(partitions))
+    return errors[0]
