@@ -1,0 +1,145 @@
+"""Dividing a flow's lanes between the members of one process."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from reflow_kafka.log.api import MemberOptions
+
+M = TypeVar("M")
+
+
+def divide(lanes: int, members: Sequence[M], owners: Mapping[int, M]) -> dict[int, M]:
+    """Give every lane to a member: sizes differ by at most one, and lanes stay where they are if they can."""
+    if not members:
+        return {}
+    held: dict[int, list[int]] = {at: [] for at in range(len(members))}
+    for lane in range(lanes):
+        owner = owners.get(lane)
+        if owner is not None and owner in members:
+            held[members.index(owner)].append(lane)
+    share, extra = divmod(lanes, len(members))
+    # Those that hold most keep one lane more: fewest moves.
+    order = sorted(held, key=lambda at: (-len(held[at]), at))
+    quota = {at: share + (1 if rank < extra else 0) for rank, at in enumerate(order)}
+    kept = {lane: at for at, mine in held.items() for lane in mine[: quota[at]]}
+    free = [lane for lane in range(lanes) if lane not in kept]
+    for at, mine in held.items():
+        missing = quota[at] - min(len(mine), quota[at])
+        kept.update(dict.fromkeys(free[:missing], at))
+        free = free[missing:]
+    return {lane: members[at] for lane, at in sorted(kept.items())}
+
+
+class LocalGroup:
+    """The members of one flow, and which lane is whose.
+
+    A lane is first taken from its owner's `wanted` and given to the next only when the owner has released it.
+    """
+
+    def __init__(self) -> None:
+        self.run = ""
+        self.members: list[LocalMembership] = []
+        self._owners: dict[int, LocalMembership] = {}  # may still run the lane
+        self._targets: dict[int, LocalMembership] = {}  # shall run the lane
+
+    def join(self, member: LocalMembership) -> None:
+        """A new member; the first one starts a new run."""
+        if not self.members:
+            self.run = str(uuid.uuid4())
+        self.members.append(member)
+        self._divide()
+
+    def leave(self, member: LocalMembership) -> None:
+        """A member goes, its work has stopped."""
+        if member not in self.members:
+            return
+        self.members.remove(member)
+        self._owners = {lane: owner for lane, owner in self._owners.items() if owner is not member}
+        self._divide()
+
+    def release(self, member: LocalMembership, lane: int) -> None:
+        """A member stopped a lane."""
+        if self._owners.get(lane) is member:
+            del self._owners[lane]
+            self._hand_out()
+
+    def wanted_by(self, member: LocalMembership) -> frozenset[int]:
+        """What a member should run now."""
+        return frozenset(
+            lane
+            for lane, owner in self._owners.items()
+            if owner is member and self._targets.get(lane) is member
+        )
+
+    def _divide(self) -> None:
+        """Only members with the newest plan get lanes."""
+        newest = max((member.options for member in self.members), key=lambda o: o.started, default=None)
+        able = [member for member in self.members if newest and member.options.plan == newest.plan]
+        self._targets = divide(newest.lanes if newest else 0, able, self._owners)
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        for lane, member in self._targets.items():
+            self._owners.setdefault(lane, member)
+        for member in self.members:
+            member.look()
+
+
+class LocalMembership:
+    """A `Membership` in a group of this process."""
+
+    def __init__(self, group: LocalGroup, options: MemberOptions) -> None:
+        self.options = options
+        self._group = group
+        self._run = ""
+        self._news = asyncio.Event()
+        self._seen: frozenset[int] = frozenset()
+
+    @property
+    def run(self) -> str:
+        """Identity of this run of the flow."""
+        return self._run
+
+    async def start(self) -> None:
+        """Join; the first assignment is known at once."""
+        self._group.join(self)
+        self._run = self._group.run
+
+    def wanted(self) -> frozenset[int]:
+        """The lanes this member should run now."""
+        return self._group.wanted_by(self)
+
+    async def changed(self) -> None:
+        """Returns after the next change, or at once if one was not yet waited for."""
+        await self._news.wait()
+        self._news.clear()
+
+    def look(self) -> None:
+        """The group changed: does that concern this member?"""
+        wanted = self.wanted()
+        if wanted != self._seen:
+            self._seen = wanted
+            self._news.set()
+
+    def released(self, lane: int) -> None:
+        """The lane's work has stopped here."""
+        self._group.release(self, lane)
+        self._news.set()  # if it is wanted here again, it has to be opened again
+
+    def proof(self) -> float:
+        """Now, as long as this is a member: there is no coordinator that could lose sight of it."""
+        return time.monotonic() if self in self._group.members else -math.inf
+
+    def alive(self) -> None:
+        """Nothing watches: a loop that stands still would stop the whole group anyway."""
+
+    async def stop(self) -> None:
+        """Leave; the lanes of this member are free at once."""
+        self._group.leave(self)
+        self._news.set()
