@@ -1,0 +1,479 @@
+"""The division of lanes, alone and in simulated groups whose members come, go, die and wake up again."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from reflow_kafka.log.kafka.assignor import (
+    Award,
+    Claim,
+    Holding,
+    decode_award,
+    decode_claim,
+    divide,
+    encode,
+)
+
+
+def claim(
+    held: Mapping[int, int] | None = None,
+    *,
+    leaving: Mapping[int, int] | None = None,
+    plan: str = "p",
+    started: int = 1,
+    lanes: int = 8,
+    seen: int = 0,
+    run: str = "",
+    ended: bool = False,
+) -> Claim:
+    return Claim(
+        protocol=1,
+        plan=plan,
+        started=started,
+        lanes=lanes,
+        held=dict(held or {}),
+        leaving=dict(leaving or {}),
+        seen=seen,
+        run=run,
+        ended=ended,
+    )
+
+
+def all_of(epoch: int, *lanes: int) -> dict[int, int]:
+    return dict.fromkeys(lanes, epoch)
+
+
+# --- one division
+
+
+def test_first_member_gets_all() -> None:
+    awards = divide({"a": claim()}, run="fresh", floor=100)
+    expected = Award(protocol=1, epoch=100, lanes=tuple(range(8)), plan="p", answers="p", run="fresh")
+    assert awards == {"a": expected}
+
+
+def test_a_lane_with_an_owner_is_first_left_out() -> None:
+    awards = divide({"a": claim(all_of(3, *range(8)), seen=3), "b": claim()}, run="r")
+    assert awards["a"].lanes == (0, 1, 2, 3)
+    assert awards["b"].lanes == ()
+    assert awards["a"].moving == awards["b"].moving == 4
+    assert awards["a"].epoch == 4
+    # One lane released, three not yet.
+    later = {"a": claim(all_of(3, 0, 1, 2, 3), leaving=all_of(3, 4, 5, 6)), "b": claim()}
+    awards = divide(later, run="r")
+    assert awards["a"].lanes == (0, 1, 2, 3)
+    assert awards["b"].lanes == (7,)
+    assert awards["b"].moving == 3
+
+
+def test_the_higher_epoch_wins_whoever_claims_it() -> None:
+    claims = {"zombie": claim(all_of(5, 0, 1), lanes=2), "owner": claim(all_of(9, 0, 1), lanes=2, seen=9)}
+    awards = divide(claims, run="r")
+    # The owner keeps one, the other has to be released by it first: the zombie's own claim is worth nothing.
+    assert awards["owner"].lanes == (0,)
+    assert awards["zombie"].lanes == ()
+    assert awards["zombie"].moving == 1
+
+
+def test_equal_epochs_are_decided_by_member_id() -> None:
+    claims = {"a": claim({0: 5}, lanes=1), "b": claim({0: 5}, lanes=1)}
+    assert {member: award.lanes for member, award in divide(claims, run="r").items()} == {"a": (), "b": (0,)}
+
+
+def test_an_old_plan_has_to_release_everything_and_blocks_until_then() -> None:
+    old = claim(all_of(2, 0, 1, 2, 3), plan="old", started=1, lanes=4)
+    new = claim(plan="new", started=2, lanes=6)
+    awards = divide({"a": old, "b": new}, run="r")
+    assert awards["a"].lanes == ()
+    assert awards["b"].lanes == (4, 5)
+    assert awards["b"].moving == 4
+    assert awards["a"].plan == "new"
+    gone = claim(plan="old", started=1, lanes=4)
+    assert divide({"a": gone, "b": new}, run="r")["b"].lanes == tuple(range(6))
+
+
+def test_equally_old_plans_are_decided_by_hash() -> None:
+    awards = divide({"a": claim(plan="x"), "b": claim(plan="y")}, run="r")
+    assert awards["a"].lanes == ()
+    assert len(awards["b"].lanes) == 8
+
+
+def test_lanes_that_the_newest_plan_does_not_have_are_given_up() -> None:
+    old = claim(all_of(1, 0, 1, 2, 3), plan="old", lanes=4)
+    awards = divide({"a": old, "b": claim(plan="new", started=2, lanes=2)}, run="r")
+    assert awards["b"].moving == 2
+
+
+def test_the_run_of_the_most_advanced_member_is_kept() -> None:
+    claims = {"a": claim(seen=4, run="old"), "b": claim(seen=7, run="current"), "c": claim(seen=9)}
+    assert {award.run for award in divide(claims, run="new").values()} == {"current"}
+
+
+def test_an_ended_run_gives_no_lane_to_anybody() -> None:
+    claims = {"a": claim(all_of(2, 0, 1), seen=2, run="r", ended=True), "b": claim()}
+    awards = divide(claims, run="new")
+    assert [(award.lanes, award.moving, award.ended) for award in awards.values()] == [((), 0, True)] * 2
+
+
+def test_a_straggler_of_an_earlier_run_cannot_end_this_one() -> None:
+    claims = {"a": claim(seen=2, run="old", ended=True), "b": claim(seen=3, run="r")}
+    assert not any(award.ended for award in divide(claims, run="new").values())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, b"", b"\xff\x00", b"[]", b"{}", b"null", b'{"protocol":2,"plan":"p","started":1,"lanes":1}']
+    + [encode(claim()).replace(b'"lanes":8', each) for each in (b'"lanes":0', b'"lanes":1e9', b'"lanes":"8"')]
+    + [
+        encode(claim({1: 1})).replace(b'"1":1', each) for each in (b'"-1":1', b'"x":1', b'"1":-1', b'"1":1.5')
+    ],
+)
+def test_who_speaks_another_language_owns_nothing(data: bytes | None) -> None:
+    assert decode_claim(data) is None
+    assert decode_award(data) is None
+    awards = divide({"foreign": decode_claim(data), "a": claim()}, run="r")
+    assert awards["foreign"].lanes == ()
+    assert len(awards["a"].lanes) == 8
+
+
+def test_a_group_of_foreigners_is_given_nothing() -> None:
+    assert divide({"x": None}, run="r")["x"].lanes == ()
+    assert divide({}, run="r") == {}
+
+
+def test_a_later_version_may_add_fields() -> None:
+    data = encode(claim({3: 4}, run="r"))
+    assert decode_claim(data[:-1] + b',"more":[1]}') == claim({3: 4}, run="r")
+
+
+@given(st.binary())
+def test_any_bytes_can_be_decoded(data: bytes) -> None:
+    decode_claim(data)
+    decode_award(data)
+
+
+lane_epochs = st.dictionaries(st.integers(0, 9), st.integers(0, 9), max_size=8)
+any_claims = st.dictionaries(
+    st.sampled_from("abcdef"),
+    st.none()
+    | st.builds(
+        claim,
+        lane_epochs,
+        leaving=lane_epochs,
+        plan=st.sampled_from(["x", "y"]),
+        started=st.integers(0, 2),
+        lanes=st.integers(1, 8),
+        seen=st.integers(0, 9),
+        run=st.sampled_from(["", "r", "s"]),
+        ended=st.sampled_from([False, False, False, True]),
+    ),
+)
+
+
+@given(any_claims)
+@settings(max_examples=1000)
+def test_whatever_is_claimed_no_lane_is_given_twice_or_against_a_better_claim(
+    claims: dict[str, Claim | None],
+) -> None:
+    awards = divide(claims, run="new", floor=5)
+    assert awards.keys() == claims.keys()
+    given_to: dict[int, str] = {}
+    for member, award in awards.items():
+        assert decode_award(encode(award)) == award
+        for lane in award.lanes:
+            assert lane not in given_to
+            given_to[lane] = member
+    known = {member: each for member, each in claims.items() if each is not None}
+    for member, each in known.items():
+        assert decode_claim(encode(each)) == each
+        for lane, epoch in (each.leaving | each.held).items():
+            taker = given_to.get(lane)
+            if taker is not None and taker != member:
+                mine = (known[taker].leaving | known[taker].held).get(lane)
+                assert mine is not None
+                assert (mine, taker) > (epoch, member)
+    for lane, taker in given_to.items():
+        newest = max((each.started, each.plan) for each in known.values())
+        assert known[taker].plan == newest[1], lane
+    highest = max(
+        (max([each.seen, *each.held.values(), *each.leaving.values()]) for each in known.values()), default=0
+    )
+    assert all(award.epoch > highest or not known for award in awards.values())
+
+
+# --- groups
+
+
+class Member:
+    """A process as the group sees it: it may be stopped, and may have missed what it was given."""
+
+    def __init__(self, name: str, plan: str, started: int, lanes: int) -> None:
+        self.name = name
+        self.holding = Holding(plan=plan, started=started, lanes=lanes)
+        self.unaware = False  # was stopped, and still believes what it believed then
+
+
+LANES = {"p0": 5, "p1": 8, "p2": 3}
+
+
+class Group(RuleBasedStateMachine):
+    """Joins, leaves, kills, zombies, new plans, late releases and awards that do not arrive, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: dict[str, Member] = {}
+        self.stopped: dict[str, Member] = {}
+        self.names = itertools.count()
+        self.clock = 0
+        self.plan = "p0"
+
+    @initialize()
+    def begin(self) -> None:
+        self.join(newest=True)
+        self.rebalance(lost=0)
+
+    @rule(newest=st.booleans())
+    def join(self, newest: bool) -> None:
+        if len(self.live) >= 6:
+            return
+        self.clock += 1
+        number = next(self.names)
+        # An engine with an old plan announces the time at which that plan was first started.
+        started = list(LANES).index(self.plan if newest else "p0")
+        plan = list(LANES)[started]
+        member = Member(f"m{number:02}", plan, started, LANES[plan])
+        self.live[member.name] = member
+
+    @precondition(lambda self: len(self.live) > 1)
+    @rule(data=st.data())
+    def leave_or_die(self, data: st.DataObject) -> None:
+        del self.live[data.draw(st.sampled_from(sorted(self.live)))]
+
+    @precondition(lambda self: len(self.live) > 1)
+    @rule(data=st.data())
+    def stop(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.live)))
+        self.stopped[name] = self.live.pop(name)
+
+    @precondition(lambda self: self.stopped)
+    @rule(data=st.data(), unaware=st.booleans())
+    def wake_up(self, data: st.DataObject, unaware: bool) -> None:
+        """A zombie comes back and claims what it still runs; it may not even know that it was away."""
+        name = data.draw(st.sampled_from(sorted(self.stopped)))
+        member = self.live[name] = self.stopped.pop(name)
+        member.unaware = unaware
+        if not unaware:
+            member.holding.lost(self.clock)
+        event("unaware zombie" if unaware else "zombie")
+
+    @precondition(lambda self: self.plan != "p2")
+    @rule()
+    def new_plan(self) -> None:
+        self.plan = "p1" if self.plan == "p0" else "p2"
+        self.join(newest=True)
+        event("new plan")
+
+    @rule(data=st.data())
+    def release_some(self, data: st.DataObject) -> None:
+        for member in self.live.values():
+            for lane in sorted(member.holding.leaving):
+                if data.draw(st.booleans()):
+                    member.holding.released(lane)
+
+    @rule(lost=st.integers(0, 7))
+    def rebalance(self, lost: int) -> None:
+        """All that live come together; awards of those in the bit mask `lost` do not arrive."""
+        self.clock += 1
+        before = {name: dict(member.holding.held) for name, member in self.live.items()}
+        claims = {name: decode_claim(encode(each.holding.claim())) for name, each in self.live.items()}
+        awards = divide(claims, run=f"run-{self.clock}", floor=self.clock)
+        taken = [lane for award in awards.values() for lane in award.lanes]
+        assert len(taken) == len(set(taken))
+        for name, award in awards.items():
+            for other, theirs in claims.items():
+                if other != name and theirs is not None:
+                    mine = before[name]
+                    for lane in set(award.lanes) & (theirs.held.keys() | theirs.leaving.keys()):
+                        epoch = (theirs.leaving | theirs.held)[lane]
+                        own = mine.get(lane) or dict(claims[name].leaving).get(lane, -1)  # type: ignore[union-attr]
+                        assert own > epoch
+        for number, (name, award) in enumerate(awards.items()):
+            if not lost >> number & 1:
+                self.live[name].holding.awarded(award, self.clock)
+                self.live[name].unaware = False
+                kept = self.live[name].holding.held
+                assert all(kept[lane] == epoch for lane, epoch in before[name].items() if lane in kept)
+
+    @invariant()
+    def no_lane_is_held_by_two_that_live(self) -> None:
+        aware = [member.holding for member in self.live.values() if not member.unaware]
+        held = [lane for each in aware for lane in each.held]
+        assert len(held) == len(set(held))
+
+    @precondition(lambda self: self.live)
+    @rule()
+    def quiet(self) -> None:
+        """Left alone, the group is complete and balanced after two rounds, and then nothing moves."""
+        for _ in range(3):
+            for member in self.live.values():
+                for lane in member.holding.leaving:
+                    member.holding.released(lane)
+            self.rebalance(lost=0)
+        newest = max(self.live.values(), key=lambda each: each.holding.plan).holding.plan
+        eligible = [each.holding for each in self.live.values() if each.holding.plan == newest]
+        counts = [len(each.held) for each in eligible]
+        held = sorted(lane for each in eligible for lane in each.held)
+        assert held == list(range(LANES[newest]))
+        assert max(counts) - min(counts) <= 1
+        assert not any(each.holding.leaving or each.holding.must_ask for each in self.live.values())
+        assert len({each.holding.run for each in self.live.values()}) == 1
+        before = {name: dict(each.holding.held) for name, each in self.live.items()}
+        self.rebalance(lost=0)
+        assert before == {name: each.holding.held for name, each in self.live.items()}
+
+
+TestGroup = Group.TestCase
+TestGroup.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+
+
+def settled(members: dict[str, Holding], rounds: int = 2) -> None:
+    for now in range(rounds):
+        awards = divide({name: each.claim() for name, each in members.items()}, run="r")
+        for name, award in awards.items():
+            members[name].awarded(award, now)
+        for each in members.values():
+            for lane in each.leaving:
+                each.released(lane)
+    awards = divide({name: each.claim() for name, each in members.items()}, run="r")
+    for name, award in awards.items():
+        members[name].awarded(award, rounds)
+
+
+def holding(lanes: int, plan: str = "p", started: int = 1) -> Holding:
+    return Holding(plan=plan, started=started, lanes=lanes)
+
+
+@given(lanes=st.integers(1, 40), members=st.integers(1, 9), leaver=st.integers(0, 8))
+def test_only_what_must_move_moves(lanes: int, members: int, leaver: int) -> None:
+    group = {f"m{n}": holding(lanes) for n in range(members)}
+    settled(group)
+    before = {name: set(each.held) for name, each in group.items()}
+    group["new"] = holding(lanes)
+    settled(group)
+    moved = sum(len(before[name] - group[name].held.keys()) for name in before)
+    assert moved == len(group["new"].held) == lanes // (members + 1)
+    # Nobody was given anything but the newcomer.
+    assert all(group[name].held.keys() <= before[name] for name in before)
+
+    before = {name: set(each.held) for name, each in group.items()}
+    del group[sorted(group)[leaver % len(group)]]
+    settled(group)
+    assert all(before[name] <= group[name].held.keys() for name in group)
+
+
+# --- one member
+
+
+def award(*lanes: int, epoch: int = 1, moving: int = 0, run: str = "r", **more: object) -> Award:
+    fields: dict[str, object] = {"plan": "p", "answers": "p", **more}
+    return Award(protocol=1, epoch=epoch, lanes=lanes, moving=moving, run=run, **fields)  # type: ignore[arg-type]
+
+
+def test_epochs_last_as_long_as_a_lane_is_held() -> None:
+    member = holding(4)
+    member.awarded(award(0, 1, 2, epoch=5), 0)
+    member.awarded(award(0, 1, epoch=6), 0)
+    assert member.held == {0: 5, 1: 5}
+    assert member.claim().leaving == {2: 5}
+    # Back before its work has stopped: it was interrupted all the same.
+    member.awarded(award(0, 2, epoch=7), 0)
+    member.released(2)
+    assert member.held == {0: 5, 2: 7}
+    assert member.claim().leaving == {1: 5}
+
+
+def test_it_asks_for_a_new_division_when_somebody_waits_for_what_it_released() -> None:
+    member = holding(4)
+    assert not member.must_ask
+    member.claim()
+    member.awarded(award(0, 1, 2, 3), 0)
+    member.claim()
+    member.awarded(award(0, 1, epoch=2, moving=2), 0)
+    assert not member.must_ask
+    member.released(2)
+    assert member.must_ask
+    first = member.claim()
+    assert not member.must_ask
+    member.asking()
+    assert encode(member.claim()) != encode(first)
+
+
+def test_it_does_not_ask_when_nobody_waits() -> None:
+    member = holding(4)
+    member.claim()
+    member.awarded(award(0, 1), 0)
+    member.claim()
+    member.awarded(award(0, epoch=2, moving=0), 0)
+    member.released(1)
+    assert not member.must_ask
+
+
+def test_what_was_lost_is_still_claimed_until_it_is_released() -> None:
+    member = holding(4)
+    member.claim()
+    member.awarded(award(0, 1, epoch=3), 0)
+    member.lost(10)
+    assert member.held == {}
+    assert member.must_ask
+    assert member.claim().leaving == {0: 3, 1: 3}
+    assert member.overdue(20, 15) == []
+    assert member.overdue(26, 15) == [0, 1]
+    member.awarded(award(0, 1, epoch=9), 30)
+    assert member.held == {0: 9, 1: 9}
+    assert not member.must_ask
+
+
+def test_an_award_made_for_the_process_before_this_one_is_not_followed() -> None:
+    member = holding(4, plan="new")
+    member.claim()
+    member.awarded(award(0, 1, answers="p"), 0)
+    assert member.held == {}
+    assert member.must_ask
+    member.awarded(award(0, 1, answers="new"), 0)
+    assert len(member.held) == 2
+    assert not member.must_ask
+
+
+def test_the_end_of_a_run_is_told_once_and_remembered() -> None:
+    member = holding(4)
+    member.claim()
+    member.awarded(award(0), 0)
+    member.end_run()
+    assert member.must_ask
+    assert member.claim().ended
+    assert not member.must_ask
+    member.awarded(award(epoch=2, ended=True), 0)
+    assert not member.must_ask
+    other = holding(4)
+    other.awarded(award(1), 0)
+    other.awarded(award(epoch=2, ended=True), 0)
+    other.claim()
+    assert other.claim().ended
+    assert not other.must_ask
+
+
+def test_who_comes_after_the_end_waits_for_the_next_run() -> None:
+    late = holding(4)
+    late.claim()
+    late.awarded(award(ended=True), 0)
+    assert late.run == ""
+    assert not late.claim().ended
+    late.awarded(award(0, epoch=2, run="next"), 0)
+    assert late.run == "next"
+    assert not late.ended
