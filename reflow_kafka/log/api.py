@@ -180,6 +180,13 @@ class Membership(Protocol):
     def alive(self) -> None:
         """Told by the engine's main loop, again and again, that it makes progress."""
 
+    def end_run(self) -> None:
+        """Announce that this run of the flow has ended: from now on no lane is assigned to anybody in it.
+
+        It takes effect with the next division of lanes, which this call brings about. A member that joins
+        only now waits, with no lanes, until all members of the ended run have left; then a new run begins.
+        """
+
     async def stop(self) -> None:
         """Leave the group; never raises."""
 
