@@ -14,8 +14,10 @@ from aiokafka.protocol.offset import OffsetRequest
 
 from reflow_kafka.errors import LogDoubt, NotPermitted, TopologyMismatch
 from reflow_kafka.log.api import TopicKind, TopicPartition, TopicSpec
-from reflow_kafka.log.kafka import protocol, topics
+from reflow_kafka.log.kafka import protocol
+from reflow_kafka.log.kafka.client import note_brokers
 from reflow_kafka.log.kafka.errors import classify
+from reflow_kafka.log.kafka.topics import check, settings
 
 T = TypeVar("T")
 
@@ -58,7 +60,7 @@ class KafkaAdmin:
             if spec.kind is TopicKind.EXTERNAL
         ]
         for spec in specs:
-            warnings += topics.check(spec, counts[spec.name] or 0, found[spec.name])
+            warnings += check(spec, counts[spec.name] or 0, found[spec.name])
         return warnings
 
     async def offsets(
@@ -119,9 +121,10 @@ class KafkaAdmin:
             return {}
         # Asked without this flag, a broker may create what is asked for.
         response = await self._ask(MetadataRequest(list(names), allow_auto_topic_creation=False))
-        self._client.cluster.update_metadata(response)
+        answers = list(response.topics)
+        note_brokers(self._client, response)
         described: dict[str, Leaders | None] = {}
-        for code, name, _internal, partitions in response.topics:
+        for code, name, _internal, partitions in answers:
             error = errors.for_code(code)
             if error is errors.UnknownTopicOrPartitionError:
                 described[name] = None
@@ -158,7 +161,13 @@ class KafkaAdmin:
         async def attempt() -> None:
             nonlocal old_broker
             wanted: list[Any] = [
-                (name, spec.partitions, _BROKER_DEFAULT, [], list(_settings(spec, old_broker).items()))
+                (
+                    name,
+                    spec.partitions,
+                    _BROKER_DEFAULT,
+                    [],
+                    list(settings(spec.kind, old_broker=old_broker).items()),
+                )
                 for name, spec in todo.items()
             ]
             request = CreateTopicsRequest(wanted, int(self._deadline * 1000), False)
@@ -225,10 +234,6 @@ class KafkaAdmin:
                     await asyncio.sleep(_BACKOFF)
         except TimeoutError:
             raise LogDoubt(f"{what} did not finish within {self._deadline:g} s (last: {last!r})") from last
-
-
-def _settings(spec: TopicSpec, old_broker: bool) -> dict[str, str]:
-    return topics.settings(spec.kind, old_broker=old_broker)
 
 
 def _by_topic(items: Iterable[tuple[TopicPartition, int]]) -> list[tuple[str, list[tuple[int, int]]]]:

@@ -20,6 +20,7 @@ from reflow_kafka.log.api import (
 )
 from reflow_kafka.log.kafka import protocol
 from reflow_kafka.log.kafka.admin import EARLIEST, LATEST, KafkaAdmin
+from reflow_kafka.log.kafka.client import new_client, request_version
 from reflow_kafka.log.kafka.discard import close_client, discard_producer, forget
 from reflow_kafka.log.kafka.errors import classify
 from reflow_kafka.log.kafka.reader import KafkaReader
@@ -35,7 +36,7 @@ class KafkaLog:
 
     Args:
         bootstrap: addresses of brokers, ``host:port[,host:port…]``.
-        client_options: aiokafka's options for every connection (``security_protocol``, ``sasl_mechanism``, …).
+        client_options: aiokafka's options for every connection (``security_protocol``, ``sasl_…``).
         producer_options: the same for lane writers alone (``compression_type``, ``max_batch_size``).
         reader_options: the same for readers alone (``max_partition_fetch_bytes``, ``check_crcs``).
         deadline: seconds after which a call that gets nowhere raises.
@@ -65,37 +66,17 @@ class KafkaLog:
 
     async def start(self) -> None:
         """Connect; a broker that is just starting is waited for."""
-        client = protocol.new_client(self._options)
-        last: BaseException | None = None
+        client = new_client(self._options)
         try:
-            async with asyncio.timeout(self._deadline):
-                while True:
-                    try:
-                        await client.bootstrap()
-                        version = await protocol.request_version(client, _PRODUCE)
-                        break
-                    except (OSError, KafkaError) as error:
-                        if isinstance(
-                            known := classify(error, what=f"connecting to {self._bootstrap}"), NotPermitted
-                        ):
-                            raise known from error
-                        last = error
-                    await asyncio.sleep(_ATTEMPT_PAUSE)
-        except TimeoutError:
-            await close_client(client)
-            reason = f" ({last})" if last else ""
-            raise BrokerUnavailable(
-                f"no Kafka broker answered at {self._bootstrap} within {self._deadline:g} s{reason}"
-            ) from last
+            if await self._connect(client) < _PRODUCE_IN_3_7:
+                protocol.logger.warning(
+                    "the broker at %s is older than Kafka 3.7: it does not verify transactions, so a request "
+                    "that arrives late can leave one open for ever; update it, or use at-least-once",
+                    self._bootstrap,
+                )
         except BaseException:
             await close_client(client)
             raise
-        if version < _PRODUCE_IN_3_7:
-            protocol.logger.warning(
-                "the broker at %s is older than Kafka 3.7: it does not verify transactions, so a request "
-                "that arrives late can leave one open for ever; update it, or run with --guarantee at-least-once",
-                self._bootstrap,
-            )
         self._client, self._admin = client, KafkaAdmin(client, deadline=self._deadline)
 
     async def stop(self) -> None:
@@ -178,7 +159,7 @@ class KafkaLog:
                 while True:
                     try:
                         await client.bootstrap()
-                        return await protocol.request_version(client, _PRODUCE)
+                        return await request_version(client, _PRODUCE)
                     except (OSError, KafkaError) as error:
                         known = classify(error, what=f"connecting to {self._bootstrap}")
                         if isinstance(known, NotPermitted):

@@ -1,11 +1,9 @@
-"""The one place that touches parts of aiokafka which are not its public surface, and why.
+"""The place that touches parts of aiokafka which are not its public surface, and why.
 
-* `Client`: finding the cluster can be cancelled without leaking a connection, and asking for a topic's
-  metadata never creates the topic (with one partition and settings that lose events).
 * `LaneSender`: ends a transaction with one request only, and fails without a traceback in the log.
 * `position_of`, `fetcher_failure`, `leader_of`: state of a consumer that no synchronous public call tells.
 
-`discard`, which closes clients, and `requests` belong to it. `check_private_api` runs when this module is
+`client` (finding the cluster), `discard` (closing) and `requests` belong to it. `check_private_api` runs when this module is
 imported and refuses a version of aiokafka in which one of these parts is missing.
 """
 
@@ -16,14 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import aiokafka
 from aiokafka import errors
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
-from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer.consumer import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import NoGroupCoordinator
@@ -31,26 +28,19 @@ from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBat
 from aiokafka.producer.producer import AIOKafkaProducer
 from aiokafka.producer.sender import EndTxnHandler, Sender
 from aiokafka.producer.transaction_manager import TransactionManager
-from aiokafka.protocol.metadata import MetadataRequest
 
 from reflow_kafka.errors import ReflowError
 from reflow_kafka.log.api import TopicPartition
+from reflow_kafka.log.kafka.client import Client
 from reflow_kafka.log.kafka.errors import OutcomeUnknown, SenderFailed
 
 logger = logging.getLogger("reflow_kafka.log.kafka")
 
-_METADATA_INTERVAL = 0.05
-
 COORDINATION = ConnectionGroup.COORDINATION
 
-# aiokafka has few annotations: instances of its classes are Any here, and only here are they made.
+# aiokafka has few annotations: instances of its classes are Any, and they are made only here.
 _Producer: Any = AIOKafkaProducer
 _Consumer: Any = AIOKafkaConsumer
-
-
-def new_client(options: Mapping[str, Any]) -> Any:
-    """A client for single requests: `bootstrap()` connects it, `discard.close_client` ends it."""
-    return Client(**options)
 
 
 def new_producer(options: Mapping[str, Any]) -> Any:
@@ -70,76 +60,6 @@ def new_consumer(options: Mapping[str, Any]) -> Any:
     consumer = _Consumer(**options)
     consumer._client.__class__ = Client
     return consumer
-
-
-class Client(AIOKafkaClient):
-    """aiokafka's client with its two ways to ask for metadata written anew."""
-
-    _next_update = 0.0
-
-    async def bootstrap(self) -> None:
-        """Learn the cluster's brokers from the first address that answers."""
-        failures: list[tuple[str, BaseException]] = []
-        for host, port, _ in self.hosts:
-            try:
-                metadata = await self._first_metadata(host, port)
-            except (OSError, errors.KafkaError, TimeoutError) as error:
-                failures.append((f"{host}:{port}", error))
-                continue
-            if not metadata.brokers:  # it has only just started
-                failures.append((f"{host}:{port}", errors.MetadataEmptyBrokerList()))
-                continue
-            self.cluster.update_metadata(metadata)
-            if self._sync_task is None:
-                self._sync_task = asyncio.get_running_loop().create_task(self._md_synchronizer())
-            return
-        for _, failure in failures:
-            if isinstance(failure, errors.KafkaError) and not failure.retriable:
-                raise failure  # a refused log-in tells more than a host that is down
-        raise errors.KafkaConnectionError("; ".join(f"{where}: {failure}" for where, failure in failures))
-
-    async def _first_metadata(self, host: str, port: int) -> Any:
-        connection = await create_conn(
-            host,
-            port,
-            client_id=self._client_id,
-            request_timeout_ms=self._request_timeout_ms,
-            ssl_context=self._ssl_context,
-            security_protocol=self._security_protocol,
-            max_idle_ms=self._connections_max_idle_ms,
-            sasl_mechanism=self._sasl_mechanism,
-            sasl_plain_username=self._sasl_plain_username,
-            sasl_plain_password=self._sasl_plain_password,
-            sasl_kerberos_service_name=self._sasl_kerberos_service_name,
-            sasl_kerberos_domain_name=self._sasl_kerberos_domain_name,
-            sasl_oauth_token_provider=self._sasl_oauth_token_provider,
-        )
-        try:
-            return await connection.send(MetadataRequest([], allow_auto_topic_creation=False))
-        finally:
-            closed = connection.close()
-            await asyncio.wait([closed], timeout=1)
-
-    async def _metadata_update(self, cluster_metadata: Any, topics: Iterable[str] | None) -> bool:
-        # A consumer asks anew as soon as it has an answer, as long as a partition is without a leader.
-        now = asyncio.get_running_loop().time()
-        await asyncio.sleep(max(0.0, self._next_update - now))
-        self._next_update = max(self._next_update, now) + _METADATA_INTERVAL
-        request = MetadataRequest(list(topics) if topics else None, allow_auto_topic_creation=False)
-        brokers = list(self.cluster.brokers())
-        for broker in random.sample(brokers, len(brokers)):
-            connection = await self._get_conn(broker.nodeId)
-            if connection is None:
-                continue
-            try:
-                metadata = await connection.send(request)
-            except (errors.KafkaError, TimeoutError):
-                continue
-            if not metadata.brokers:
-                return False
-            cluster_metadata.update_metadata(metadata)
-            return True
-        return False
 
 
 class LaneSender(Sender):
@@ -240,14 +160,6 @@ def transaction_error(producer: Any) -> BaseException | None:
     """Why the producer's transaction failed."""
     waiter = producer._txn_manager._transaction_waiter
     return None if not waiter.done() or waiter.cancelled() else waiter.exception()
-
-
-async def request_version(client: Any, api_key: int) -> int:
-    """The highest version of a request that a broker takes."""
-    connection = await client._get_conn(client.get_random_node())
-    if connection is None:
-        raise errors.NodeNotReadyError("a broker is in the metadata but does not answer")
-    return int(connection._versions[api_key][1])
 
 
 def leader_of(client: Any, partition: TopicPartition) -> int | None:

@@ -51,7 +51,7 @@ def check(spec: TopicSpec, partitions: int, found: Mapping[str, str | None]) -> 
     if partitions != spec.partitions:
         raise TopologyMismatch(
             f"topic {spec.name} has {partitions} partitions, and the flow wants {spec.partitions}: give the "
-            f"flow or the stage partitions={partitions}, or delete the topic if nothing in it is needed any more"
+            f"flow or the stage partitions={partitions}, or delete the topic if it is no longer needed"
         )
     wanted = settings(spec.kind)
     policy = found.get("cleanup.policy")
@@ -86,8 +86,8 @@ def _check_external(topic: str, found: Mapping[str, str | None]) -> list[str]:
         return []
     days = f"{int(str(retention)) / DAY_MS:g} days"
     warning = (
-        f"topic {topic} deletes events whose time is older than {days} (retention.ms={retention}), read or not: "
-        "raise retention.ms if events can be older, or a backlog can last longer, than that"
+        f"topic {topic} deletes events whose time is older than {days} (retention.ms={retention}), read or "
+        "not: raise retention.ms if events can be older, or a backlog can last longer, than that"
     )
     return [warning]
 

@@ -1,0 +1,111 @@
+"""aiokafka's client for single requests, with its two ways to find out about the cluster written anew.
+
+Finding the cluster can be cancelled without leaking a connection, and tells what every address answered. Asking
+for the metadata of a topic never creates it: a broker that creates topics on its own would make it with one
+partition and with settings that lose events.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiokafka import errors
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import create_conn
+from aiokafka.protocol.metadata import MetadataRequest
+
+_METADATA_INTERVAL = 0.05
+
+
+def new_client(options: Mapping[str, Any]) -> Any:
+    """A client for single requests: `bootstrap()` connects it, `discard.close_client` ends it."""
+    return Client(**options)
+
+
+class Client(AIOKafkaClient):
+    """See the module."""
+
+    _next_update = 0.0
+
+    async def bootstrap(self) -> None:
+        """Learn the cluster's brokers from the first address that answers."""
+        failures: list[tuple[str, BaseException]] = []
+        for host, port, _ in self.hosts:
+            try:
+                metadata = await self._first_metadata(host, port)
+            except (OSError, errors.KafkaError, TimeoutError) as error:
+                failures.append((f"{host}:{port}", error))
+                continue
+            if not metadata.brokers:  # it has only just started
+                failures.append((f"{host}:{port}", errors.MetadataEmptyBrokerList()))
+                continue
+            self.cluster.update_metadata(metadata)
+            if self._sync_task is None:
+                self._sync_task = asyncio.get_running_loop().create_task(self._md_synchronizer())
+            return
+        for _, failure in failures:
+            if isinstance(failure, errors.KafkaError) and not failure.retriable:
+                raise failure  # a refused log-in tells more than a host that is down
+        raise errors.KafkaConnectionError("; ".join(f"{where}: {failure}" for where, failure in failures))
+
+    async def _first_metadata(self, host: str, port: int) -> Any:
+        connection = await create_conn(
+            host,
+            port,
+            client_id=self._client_id,
+            request_timeout_ms=self._request_timeout_ms,
+            ssl_context=self._ssl_context,
+            security_protocol=self._security_protocol,
+            max_idle_ms=self._connections_max_idle_ms,
+            sasl_mechanism=self._sasl_mechanism,
+            sasl_plain_username=self._sasl_plain_username,
+            sasl_plain_password=self._sasl_plain_password,
+            sasl_kerberos_service_name=self._sasl_kerberos_service_name,
+            sasl_kerberos_domain_name=self._sasl_kerberos_domain_name,
+            sasl_oauth_token_provider=self._sasl_oauth_token_provider,
+        )
+        try:
+            return await connection.send(MetadataRequest([], allow_auto_topic_creation=False))
+        finally:
+            closed = connection.close()
+            await asyncio.wait([closed], timeout=1)
+
+    async def _metadata_update(self, cluster_metadata: Any, topics: Iterable[str] | None) -> bool:
+        # A consumer asks anew as soon as it has an answer, as long as a partition is without a leader.
+        now = asyncio.get_running_loop().time()
+        await asyncio.sleep(max(0.0, self._next_update - now))
+        self._next_update = max(self._next_update, now) + _METADATA_INTERVAL
+        request = MetadataRequest(list(topics) if topics else None, allow_auto_topic_creation=False)
+        brokers = list(self.cluster.brokers())
+        for broker in random.sample(brokers, len(brokers)):
+            connection = await self._get_conn(broker.nodeId)
+            if connection is None:
+                continue
+            try:
+                metadata = await connection.send(request)
+            except (errors.KafkaError, TimeoutError):
+                continue
+            if not metadata.brokers:
+                return False
+            cluster_metadata.update_metadata(metadata)
+            return True
+        return False
+
+
+def note_brokers(client: Any, metadata: Any) -> None:
+    """Tell a client the addresses of the brokers; topics that do not exist are no error worth logging."""
+    metadata.topics = [topic for topic in metadata.topics if topic[0] == errors.NoError.errno]
+    client.cluster.update_metadata(metadata)
+
+
+async def request_version(client: Any, api_key: int) -> int:
+    """The highest version of a request that a broker takes."""
+    connection = await client._get_conn(client.get_random_node())
+    if connection is None:
+        raise errors.NodeNotReadyError("a broker is in the metadata but does not answer")
+    return int(connection._versions[api_key][1])
