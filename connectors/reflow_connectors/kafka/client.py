@@ -1,0 +1,100 @@
+"""What the source and the sink share: options, and the topic's partitions."""
+
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Final
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError, ProducerClosed
+
+from reflow_connectors.secrets import resolve
+from reflow_kafka.errors import UsageError
+
+CONNECT_TIMEOUT: Final = 30.0
+CLOSE_TIMEOUT: Final = 10.0
+
+# What a client needs to connect; the rest of the options belongs to reading or writing alone.
+_CONNECTION = (
+    "client_id",
+    "request_timeout_ms",
+    "security_protocol",
+    "ssl_context",
+    "sasl_mechanism",
+    "sasl_plain_username",
+    "sasl_plain_password",
+    "sasl_kerberos_service_name",
+    "sasl_kerberos_domain_name",
+    "sasl_oauth_token_provider",
+)
+
+
+def client_options(bootstrap: str | Sequence[str], client: Mapping[str, Any]) -> dict[str, Any]:
+    """Options for an aiokafka client, resolved."""
+    servers = resolve(bootstrap if isinstance(bootstrap, str) else ",".join(bootstrap))
+    return {"bootstrap_servers": servers, **resolve(dict(client))}
+
+
+async def start(client: Any, options: Mapping[str, Any]) -> None:
+    """Start a client, or leave nothing behind.
+
+    Raises:
+        ConnectionError: no broker answers.
+    """
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            await client.start()
+    except BaseException as error:
+        await ended(client.close() if hasattr(client, "close") else client.stop())
+        if isinstance(error, KafkaConnectionError | TimeoutError):
+            raise ConnectionError(f"no Kafka broker answers at {options['bootstrap_servers']}") from error
+        raise
+
+
+async def ended(closing: Coroutine[Any, Any, None]) -> bool:
+    """Run what closes a client, within a time limit; whether it ended well.
+
+    In a task of its own: stopping a consumer awaits tasks that it has just cancelled, which otherwise would
+    cancel the caller, too.
+    """
+    task = asyncio.ensure_future(closing)
+    await asyncio.wait([task], timeout=CLOSE_TIMEOUT)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=1)
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+async def partitions_of(topic: str, options: Mapping[str, Any]) -> list[int]:
+    """The topic's partitions.
+
+    Raises:
+        UsageError: there is no such topic.
+    """
+    connection = {name: value for name, value in options.items() if name in _CONNECTION}
+    admin = AIOKafkaAdminClient(bootstrap_servers=options["bootstrap_servers"], **connection)
+    await start(admin, options)
+    try:
+        # Asked for all topics: a question for one would make some brokers create it.
+        topics = await admin.describe_topics()
+    finally:
+        await admin.close()
+    for found in topics:
+        if found["topic"] == topic:
+            return sorted(partition["partition"] for partition in found["partitions"])
+    raise UsageError(
+        f"there is no topic {topic!r} at {options['bootstrap_servers']}: create it, or correct its name"
+    )
+
+
+async def abandon(producer: Any) -> None:
+    """End a producer without sending what it still holds."""
+    producer._closed = True
+    if (sending := producer._sender.sender_task) is not None:
+        sending.cancel()
+        await asyncio.wait([sending], timeout=CLOSE_TIMEOUT)
+    producer._message_accumulator.fail_all(ProducerClosed())
+    await ended(producer.client.close())

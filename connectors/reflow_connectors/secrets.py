@@ -1,0 +1,85 @@
+"""``${env.NAME}`` and ``${secret.NAME}`` in options: resolved when a connector opens, never printed.
+
+``${env.NAME}`` is an environment variable. ``${secret.NAME}`` is the environment variable
+``REFLOW_SECRET_NAME`` or, if that is not set, the content of the file ``NAME`` in the directory
+``REFLOW_SECRETS_DIR``, where container platforms mount secrets.
+
+A connector keeps its options as they were written and resolves them in `open`, so that neither its repr nor
+a pickled or logged flow holds a secret. Options that hold one literally are masked by `describe`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from reflow_kafka.errors import UsageError
+
+T = TypeVar("T")
+
+_REFERENCE = re.compile(r"\$\{(?P<kind>[^.{}]*)\.(?P<name>[^{}]*)\}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_SENSITIVE = re.compile(r"password|passwd|secret|token|credential|private|api_?key", re.IGNORECASE)
+_URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def resolve(option: T) -> T:
+    """The option with every reference in it replaced; looks into mappings, lists and tuples.
+
+    Raises:
+        UsageError: a reference that names nothing; the message names it, and where it was looked for.
+    """
+    if isinstance(option, str):
+        return _REFERENCE.sub(_look_up, option)  # type: ignore[return-value]
+    if isinstance(option, Mapping):
+        return {name: resolve(value) for name, value in option.items()}  # type: ignore[return-value]
+    if isinstance(option, list | tuple):
+        return type(option)(resolve(item) for item in option)
+    return option
+
+
+def describe(what: object, *positional: object, **options: object) -> str:
+    """A repr for a connector: options that are None are left out, sensitive ones masked."""
+    shown = [_masked("", value) for value in positional]
+    shown += [f"{name}={_masked(name, value)}" for name, value in options.items() if value is not None]
+    return f"{type(what).__name__}({', '.join(shown)})"
+
+
+def _look_up(reference: re.Match[str]) -> str:
+    kind, name = reference["kind"], reference["name"]
+    if kind not in ("env", "secret"):
+        raise UsageError(f"{reference[0]} is unknown: write ${{env.NAME}} or ${{secret.NAME}}")
+    if not _NAME.fullmatch(name):  # above all, a name never leads out of the directory of secrets
+        raise UsageError(f"{reference[0]}: a name consists of letters, digits, '_', '-' and '.'")
+    if kind == "env":
+        if (value := os.environ.get(name)) is None:
+            raise UsageError(f"{reference[0]}: the environment variable {name} is not set")
+        return value
+    variable = f"REFLOW_SECRET_{name}"
+    if (value := os.environ.get(variable)) is not None:
+        return value
+    folder = os.environ.get("REFLOW_SECRETS_DIR")
+    if not folder:
+        raise UsageError(f"{reference[0]}: neither {variable} nor REFLOW_SECRETS_DIR is set")
+    try:
+        return Path(folder, name).read_text().rstrip("\r\n")
+    except OSError as error:
+        raise UsageError(
+            f"{reference[0]}: {variable} is not set, and {Path(folder, name)} cannot be read:"
+            f" {error.strerror}"
+        ) from None
+
+
+def _masked(name: str, value: object) -> str:
+    if isinstance(value, str):
+        if _SENSITIVE.search(name) and not _REFERENCE.fullmatch(value):
+            return "'***'"
+        return repr(_URL_LOGIN.sub("***@", value))
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {_masked(str(key), item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_masked(name, item) for item in value) + "]"
+    return getattr(value, "__qualname__", None) or repr(value)
