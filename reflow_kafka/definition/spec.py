@@ -84,7 +84,12 @@ class Handler:
     value_type: Any
     """Annotated type of the value (`ANY` if none)."""
     result_type: Any
-    """Type of one emitted value (`ANY` if unknown), Optional, Event[] and iterators stripped."""
+    """Type of one emitted value (`ANY` if unknown), Optional, Event[] and iterators stripped.
+
+    ``NoneType`` for a handler annotated ``-> None``: it emits nothing.
+    """
+    state_type: Any = ANY
+    """Annotated type of the state, State[] stripped (`ANY` if none)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ class StateSpec:
 
     factory: Callable[[], Any]
     type: Any
-    """The type state is encoded as: the factory itself if a class, else its result's type."""
+    """The type state is encoded as: what the factory makes, or the handler's annotation if it says more."""
     boxed: bool
 
 
@@ -104,7 +109,7 @@ class SourceSpec:
     topics: tuple[str, ...] = ()
     connector: Source | None = None
     position: Callable[[], Any] | None = None
-    """For a generator: factory of its position object (``state=``)."""
+    """For a generator: factory of its position (``state=``); its type stands in the stage's `state`."""
     format: Any = "json"
     timestamp: KeyOf | None = None
     out_of_orderness: float = 0.0
@@ -137,7 +142,7 @@ class StageSpec:
     type: Any = ANY
     """Type of the values that leave a source, or enter a topic or connector sink."""
     state: StateSpec | None = None
-    key: KeyOf | None | Unset = UNSET
+    key: KeyOf | Unset | None = UNSET
     """On a stage or sink: key of what enters it; on a source: of what leaves it. UNSET or None: as it is."""
     when: Callable[[Any], object] | None = None
     partitions: int | None = None

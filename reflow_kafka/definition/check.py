@@ -1,0 +1,274 @@
+"""The rules a flow must keep. Pure: a flow in, the same flow resolved out, or a `DefinitionError`.
+
+`check_stage` holds what can be said of a stage alone, when it is defined; `check_flow` what only the whole
+flow shows. That every stage can be reached from a source needs no rule of its own: it follows once each
+stage but a source has an upstream, each upstream exists, and nothing goes round in a circle.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
+from types import NoneType
+from typing import NoReturn
+
+from reflow_kafka.definition.handlers import CONTEXT, factory_parameters, fill_by_name, plain_callable
+from reflow_kafka.definition.place import did_you_mean
+from reflow_kafka.definition.spec import (
+    ANY,
+    RESERVED_OUTPUTS,
+    UNSET,
+    FlowSpec,
+    Handler,
+    ResourceSpec,
+    StageSpec,
+    UpstreamRef,
+)
+from reflow_kafka.definition.types import fits
+from reflow_kafka.errors import DefinitionError
+from reflow_kafka.serde.types import type_name
+
+FLOW_NAME = re.compile(r"[a-z][a-z0-9-]*")
+STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+RESERVED_NAMES = ("changelog", "progress", "dead-letters")
+ON_ERROR = ("dead-letter", "stop", "skip")
+
+
+def check_flow_name(name: object, where: str) -> None:
+    """A flow's name is part of topic names and of the group id."""
+    if not isinstance(name, str) or not FLOW_NAME.fullmatch(name):
+        message = f"a flow's name is lower-case letters, digits and hyphens, such as 'my-flow', not {name!r}"
+        raise DefinitionError(message, where=where)
+
+
+def check_partitions(partitions: object, where: str, stage: str | None = None) -> None:
+    """A partition count is a whole number from 1 on."""
+    if type(partitions) is not int or partitions < 1:
+        message = f"partitions= is how many lanes run it: a whole number from 1 on, not {partitions!r}"
+        raise DefinitionError(message, stage=stage, where=where)
+
+
+def check_on_error(on_error: object, where: str, stage: str | None = None) -> None:
+    """One of the known words, or a function of the exception and the event."""
+    if isinstance(on_error, str):
+        if on_error not in ON_ERROR:
+            message = f"unknown on_error={on_error!r}{did_you_mean(on_error, ON_ERROR)}"
+            raise DefinitionError(message, stage=stage, where=where)
+    elif wrong := plain_callable(on_error, 2):
+        message = (
+            f"on_error= must be one of {', '.join(ON_ERROR)} or a plain function (error, event); it {wrong}"
+        )
+        raise DefinitionError(message, stage=stage, where=where)
+
+
+def check_stage(stage: StageSpec) -> None:
+    """What is wrong with a stage whatever the rest of the flow says."""
+    _check_name(stage)
+    _check_key(stage)
+    if stage.when is not None and (wrong := plain_callable(stage.when, 1)):
+        _fail(stage, f"when= must be a plain function of the value that returns true or false; it {wrong}")
+    if stage.partitions is not None:
+        check_partitions(stage.partitions, stage.where, stage.name)
+    check_on_error(stage.on_error, stage.where, stage.name)
+    _check_outputs(stage)
+    _check_after(stage)
+
+
+def check_flow(flow: FlowSpec, where: str = "") -> FlowSpec:
+    """The flow with everything resolved; `where` is the place of its own definition.
+
+    Raises:
+        DefinitionError: it cannot work; the message names the stage, its file and line, and what to write.
+    """
+    stages = {s.name: s for s in flow.stages}
+    if not any(s.kind == "source" for s in flow.stages):
+        message = f"flow {flow.name!r} has no source: start with flow.source(name, topic=...)"
+        raise DefinitionError(message, where=where)
+    for stage in flow.stages:
+        for ref in stage.after:
+            _check_upstream(stage, ref, stages)
+    _check_cycle(stages)
+    _check_topic_names(flow)
+    resources = _resolve_resources(flow.resources)
+    known = {CONTEXT, *resources}
+    resolved = tuple(
+        s if s.handler is None else replace(s, handler=_resolve_handler(s, s.handler, known))
+        for s in flow.stages
+    )
+    for stage in resolved:
+        _check_types(stage, stages)
+    return replace(flow, stages=resolved, resources=resources)
+
+
+def _fail(stage: StageSpec, message: str) -> NoReturn:
+    raise DefinitionError(message, stage=stage.name, where=stage.where)
+
+
+# ---- a stage alone
+
+
+def _check_name(stage: StageSpec) -> None:
+    if stage.name in RESERVED_NAMES:
+        _fail(
+            stage, f"the name {stage.name!r} is reserved for a topic of the flow; choose another with name="
+        )
+    if not STAGE_NAME.fullmatch(stage.name):
+        advice = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", stage.name).lower()).strip(
+            "_"
+        )
+        such = f"; write name={advice!r}" if STAGE_NAME.fullmatch(advice) else "; choose one with name="
+        _fail(stage, f"a stage's name is lower-case letters, digits and underscores{such}")
+
+
+def _check_key(stage: StageSpec) -> None:
+    timestamp = None if stage.source is None else stage.source.timestamp
+    keys: dict[str, object] = {"key": stage.key, "timestamp": timestamp}
+    for option, key in keys.items():
+        if key is UNSET or key is None:
+            continue
+        wrong = ("" if key else "is empty") if isinstance(key, str) else plain_callable(key, 1)
+        if wrong:
+            _fail(stage, f"{option}= must be a field's name or a plain function of the value; it {wrong}")
+
+
+def _check_outputs(stage: StageSpec) -> None:
+    for output in stage.outputs:
+        if output in RESERVED_OUTPUTS:
+            _fail(stage, f"output {output!r} exists without being declared; take it out of outputs=")
+        if not isinstance(output, str) or not STAGE_NAME.fullmatch(output):
+            _fail(stage, f"an output's name is lower-case letters, digits and underscores, not {output!r}")
+    if twice := _first_repeated(stage.outputs):
+        _fail(stage, f"output {twice!r} is declared twice")
+
+
+def _check_after(stage: StageSpec) -> None:
+    if stage.kind == "source":
+        return
+    if not stage.after:
+        _fail(stage, "it has no upstream: say with after= whose events it takes")
+    if twice := _first_repeated(map(str, stage.after)):
+        _fail(stage, f"it follows {twice!r} twice")
+
+
+def _first_repeated(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    return next((n for n in names if n in seen or seen.add(n)), None)  # type: ignore[func-returns-value]
+
+
+# ---- the graph
+
+
+def _check_upstream(stage: StageSpec, ref: UpstreamRef, stages: Mapping[str, StageSpec]) -> None:
+    upstream = stages.get(ref.stage)
+    if upstream is None:
+        _fail(stage, f"its upstream {ref.stage!r} is no stage of this flow{did_you_mean(ref.stage, stages)}")
+    if upstream.kind == "sink":
+        _fail(stage, f"nothing can follow {ref.stage!r}, a sink; follow what the sink follows")
+    outputs = (*upstream.outputs, *RESERVED_OUTPUTS)
+    if ref.output is not None and ref.output not in outputs:
+        hint = did_you_mean(ref.output, outputs)
+        _fail(stage, f"{ref.stage!r} declares no output {ref.output!r} (outputs=[...]){hint}")
+
+
+def _check_cycle(stages: Mapping[str, StageSpec]) -> None:
+    if ring := _cycle({s.name: [ref.stage for ref in s.after] for s in stages.values()}):
+        _fail(stages[ring[0]], f"the flow goes round in a circle: {' → '.join(ring)}")
+
+
+def _cycle(before: Mapping[str, Iterable[str]]) -> list[str]:
+    """A way from a name to itself along what comes before what, or nothing."""
+    try:
+        TopologicalSorter(before).prepare()
+    except CycleError as error:
+        ring: list[str] = error.args[1]
+        return ring
+    return []
+
+
+def _check_topic_names(flow: FlowSpec) -> None:
+    """Kafka keeps ``.`` and ``_`` apart in topics but not in metrics, and refuses names that clash there."""
+    seen: dict[str, str] = {}
+    for stage, topic in _topic_names(flow):
+        if len(topic) > 249:
+            _fail(stage, f"its topic {topic!r} is longer than Kafka allows (249); shorten the names")
+        other = seen.setdefault(topic.replace(".", "_"), topic)
+        if other != topic:
+            _fail(
+                stage,
+                f"its topic {topic!r} clashes with {other!r}, as Kafka takes . and _ for the same; rename it",
+            )
+
+
+def _topic_names(flow: FlowSpec) -> Iterator[tuple[StageSpec, str]]:
+    for stage in flow.stages:
+        for upstream in dict.fromkeys(ref.stage for ref in stage.after):
+            yield stage, f"{flow.name}.{upstream}.{stage.name}"
+        if stage.state is not None or (stage.source is not None and stage.source.connector is not None):
+            yield stage, f"{flow.name}.{stage.name}.changelog"
+
+
+# ---- resources and parameters
+
+
+def _resolve_resources(resources: Mapping[str, ResourceSpec]) -> dict[str, ResourceSpec]:
+    resolved = {}
+    for resource in resources.values():
+        parameters = factory_parameters(resource.factory)
+        for name in parameters:
+            if name in resources:
+                _check_resource_use(resource, resources[name])
+            elif parameters[name]:
+                message = f"resource {resource.name!r} takes {name!r}, which is no resource"
+                raise DefinitionError(message + did_you_mean(name, resources), where=resource.where)
+        resolved[resource.name] = replace(resource, by_name=tuple(n for n in parameters if n in resources))
+    if ring := _cycle({r.name: r.by_name for r in resolved.values()}):
+        message = f"resources take each other in a circle: {' → '.join(ring)}"
+        raise DefinitionError(message, where=resolved[ring[0]].where)
+    return resolved
+
+
+def _check_resource_use(resource: ResourceSpec, used: ResourceSpec) -> None:
+    if resource.per == "engine" and used.per == "worker":
+        message = (
+            f"resource {resource.name!r} lives as long as the engine, so it cannot take {used.name!r}, which "
+        )
+        raise DefinitionError(
+            message + 'lives as long as a worker; give it per="worker" too', where=resource.where
+        )
+
+
+def _resolve_handler(stage: StageSpec, handler: Handler, known: set[str]) -> Handler:
+    filled, unfilled = fill_by_name(handler, known)
+    if unfilled:
+        name = unfilled[0]
+        data = "the position" if stage.kind == "source" else "[state,] value"
+        _fail(
+            stage,
+            f"parameter {name!r} of its handler is neither {CONTEXT!r} nor a resource"
+            f"{did_you_mean(name, known)} (data come first by position: {data}; everything else "
+            f"needs @flow.resource or a default)",
+        )
+    return filled
+
+
+# ---- types
+
+
+def _check_types(stage: StageSpec, stages: Mapping[str, StageSpec]) -> None:
+    if stage.kind == "source":
+        return
+    wanted = ANY if stage.handler is None else stage.handler.value_type
+    for ref in stage.after:
+        if ref.output is not None:  # what goes to a named output is not in the annotation
+            continue
+        given = _leaving(stages[ref.stage])
+        if given is NoneType:
+            _fail(stage, f"{ref.stage!r} emits nothing: its handler is annotated to return None")
+        if not fits(given, wanted):
+            _fail(stage, f"it takes {type_name(wanted)}, but {ref.stage!r} emits {type_name(given)}")
+
+
+def _leaving(upstream: StageSpec) -> object:
+    return upstream.type if upstream.handler is None else upstream.handler.result_type

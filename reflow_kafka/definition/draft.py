@@ -1,0 +1,102 @@
+"""A flow while it is being written: what is defined so far, and which object stands for which stage."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from reflow_kafka.definition.check import check_flow, check_flow_name, check_on_error, check_partitions
+from reflow_kafka.definition.place import Place, did_you_mean
+from reflow_kafka.definition.spec import FlowSpec, OnError, ResourceSpec, StageSpec, UpstreamRef
+from reflow_kafka.handle import Stage
+
+
+class Draft:
+    """The definition behind a `Flow`."""
+
+    def __init__(self, flow: Any, name: str, partitions: int, on_error: OnError, place: Place) -> None:
+        check_flow_name(name, place.where)
+        check_partitions(partitions, place.where)
+        check_on_error(on_error, place.where)
+        self.on_error = on_error
+        self._flow = flow
+        self._name = name
+        self._partitions = partitions
+        self._where = place.where
+        self._stages: dict[str, StageSpec] = {}
+        self._resources: dict[str, ResourceSpec] = {}
+        # The object is kept beside its stages' names, so that its identity cannot pass to another object.
+        self._objects: dict[tuple[int, ...], tuple[object, list[str]]] = {}
+        self._checked: FlowSpec | None = None
+
+    def add(self, stage: StageSpec, place: Place) -> Stage[Any]:
+        """Take a stage in; its handle."""
+        if earlier := self._stages.get(stage.name):
+            place.fail(
+                f"its name is taken by the {earlier.kind} at {earlier.where}; give it another with name=",
+                stage=stage.name,
+            )
+        self._stages[stage.name] = stage
+        if stage.handler is not None:
+            target = stage.handler.target
+            self._objects.setdefault(_identity(target), (target, []))[1].append(stage.name)
+        self._checked = None
+        return Stage(self._flow, UpstreamRef(stage.name))
+
+    def add_resource(self, resource: ResourceSpec, place: Place) -> None:
+        """Take a resource in."""
+        if earlier := self._resources.get(resource.name):
+            place.fail(
+                f"resource {resource.name!r} is defined already at {earlier.where}; rename one of them"
+            )
+        self._resources[resource.name] = resource
+        self._checked = None
+
+    def refs(self, after: Any, place: Place) -> tuple[UpstreamRef, ...]:
+        """What `after=` refers to; names may be of stages still to come."""
+        upstreams = after if isinstance(after, list | tuple) else [] if after is None else [after]
+        return tuple(self._ref(upstream, place) for upstream in upstreams)
+
+    def find(self, stage: Any, place: Place) -> UpstreamRef:
+        """The stage that a name, handle or object stands for; it must be defined already."""
+        ref = self._ref(stage, place)
+        if ref.stage not in self._stages:
+            place.fail(
+                f"flow {self._name!r} has no stage {ref.stage!r}{did_you_mean(ref.stage, self._stages)}"
+            )
+        return ref
+
+    def spec(self) -> FlowSpec:
+        """The flow, checked and resolved; made again only after a change."""
+        if self._checked is None:
+            stages, resources = tuple(self._stages.values()), dict(self._resources)
+            self._checked = check_flow(FlowSpec(self._name, self._partitions, stages, resources), self._where)
+        return self._checked
+
+    def _ref(self, upstream: Any, place: Place) -> UpstreamRef:
+        if isinstance(upstream, str):
+            stage, _, output = upstream.partition(".")
+            return UpstreamRef(stage, output or None)
+        if isinstance(upstream, Stage):
+            if upstream.flow is not self._flow:
+                place.fail(
+                    f"{upstream!r} belongs to another flow: flows meet in a topic, sink there and source here"
+                )
+            return upstream.ref
+        _, names = self._objects.get(_identity(upstream), (None, []))
+        called = getattr(upstream, "__qualname__", None) or repr(upstream)
+        if not names:
+            place.fail(
+                f"{called} is no stage of flow {self._name!r}: decorate it first, or use the "
+                f"name of a stage or the handle that flow.stage() gave for it"
+            )
+        if len(names) > 1:
+            place.fail(f"{called} is several stages, {', '.join(map(repr, names))}: use a name or a handle")
+        return UpstreamRef(names[0])
+
+
+def _identity(target: Any) -> tuple[int, ...]:
+    """What makes an object the same; a bound method is made anew at each access, so its parts count."""
+    if inspect.ismethod(target):
+        return id(target.__self__), id(target.__func__)
+    return (id(target),)

@@ -1,0 +1,274 @@
+"""What a handler looks like: its shape, its parameters, its types.
+
+Data come first by position (``[state,] value``); every other parameter is filled by name. Annotations that
+cannot be resolved say nothing: the type is then `ANY`, never an error.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from collections.abc import (
+    Set as AbstractSet,
+)
+from dataclasses import replace
+from inspect import Parameter
+from typing import Any, Literal, Union, get_args, get_origin
+
+from reflow_kafka.definition.place import Place
+from reflow_kafka.definition.spec import ANY, Handler, Shape, StateBy
+from reflow_kafka.event import Event
+from reflow_kafka.state.value import State
+
+Data = Sequence[Literal["state", "value"]]
+"""What a handler is called with by position."""
+
+CONTEXT = "ctx"
+"""The parameter that receives the `Context`."""
+
+_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
+# A plain `def` that is annotated like this returns what it was given by a generator or coroutine function.
+_SHAPE_OF_RESULT = {
+    Iterator: Shape.GENERATOR,
+    Generator: Shape.GENERATOR,
+    AsyncIterator: Shape.ASYNC_GENERATOR,
+    AsyncGenerator: Shape.ASYNC_GENERATOR,
+    Awaitable: Shape.COROUTINE,
+    Coroutine: Shape.COROUTINE,
+}
+_ITERATORS = (Iterator, Generator, Iterable, AsyncIterator, AsyncGenerator, AsyncIterable)
+
+
+def read_handler(target: Any, data: Data, *, stage: str, place: Place) -> Handler:
+    """Everything the definition needs to know about a handler that is called with `data`.
+
+    `by_name` holds every other parameter, also those with a default; `fill_by_name` sorts them out once all
+    resources are known.
+
+    Raises:
+        DefinitionError: it cannot be called, or not with `data`.
+    """
+    kind = _kind(target, stage, place)
+    function = _function(target, kind)
+    hints = _hints(function, place)
+    parameters = _parameters(target, kind)
+    annotations = _data_annotations(parameters, data, hints, stage, place)
+    state_annotation, value_annotation = annotations.get("state", ANY), annotations.get("value", ANY)
+    shape = _shape(function, hints.get("return", ANY))
+    return Handler(
+        target=target,
+        kind=kind,
+        shape=shape,
+        state_by=_state_by(data, state_annotation),
+        takes_event=_plain(value_annotation) is Event,
+        by_name=tuple(p.name for p in parameters[_taken(parameters, data) :] if p.kind in _BY_NAME),
+        init_by_name=tuple(p.name for p in _init_parameters(target, kind) if p.kind in _BY_NAME),
+        value_type=_union(m for m in _members(_argument(value_annotation, Event)) if m is not types.NoneType),
+        result_type=_emitted(hints.get("return", ANY), shape),
+        state_type=_argument(state_annotation, State),
+    )
+
+
+def fill_by_name(handler: Handler, known: AbstractSet[str]) -> tuple[Handler, list[str]]:
+    """The handler with only the parameters that `known` names fill, and the names nobody fills."""
+    call = _required(_parameters(handler.target, handler.kind))
+    init = _required(_init_parameters(handler.target, handler.kind))
+    filled = replace(
+        handler,
+        by_name=tuple(n for n in handler.by_name if n in known),
+        init_by_name=tuple(n for n in handler.init_by_name if n in known),
+    )
+    unfilled = [n for n in handler.by_name if n in call - known]
+    return filled, unfilled + [n for n in handler.init_by_name if n in init - known]
+
+
+def factory_parameters(factory: Callable[..., Any]) -> dict[str, bool]:
+    """Names of a resource factory's parameters, and whether each must be filled."""
+    parameters = _signature(factory)
+    required = _required(parameters)
+    return {p.name: p.name in required for p in parameters if p.kind in _BY_NAME}
+
+
+def plain_callable(fn: Any, arguments: int) -> str | None:
+    """Why `fn` is no plain function of so many values, or None if it is one."""
+    if not callable(fn):
+        return f"is {fn!r}"
+    if inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):
+        return "is async"
+    if inspect.isgeneratorfunction(fn):
+        return "is a generator"
+    try:
+        inspect.signature(fn).bind(*range(arguments))
+    except TypeError:
+        return f"does not take {arguments} argument{'s' * (arguments != 1)}"
+    except ValueError:  # a builtin such as str: it says nothing about its parameters
+        pass
+    return None
+
+
+def _kind(target: Any, stage: str, place: Place) -> Literal["function", "class", "instance"]:
+    if inspect.isclass(target):
+        if not any("__call__" in base.__dict__ for base in target.__mro__):
+            place.fail(f"class {target.__name__} has no __call__ method to handle events", stage=stage)
+        return "class"
+    if not callable(target):
+        place.fail(
+            f"{target!r} cannot be called; give a function, a class or an object with __call__", stage=stage
+        )
+    is_function = inspect.isroutine(target) or isinstance(target, functools.partial)
+    return "function" if is_function else "instance"
+
+
+def _function(target: Any, kind: str) -> Any:
+    """The function that bears the annotations and decides the shape."""
+    if kind == "class":
+        return target.__call__
+    if kind == "instance":
+        return type(target).__call__
+    while isinstance(target, functools.partial):
+        target = target.func
+    return target
+
+
+def _signature(fn: Any) -> list[Parameter]:
+    try:
+        return list(inspect.signature(fn).parameters.values())
+    except ValueError:  # a builtin that tells nothing: it takes data only
+        return [Parameter("data", Parameter.VAR_POSITIONAL)]
+
+
+def _parameters(target: Any, kind: str) -> list[Parameter]:
+    return _signature(target.__call__)[1:] if kind == "class" else _signature(target)
+
+
+def _init_parameters(target: Any, kind: str) -> list[Parameter]:
+    return _signature(target) if kind == "class" else []
+
+
+def _required(parameters: Sequence[Parameter]) -> set[str]:
+    return {p.name for p in parameters if p.kind in _BY_NAME and p.default is Parameter.empty}
+
+
+def _taken(parameters: Sequence[Parameter], data: Data) -> int:
+    """How many of the parameters take data."""
+    return min(len(data), sum(p.kind in _POSITIONAL for p in parameters))
+
+
+def _data_annotations(
+    parameters: list[Parameter], data: Data, hints: dict[str, Any], stage: str, place: Place
+) -> dict[str, Any]:
+    """The annotation of each parameter that takes data; fails if the handler cannot take them."""
+    given = ", ".join(data) or "nothing"
+    taken = parameters[: _taken(parameters, data)]
+    takes_rest = any(p.kind is Parameter.VAR_POSITIONAL for p in parameters)
+    if len(taken) < len(data) and not takes_rest:
+        place.fail(f"the handler is called with ({given}) but takes {_listed(parameters)}", stage=stage)
+    for p in taken:
+        if p.name == CONTEXT:
+            place.fail(f"data come first by position: write ({given}, {CONTEXT})", stage=stage)
+    for p in parameters[len(taken) :]:
+        if p.kind is Parameter.POSITIONAL_ONLY and p.default is Parameter.empty:
+            place.fail(
+                f"parameter {p.name!r} is positional only, so it cannot be filled by name", stage=stage
+            )
+    annotations: dict[str, Any] = {role: hints.get(p.name, ANY) for role, p in zip(data, taken, strict=False)}
+    if "state" not in data and any(_plain(a) is State for a in annotations.values()):
+        place.fail("the handler takes a State, so the stage needs state=", stage=stage)
+    return annotations
+
+
+def _listed(parameters: Sequence[Parameter]) -> str:
+    return f"({', '.join(map(str, parameters))})"
+
+
+def _hints(function: Any, place: Place) -> dict[str, Any]:
+    """Resolved annotations; one that cannot be resolved is `ANY` without spoiling the others."""
+    is_local = "<locals>" in getattr(function, "__qualname__", "")
+    seen_there = getattr(function, "__module__", None) == place.module
+    scope = dict(place.names) if is_local and seen_there else None
+    try:
+        return typing.get_type_hints(function, localns=scope, include_extras=True)
+    except Exception:  # a name imported for type checkers only, a typo, a builtin without annotations
+        names = {**getattr(function, "__globals__", {}), **(scope or {})}
+        return {n: _hint(a, names) for n, a in getattr(function, "__annotations__", {}).items()}
+
+
+def _hint(annotation: Any, names: dict[str, Any]) -> Any:
+    holder = types.SimpleNamespace(__annotations__={"it": annotation})
+    try:
+        return typing.get_type_hints(holder, names, include_extras=True)["it"]
+    except Exception:
+        return ANY
+
+
+def _plain(annotation: Any) -> Any:
+    """``Event[int]`` → ``Event``; what has no arguments is itself."""
+    return get_origin(annotation) or annotation
+
+
+def _argument(annotation: Any, generic: type) -> Any:
+    """``T`` of ``generic[T]``, `ANY` of a bare ``generic``, anything else as it is."""
+    if _plain(annotation) is not generic:
+        return annotation
+    return (*get_args(annotation), ANY)[0]
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, or the one type that it is."""
+    if _plain(annotation) in (Union, types.UnionType):
+        return get_args(annotation)
+    return (types.NoneType if annotation is None else annotation,)
+
+
+def _union(members: Any) -> Any:
+    found = tuple(dict.fromkeys(members))
+    if not found or any(m is ANY for m in found):
+        return ANY
+    return Union[found]  # noqa: UP007 — made at run time
+
+
+def _shape(function: Any, result: Any) -> Shape:
+    if inspect.isasyncgenfunction(function):
+        return Shape.ASYNC_GENERATOR
+    if inspect.isgeneratorfunction(function):
+        return Shape.GENERATOR
+    if inspect.iscoroutinefunction(function):
+        return Shape.COROUTINE
+    return _SHAPE_OF_RESULT.get(_plain(result), Shape.PLAIN)
+
+
+def _state_by(data: Data, annotation: Any) -> StateBy:
+    if "state" not in data:
+        return StateBy.NONE
+    return StateBy.BOX if _plain(annotation) is State else StateBy.OBJECT
+
+
+def _emitted(result: Any, shape: Shape) -> Any:
+    """Type of one emitted value: ``Iterator[Event[int] | None]`` → ``int``; NoneType if it emits nothing."""
+    arguments = get_args(result)
+    if shape in (Shape.GENERATOR, Shape.ASYNC_GENERATOR):
+        result = arguments[0] if _plain(result) in _ITERATORS and arguments else ANY
+    elif _plain(result) is Coroutine:
+        result = arguments[2] if len(arguments) == 3 else ANY
+    elif _plain(result) is Awaitable:
+        result = arguments[0] if arguments else ANY
+    values = [v for m in _members(result) for v in _members(_argument(m, Event))]
+    if values == [types.NoneType]:
+        return types.NoneType
+    return _union(v for v in values if v is not types.NoneType)

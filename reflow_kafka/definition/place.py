@@ -1,0 +1,52 @@
+"""Where something is defined, and how an error says so."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from reflow_kafka.errors import DefinitionError
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The line of the user's program that defines something."""
+
+    where: str
+    """``file:line``."""
+    module: str = ""
+    names: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Names local to the function that defines the flow: annotations may mention them."""
+
+    def fail(self, message: str, *, stage: str | None = None, cause: BaseException | None = None) -> NoReturn:
+        """Raise a `DefinitionError` that points here."""
+        raise DefinitionError(message, stage=stage, where=self.where) from cause
+
+
+def callers_place(depth: int = 1) -> Place:
+    """The place that called the function which calls this one (`depth` frames further up)."""
+    frame = sys._getframe(depth + 1)
+    is_function = frame.f_locals is not frame.f_globals
+    return Place(
+        where=f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}",
+        module=frame.f_globals.get("__name__", ""),
+        names=dict(frame.f_locals) if is_function else {},
+    )
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` if something known is close, else the list of what is known."""
+    choices = sorted(set(known))
+    if close := difflib.get_close_matches(word, choices, n=1, cutoff=0.5):
+        return f"; did you mean {close[0]!r}?"
+    return f"; there is {', '.join(map(repr, choices))}" if choices else ""
+
+
+def _short(path: str) -> str:
+    """The path as a person would type it: relative if it lies below the working directory."""
+    here = os.getcwd() + os.sep
+    return path.removeprefix(here)

@@ -1,0 +1,321 @@
+"""`Flow`: the decorators and calls by which a user joins functions into a flow.
+
+A flow is a definition only: making it opens nothing, and runs nothing but factories of state, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Never, Unpack, overload
+
+from reflow_kafka.connector import Sink, Source
+from reflow_kafka.definition.build import resource_spec, sink_spec, source_spec, stage_spec
+from reflow_kafka.definition.draft import Draft
+from reflow_kafka.definition.place import callers_place
+from reflow_kafka.definition.spec import FlowSpec, KeyOf, OnError
+from reflow_kafka.handle import Stage
+from reflow_kafka.serde.typed import Format
+from reflow_kafka.typed import (
+    Dicts,
+    F,
+    Factory,
+    GeneratorOptions,
+    Later,
+    Many,
+    Once,
+    S,
+    SinkOptions,
+    StageOptions,
+    T,
+    Takes,
+    TakesState,
+    TopicOptions,
+    Untyped,
+    Upstreams,
+    V,
+    When,
+)
+
+if TYPE_CHECKING:
+    from reflow_kafka.topology.graph import Topology
+
+
+class Flow:
+    """A named graph of stages, joined by durable edges.
+
+    `name` is part of every topic's name and is the consumer group; `partitions` is how many lanes run each
+    stage; `on_error` is what stages do with an event that fails, unless they say otherwise.
+
+    Used as a decorator, `stage`, `source` and `sink` return the decorated object unchanged; called with it,
+    they return a `Stage` handle. All methods raise `DefinitionError` for what cannot work.
+    """
+
+    def __init__(self, name: str, *, partitions: int = 8, on_error: OnError = "dead-letter") -> None:
+        self.name = name
+        self.partitions = partitions
+        self._draft = Draft(self, name, partitions, on_error, callers_place())
+
+    # ---- stages
+
+    @overload
+    def stage(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *,
+        after: Upstreams,
+        state: Factory[Any] = ...,
+        when: When[Any] | None = None,
+        **options: Unpack[StageOptions],
+    ) -> Stage[Any]: ...
+    @overload
+    def stage(
+        self,
+        /,
+        *,
+        after: Stage[V],
+        state: Factory[S],
+        when: When[V] | None = None,
+        **options: Unpack[StageOptions],
+    ) -> TakesState[S, V]: ...
+    @overload
+    def stage(
+        self,
+        /,
+        *,
+        after: Untyped | Dicts,
+        state: Factory[S],
+        when: When[Any] | None = None,
+        **options: Unpack[StageOptions],
+    ) -> TakesState[S, Any]: ...
+    @overload
+    def stage(
+        self,
+        /,
+        *,
+        after: Later[V],
+        state: Factory[S],
+        when: When[V] | None = None,
+        **options: Unpack[StageOptions],
+    ) -> TakesState[S, V]: ...
+    @overload
+    def stage(
+        self,
+        /,
+        *,
+        after: Many[V],
+        state: Factory[S],
+        when: When[V] | None = None,
+        **options: Unpack[StageOptions],
+    ) -> TakesState[S, V]: ...
+    @overload
+    def stage(
+        self,
+        /,
+        *,
+        after: Once[V],
+        state: Factory[S],
+        when: When[V] | None = None,
+        **options: Unpack[StageOptions],
+    ) -> TakesState[S, V]: ...
+    @overload
+    def stage(
+        self, /, *, after: Stage[V], when: When[V] | None = None, **options: Unpack[StageOptions]
+    ) -> Takes[V]: ...
+    @overload
+    def stage(
+        self, /, *, after: Untyped | Dicts, when: When[Any] | None = None, **options: Unpack[StageOptions]
+    ) -> Takes[Any]: ...
+    @overload
+    def stage(
+        self, /, *, after: Later[V], when: When[V] | None = None, **options: Unpack[StageOptions]
+    ) -> Takes[V]: ...
+    @overload
+    def stage(
+        self, /, *, after: Many[V], when: When[V] | None = None, **options: Unpack[StageOptions]
+    ) -> Takes[V]: ...
+    @overload
+    def stage(
+        self, /, *, after: Once[V], when: When[V] | None = None, **options: Unpack[StageOptions]
+    ) -> Takes[V]: ...
+    def stage(self, fn: Any = None, /, *, after: Any = None, **options: Any) -> Any:
+        """A processing stage: it takes the events of its upstreams and emits new ones.
+
+        `fn` is a function (also async, a generator, an async generator), a class that is built once per
+        worker, or an object with ``__call__``. It is called with ``([state,] value)``; every other parameter
+        is filled by name: ``ctx`` and resources.
+
+        Args:
+            after: the upstream: a handle, a name (``"name"``, ``"name.output"``, also of one to come), the
+                decorated object, or a list of these.
+            name: the stage's name (that of the function).
+            key: key of the events entering it: a field's name or a function of the value (the key they have).
+            when: only values for which it is true enter.
+            state: what makes the state of a key, a class or a function; the handler then takes it first.
+            partitions: how many lanes run it (as many as the flow's); 1 = a global singleton.
+            outputs: names of further outputs, for ``Event(value, to="name")``.
+            on_error: ``"dead-letter"``, ``"stop"``, ``"skip"`` or a function of (error, event).
+        """
+        place = callers_place()
+        if fn is not None and after is None:
+            place.fail(
+                f"{_called(fn)} has no upstream: write @flow.stage(after=...) or flow.stage(fn, after=...)"
+            )
+
+        def add(target: Any) -> Stage[Any]:
+            draft = self._draft
+            options.setdefault("on_error", draft.on_error)
+            return draft.add(stage_spec(target, place, after=draft.refs(after, place), **options), place)
+
+        return _decorator(add) if fn is None else add(fn)
+
+    @overload
+    def source(
+        self, name: str, connector: Source | None = None, /, *, type: type[T], **options: Unpack[TopicOptions]
+    ) -> Stage[T]: ...
+    @overload
+    def source(
+        self, name: str, connector: Source | None = None, /, **options: Unpack[TopicOptions]
+    ) -> Stage[Any]: ...
+    @overload
+    def source(
+        self, fn: Callable[..., Any], /, *, name: str, **options: Unpack[GeneratorOptions]
+    ) -> Stage[Any]: ...
+    @overload
+    def source(self, /, *, name: str = ..., **options: Unpack[GeneratorOptions]) -> Callable[[F], F]: ...
+    def source(self, subject: Any = None, connector: Any = None, /, **options: Any) -> Any:
+        """A source: ``source(name, topic=...)``, ``source(name, connector)``, or a generator: ``@source()``.
+
+        Args:
+            topic: name of a topic, or a list of names.
+            type: what its values are decoded as (JSON of any kind).
+            format: how they are written: ``"json"``, ``"str"``, ``"bytes"`` or a `Format`.
+            key: key of the events leaving it: a field's name or a function of the value (the key they have).
+            timestamp: event time: a field's name or a function of the value (the record's timestamp).
+            out_of_orderness: by how much events may come out of order.
+            idle_after: after how long without events it no longer holds event time up.
+            auto_offset_reset: where a topic is read from at first: ``"earliest"``, ``"latest"``, ``"none"``.
+            name, state: of a generator: its stage's name (its own), and what makes its position, which it
+                takes as its argument and sets before each ``yield``; without it, every start begins anew.
+        """
+        place = callers_place()
+        if callable(subject) and connector is None and not options:
+            place.fail(f"write @flow.source() with parentheses, or flow.source({_called(subject)}, name=...)")
+
+        def add(target: Any) -> Stage[Any]:
+            draft = self._draft
+            return draft.add(source_spec(target, connector, place, draft.on_error, **options), place)
+
+        return _decorator(add) if subject is None else add(subject)
+
+    @overload
+    def sink(
+        self,
+        name: str,
+        connector: Sink | None = None,
+        /,
+        *,
+        after: Upstreams,
+        topic: str | Callable[[Any], str] = ...,
+        format: str | Format = "json",
+        key: KeyOf | None = None,
+        when: When[Any] | None = None,
+        partitions: int = ...,
+        on_error: OnError = ...,
+    ) -> Stage[Never]: ...
+    @overload
+    def sink(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *,
+        after: Upstreams,
+        when: When[Any] | None = None,
+        **options: Unpack[SinkOptions],
+    ) -> Stage[Never]: ...
+    @overload
+    def sink(
+        self, /, *, after: Upstreams, when: When[Any] | None = None, **options: Unpack[SinkOptions]
+    ) -> Callable[[F], F]: ...
+    def sink(
+        self, subject: Any = None, connector: Any = None, /, *, after: Any = None, **options: Any
+    ) -> Any:
+        """A sink: ``sink(name, topic=...)``, ``sink(name, connector)``, or a function: ``@sink(after=...)``.
+
+        Args:
+            topic: name of a topic, or a function of the value that gives it.
+            format: how values are written to the topic: ``"json"``, ``"str"``, ``"bytes"`` or a `Format`.
+            partitions: how many lanes run a connector or function (as many as the flow's).
+            after, name, key, when, on_error: as for `stage`.
+        """
+        place = callers_place()
+        if callable(subject) and after is None:
+            place.fail(
+                f"{_called(subject)} has no upstream: write @flow.sink(after=...) or flow.sink(fn, after=...)"
+            )
+
+        def add(target: Any) -> Stage[Any]:
+            draft = self._draft
+            options.setdefault("on_error", draft.on_error)
+            return draft.add(
+                sink_spec(target, connector, place, after=draft.refs(after, place), **options), place
+            )
+
+        return _decorator(add) if subject is None else add(subject)
+
+    def __getitem__(self, stage: str | Callable[..., Any] | Stage[Any]) -> Stage[Any]:
+        """The handle of a stage that is defined already, by its name or by the decorated object."""
+        return Stage(self, self._draft.find(stage, callers_place()))
+
+    # ---- resources
+
+    @overload
+    def resource(self, fn: F, /, *, per: Literal["engine", "worker"] = "engine") -> F: ...
+    @overload
+    def resource(self, /, *, per: Literal["engine", "worker"] = "engine") -> Callable[[F], F]: ...
+    def resource(self, fn: Any = None, /, *, per: Literal["engine", "worker"] = "engine") -> Any:
+        """Something handlers take by name: a function that makes it, or a generator that yields it once.
+
+        It is opened once per engine before lanes start and closed after the last has stopped, or with
+        ``per="worker"`` once per worker. Parameters of the function are other resources.
+        """
+        place = callers_place()
+
+        def add(factory: Any) -> Any:
+            self._draft.add_resource(resource_spec(factory, per, place), place)
+            return factory
+
+        return add if fn is None else add(fn)
+
+    # ---- the whole
+
+    def spec(self) -> FlowSpec:
+        """The flow as data, checked and resolved. All that is still wrong with it shows here."""
+        return self._draft.spec()
+
+    def topology(self) -> Topology:
+        """The graph of stages and edges."""
+        from reflow_kafka.topology.graph import Topology
+
+        return Topology.of(self.spec())
+
+    def describe(self, format: Literal["tree", "text", "json", "mermaid", "dot"] = "tree") -> str:
+        """The flow for people (``tree``, ``text``), programs (``json``), pictures (``mermaid``, ``dot``)."""
+        from reflow_kafka.topology.describe import describe
+
+        return describe(self.spec(), format)
+
+    def __repr__(self) -> str:
+        return f"<flow {self.name!r}>"
+
+
+def _decorator(add: Callable[[F], Stage[Any]]) -> Callable[[F], F]:
+    def decorate(target: F) -> F:
+        add(target)
+        return target
+
+    return decorate
+
+
+def _called(target: object) -> str:
+    return getattr(target, "__name__", None) or repr(target)

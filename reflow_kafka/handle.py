@@ -1,0 +1,33 @@
+"""The handle of a stage: what `after=` takes when the object itself will not do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from reflow_kafka.definition.spec import UpstreamRef
+
+if TYPE_CHECKING:
+    from reflow_kafka.flow import Flow
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Stage(Generic[T_co]):
+    """A stage of a flow, to be followed by others. `T_co` is the type of what it emits."""
+
+    flow: Flow
+    ref: UpstreamRef
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+        return self.ref.stage
+
+    def output(self, name: str) -> Stage[Any]:
+        """A named output: one that the stage declares (``outputs=["big"]``), or ``"error"``."""
+        return Stage(self.flow, UpstreamRef(self.ref.stage, name))
+
+    def __repr__(self) -> str:
+        return f"<stage {self.ref} of flow {self.flow.name!r}>"

@@ -1,0 +1,115 @@
+"""Types by which mypy and pyright follow values along a flow.
+
+First the shapes of what `after=` may be, each with the type `V` of what it emits; then what the decorators
+ask of a handler that takes a `V`. Where a result is annotated ``dict[str, Any]`` nothing is followed further:
+the next handler may well say more about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypedDict, TypeVar, overload
+
+from reflow_kafka.definition.spec import KeyOf, OnError
+from reflow_kafka.event import Event
+from reflow_kafka.handle import Stage
+from reflow_kafka.serde.typed import Format
+from reflow_kafka.state.value import State
+from reflow_kafka.units import Duration
+
+F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+T = TypeVar("T")
+V = TypeVar("V")
+V_contra = TypeVar("V_contra", contravariant=True)
+
+Upstream = str | Stage[Any] | Callable[..., Any]
+"""A name (``"name"`` or ``"name.output"``), a handle, or the decorated object."""
+Upstreams = Upstream | Sequence[Upstream]
+Untyped = str | Sequence[Upstream] | type[Any]
+"""Upstreams whose results nobody follows: names, merges, classes."""
+Dicts = (
+    Callable[..., Coroutine[Any, Any, dict[str, Any] | None]]
+    | Callable[..., dict[str, Any] | None]
+    | Callable[..., Iterator[dict[str, Any]]]
+    | Callable[..., AsyncIterator[dict[str, Any]]]
+)
+Later = Callable[..., Coroutine[Any, Any, Event[V] | V | None]]
+Many = Callable[..., Iterator[Event[V] | V]] | Callable[..., AsyncIterator[Event[V] | V]]
+Once = Callable[..., Event[V] | V | None]
+When = Callable[[V], object]
+Factory = Callable[[], S]
+
+
+class Takes(Protocol[V]):
+    """Decorates a handler of one value."""
+
+    @overload
+    def __call__(self, fn: type[T], /) -> type[T]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Event[V], P], R], /
+    ) -> Callable[Concatenate[Event[V], P], R]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[V, P], R], /) -> Callable[Concatenate[V, P], R]: ...
+
+
+class TakesState(Protocol[S, V]):
+    """Decorates a handler of a state and a value."""
+
+    @overload
+    def __call__(self, fn: type[T], /) -> type[T]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[State[S], Event[V], P], R], /
+    ) -> Callable[Concatenate[State[S], Event[V], P], R]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # one function cannot be both for the same S
+        self, fn: Callable[Concatenate[State[S], V, P], R], /
+    ) -> Callable[Concatenate[State[S], V, P], R]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[S, Event[V], P], R], /
+    ) -> Callable[Concatenate[S, Event[V], P], R]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[S, V, P], R], /) -> Callable[Concatenate[S, V, P], R]: ...
+
+
+class SourceOptions(TypedDict, total=False):
+    """What every source can be told."""
+
+    key: KeyOf | None
+    timestamp: KeyOf | None
+    out_of_orderness: Duration
+    idle_after: Duration
+
+
+class GeneratorOptions(SourceOptions, total=False):
+    """What a source over a generator can be told besides its `name`."""
+
+    state: Callable[[], Any]
+
+
+class TopicOptions(SourceOptions, total=False):
+    """What a source over topics can be told besides `type`."""
+
+    topic: str | Sequence[str]
+    format: str | Format
+    auto_offset_reset: Literal["earliest", "latest", "none"]
+
+
+class SinkOptions(TypedDict, total=False):
+    """What a sink over a function can be told besides `after` and `when`."""
+
+    name: str
+    key: KeyOf | None
+    partitions: int
+    on_error: OnError
+
+
+class StageOptions(SinkOptions, total=False):
+    """What a stage can be told besides `after`, `when` and `state`."""
+
+    outputs: Sequence[str]
