@@ -174,10 +174,10 @@ def _typed(wanted: Any, exempt: frozenset[type]) -> Codec:
             raise
         except Exception as error:
             raise EncodeError(f"found {type(value).__qualname__}, wanted {name}: {error}") from error
-        if type(value) not in exempt:
-            _must_decode(decode, data, value)
         if look_for_nan and b"null" in data:
             refuse_nonfinite(value)
+        if type(value) not in exempt:
+            _must_decode(decode, data, value)
         return data
 
     return Codec(encode, decode)

@@ -26,7 +26,8 @@ def type_name(type: Any) -> str:
     if isinstance(type, types.GenericAlias | types.UnionType) or get_origin(type) is not None:
         if get_origin(type) in (Union, types.UnionType):
             return " | ".join(type_name(a) for a in get_args(type))
-        origin, arguments = get_origin(type), ", ".join(type_name(a) for a in get_args(type))
+        origin = get_origin(type)
+        arguments = ", ".join("..." if a is ... else type_name(a) for a in get_args(type))
         return f"{getattr(origin, '__name__', origin)}[{arguments}]"
     if type is types.NoneType:
         return "None"
