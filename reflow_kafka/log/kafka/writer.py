@@ -53,6 +53,7 @@ class KafkaLaneWriter:
         self._open = False  # a transaction is
         self._sent: Sent = []  # batches of the open transaction that are not known to be written
         self._base: dict[TopicPartition, int] = {}  # first offsets of the open transaction
+        self._partitions: set[TopicPartition] = set()  # that it writes to
 
     @classmethod
     async def open(
@@ -116,14 +117,9 @@ class KafkaLaneWriter:
                 await self._begin()
             if not self._open:
                 return {}
-            # Positions travel while the batches do: both belong to the transaction or neither.
-            positions = asyncio.ensure_future(self._send_positions(commit.positions))
-            try:
-                await asyncio.wait([positions, *(future for _, future in self._sent)])
-            finally:
-                positions.add_done_callback(forget)
-                positions.cancel()
-            self._note_written(self._positions_error(positions, commit))
+            await self._acknowledged()
+            self._note_written()
+            await self._send_positions(commit.positions)
             await self._producer.commit_transaction()
             self._open = False
             base, self._base = self._base, {}
@@ -181,7 +177,7 @@ class KafkaLaneWriter:
     async def _begin(self) -> None:
         await self._producer.begin_transaction()
         self._open = True
-        self._sent, self._base = [], {}
+        self._sent, self._base, self._partitions = [], {}, set()
 
     async def _hand_over(self, batches: Mapping[TopicPartition, Sequence[BatchBuilder]]) -> None:
         filled = {
@@ -193,6 +189,12 @@ class KafkaLaneWriter:
             return
         if not self._open:
             await self._begin()
+        if new := filled.keys() - self._partitions:
+            # A broker verifies the first batch of each partition with the coordinator, which refuses that
+            # while the transaction is being extended: the batch would be sent again 100 ms later. So it is
+            # extended only when nothing is on its way, by partitions here, by the positions in `commit`.
+            await self._acknowledged()
+            self._partitions |= new
         if all(len(builders) == 1 for builders in filled.values()):
             # The common case: nothing to wait for, so no task per partition.
             for tp, builders in filled.items():
@@ -210,32 +212,33 @@ class KafkaLaneWriter:
             future.add_done_callback(forget)
             self._sent.append((tp, future))
 
+    async def _acknowledged(self) -> None:
+        if self._sent:
+            await asyncio.wait([future for _, future in self._sent])
+
     async def _send_positions(self, positions: Mapping[TopicPartition, CommittedPosition]) -> None:
-        if positions:
-            offsets = {
-                ClientPartition(*tp): OffsetAndMetadata(at.offset, at.metadata)
-                for tp, at in positions.items()
-            }
+        if not positions:
+            return
+        offsets = {
+            ClientPartition(*tp): OffsetAndMetadata(at.offset, at.metadata) for tp, at in positions.items()
+        }
+        try:
             await self._producer.send_offsets_to_transaction(offsets, self._flow)
+        except KafkaError as error:
+            # All that a broker refuses about a position is the length of its metadata; it does not say whose.
+            sizes = {tp: len(at.metadata.encode()) for tp, at in positions.items()}
+            limit = min(METADATA_LIMIT + 1, max(sizes.values()))
+            suspects = [tp for tp, size in sizes.items() if size >= limit]
+            raise classify(error, suspects, f"{self._name}: sending the positions") from error
 
-    def _positions_error(self, done: asyncio.Future[None], commit: Commit) -> list[LogError]:
-        error = done.exception()
-        if error is None:
-            return []
-        sizes = {tp: len(at.metadata.encode()) for tp, at in commit.positions.items()}
-        limit = min(METADATA_LIMIT + 1, max(sizes.values()))
-        # The only thing a broker refuses about a position is the length of its metadata.
-        suspects = [tp for tp, size in sizes.items() if size >= limit]
-        return [classify(error, suspects, f"{self._name}: sending the positions")]
-
-    def _note_written(self, failures: Sequence[LogError] = ()) -> None:
-        """Take the acknowledged batches off the list; raise if any failed, or if there are other `failures`.
+    def _note_written(self) -> None:
+        """Take the acknowledged batches off the list; raise if any failed.
 
         The library would commit a transaction some of whose batches failed.
         """
         waiting: Sent = []
         failed: dict[TopicPartition, BaseException] = {}
-        general = list(failures)
+        general: list[LogError] = []
         for tp, future in self._sent:
             if not future.done():
                 waiting.append((tp, future))
