@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from reflow_kafka.log.api import Log
+from reflow_kafka.log.embedded import EmbeddedLog
 from reflow_kafka.log.memory import MemoryLog
 from tests.log.contract import LogContract
 
 
-@pytest.fixture(params=["memory"])
+@pytest.fixture(params=["memory", "embedded"])
 async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Log]:
     log: Log
-    log = MemoryLog()
+    log = MemoryLog() if request.param == "memory" else EmbeddedLog(tmp_path / "data")
     await log.start()
     yield log
     await log.stop()

@@ -1,0 +1,7 @@
+"""The embedded log: durable topics in one process, on one RocksDB; nothing to install, nothing to run."""
+
+from reflow_kafka.log.embedded.client import open_client
+from reflow_kafka.log.embedded.log import EmbeddedLog
+from reflow_kafka.log.embedded.service import LogClient
+
+__all__ = ["EmbeddedLog", "LogClient", "open_client"]
