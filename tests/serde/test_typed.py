@@ -187,7 +187,7 @@ def test_a_dict_may_stand_for_a_dataclass_if_it_fits() -> None:
     data = codec.encode({"station": "a", "temp": 1, "more": True})
     assert orjson.loads(data) == {"station": "a", "temp": 1, "more": True}
     assert codec.decode(data) == Reading("a", 1.0)
-    with pytest.raises(EncodeError, match="found dict where Reading was .* required field `temp`"):
+    with pytest.raises(EncodeError, match=r"found dict where Reading was .* required field `temp`"):
         codec.encode({"station": "a"})
     with pytest.raises(EncodeError, match="found str where int was expected"):
         edge_codec(int).encode("1")

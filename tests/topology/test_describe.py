@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import re
+from textwrap import dedent
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+
+from reflow_kafka.definition.spec import FlowSpec
+from reflow_kafka.topology.describe import describe
+from tests.topology.flows import SHOP, WEATHER, counts_of, flow, flows, sink, source, stage
+
+FORMATS: Any = ("tree", "text", "json", "mermaid", "dot")
+
+
+def told(spec: FlowSpec, format: Any) -> str:
+    """The description, with the line of a lambda left out."""
+    return re.sub(r"\(line \d+\)", "(line N)", describe(spec, format))
+
+
+def golden(text: str) -> str:
+    return dedent(text).strip("\n")
+
+
+def test_tree_of_the_weather_flow() -> None:
+    assert told(WEATHER, "tree") == golden("""
+        weather: 8 partitions
+
+        readings         source  ← weather-readings             key station
+        └─ average       stage   ← weather.readings.average ×8  state Last24
+           └─ alert      stage   ← weather.average.alert ×8     when lambda (line N)
+              └─ alerts  sink    → weather-alerts
+    """)
+
+
+def test_tree_of_merges_and_named_outputs() -> None:
+    assert told(SHOP, "tree") == golden("""
+        shop: 4 partitions
+
+        web                    source  ← web-orders
+        └─ check               stage   ← shop.web.check ×4          key customer, state dict, outputs large odd
+           ├─ price            stage   ← shop.check.price ×1        1 partition
+           │  ├─ audit         stage   ← shop.price.audit ×4
+           │  │  ├─ books      sink    → books                      key id
+           │  │  └─ log        sink    ← shop.audit.log ×4
+           │  ├─ books ↑               → books
+           │  └─ mail          sink    ← shop.price.mail ×4         to PrintSink, when is_large()
+           ├─ (large) audit ↑          ← shop.check.large.audit ×4
+           ├─ (odd) audit ↑            ← shop.check.odd.audit ×4
+           └─ (error) mail ↑           ← shop.check.error.mail ×4
+        phone                  source  ← phone-orders               timestamp at
+        └─ check ↑                     ← shop.phone.check ×4
+    """)  # noqa: E501
+
+
+def test_tree_of_direct_topics() -> None:
+    spec = flow(source("s", "t"), stage("a", "s"), sink("k", "a", topic=str), partitions=3)
+    assert describe(spec, "tree", {"t": 12}) == golden("""
+        f: 3 partitions, 12 lanes
+
+        s        source  ← t
+        └─ a     stage   ← the same ×12, directly
+           └─ k  sink    → str
+    """)
+
+
+def test_text() -> None:
+    assert told(WEATHER, "text") == golden("""
+        flow weather
+          partitions  8
+          lanes       8
+          group       weather
+
+        source readings
+          defined     flow.py:1
+          runs        forward
+          lanes       8
+          followed    average
+          topic       weather-readings
+          writes      weather.readings.average
+          key         station
+
+        stage average
+          defined     flow.py:2
+          runs        average()
+          lanes       8
+          after       readings
+          followed    alert
+          reads       weather.readings.average
+          writes      weather.average.alert
+          state       Last24
+          changelog   weather.average.changelog
+
+        stage alert
+          defined     flow.py:2
+          runs        alert()
+          lanes       8
+          after       average
+          followed    alerts
+          reads       weather.average.alert
+          writes      weather-alerts
+          when        lambda (line N)
+
+        sink alerts
+          defined     flow.py:3
+          lanes       none: a neighbour does its work
+          after       alert
+          topic       weather-alerts
+
+        topics
+          weather.progress           progress      ×8
+          weather.dead-letters       dead-letters  ×8
+          weather.readings.average   edge          ×8
+          weather.average.changelog  changelog     ×8
+          weather.average.alert      edge          ×8
+          weather-readings           external      ×8
+          weather-alerts             external      ×8
+    """)
+
+
+def test_json() -> None:
+    told_ = orjson.loads(describe(WEATHER, "json"))
+    assert list(told_) == ["flow", "partitions", "lanes", "group", "stages", "edges", "topics"]
+    assert told_["stages"][1] == {
+        "name": "average",
+        "kind": "stage",
+        "where": "flow.py:2",
+        "does": "average()",
+        "topics": [],
+        "lanes": 8,
+        "key": None,
+        "when": None,
+        "timestamp": None,
+        "state": "Last24",
+        "changelog": "weather.average.changelog",
+        "outputs": [],
+        "partitions": None,
+    }
+    assert told_["edges"][2] == {
+        "upstream": "alert",
+        "output": None,
+        "stage": "alerts",
+        "topics": ["weather-alerts"],
+        "partitions": 8,
+        "internal": False,
+        "type": "dict",
+        "format": "json",
+    }
+    assert told_["topics"][3] == {"name": "weather.average.changelog", "partitions": 8, "kind": "changelog"}
+
+
+def test_mermaid() -> None:
+    assert told(SHOP, "mermaid") == golden("""
+        flowchart LR
+          s_web(["web<br/>web-orders"])
+          s_phone(["phone<br/>phone-orders<br/>timestamp at"])
+          s_check["check<br/>key customer<br/>state dict<br/>outputs large odd"]
+          s_price["price<br/>1 partition"]
+          s_audit["audit"]
+          s_books[/"books<br/>books<br/>key id"/]
+          s_mail[/"mail<br/>to PrintSink<br/>when is_large()"/]
+          s_log[/"log"/]
+          s_web --> s_check
+          s_phone --> s_check
+          s_check --> s_price
+          s_check -->|"large"| s_audit
+          s_check -->|"odd"| s_audit
+          s_price --> s_audit
+          s_price --> s_books
+          s_audit --> s_books
+          s_check -->|"error"| s_mail
+          s_price --> s_mail
+          s_audit --> s_log
+    """)
+
+
+def test_dot() -> None:
+    assert told(WEATHER, "dot") == golden(r"""
+        digraph "weather" {
+          rankdir=LR;
+          node [fontname="sans-serif"];
+          "readings" [shape=cds, label="readings\nweather-readings\nkey station"];
+          "average" [shape=box, label="average\nstate Last24"];
+          "alert" [shape=box, label="alert\nwhen lambda (line N)"];
+          "alerts" [shape=note, label="alerts\nweather-alerts"];
+          "readings" -> "average";
+          "average" -> "alert";
+          "alert" -> "alerts";
+        }
+    """)
+
+
+@given(flows(), counts_of)
+@pytest.mark.parametrize("format", FORMATS)
+def test_any_flow_can_be_described(format: Any, spec: FlowSpec, counts: dict[str, int | None]) -> None:
+    text = describe(spec, format, counts)
+    assert text == describe(spec, format, counts)
+    assert all(line == line.rstrip() for line in text.splitlines())
+    for s in spec.stages:
+        assert s.name in text
+
+
+def test_unknown_formats_are_refused() -> None:
+    unknown: Any = "svg"
+    with pytest.raises(ValueError, match="found format 'svg', wanted one of tree, text"):
+        describe(WEATHER, unknown)
