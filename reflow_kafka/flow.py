@@ -12,28 +12,28 @@ from reflow_kafka.connector import Sink, Source
 from reflow_kafka.definition.build import resource_spec, sink_spec, source_spec, stage_spec
 from reflow_kafka.definition.draft import Draft
 from reflow_kafka.definition.place import callers_place
-from reflow_kafka.definition.spec import FlowSpec, KeyOf, OnError
+from reflow_kafka.definition.spec import FlowSpec, OnError
 from reflow_kafka.handle import Stage
-from reflow_kafka.serde.typed import Format
 from reflow_kafka.typed import (
     Dicts,
+    Events,
     F,
     Factory,
+    FunctionSinkOptions,
     GeneratorOptions,
     Later,
     Many,
     Once,
     S,
-    SinkOptions,
     StageOptions,
     T,
     Takes,
     TakesState,
     TopicOptions,
+    TopicSinkOptions,
     Untyped,
     Upstreams,
     V,
-    When,
 )
 
 if TYPE_CHECKING:
@@ -65,79 +65,44 @@ class Flow:
         *,
         after: Upstreams,
         state: Factory[Any] = ...,
-        when: When[Any] | None = None,
         **options: Unpack[StageOptions],
     ) -> Stage[Any]: ...
     @overload
     def stage(
-        self,
-        /,
-        *,
-        after: Stage[V],
-        state: Factory[S],
-        when: When[V] | None = None,
-        **options: Unpack[StageOptions],
+        self, /, *, after: Stage[V], state: Factory[S], **options: Unpack[StageOptions]
     ) -> TakesState[S, V]: ...
     @overload
     def stage(
-        self,
-        /,
-        *,
-        after: Untyped | Dicts,
-        state: Factory[S],
-        when: When[Any] | None = None,
-        **options: Unpack[StageOptions],
+        self, /, *, after: Untyped | Dicts, state: Factory[S], **options: Unpack[StageOptions]
     ) -> TakesState[S, Any]: ...
     @overload
     def stage(
-        self,
-        /,
-        *,
-        after: Later[V],
-        state: Factory[S],
-        when: When[V] | None = None,
-        **options: Unpack[StageOptions],
+        self, /, *, after: Events[V], state: Factory[S], **options: Unpack[StageOptions]
     ) -> TakesState[S, V]: ...
     @overload
     def stage(
-        self,
-        /,
-        *,
-        after: Many[V],
-        state: Factory[S],
-        when: When[V] | None = None,
-        **options: Unpack[StageOptions],
+        self, /, *, after: Later[V], state: Factory[S], **options: Unpack[StageOptions]
     ) -> TakesState[S, V]: ...
     @overload
     def stage(
-        self,
-        /,
-        *,
-        after: Once[V],
-        state: Factory[S],
-        when: When[V] | None = None,
-        **options: Unpack[StageOptions],
+        self, /, *, after: Many[V], state: Factory[S], **options: Unpack[StageOptions]
     ) -> TakesState[S, V]: ...
     @overload
     def stage(
-        self, /, *, after: Stage[V], when: When[V] | None = None, **options: Unpack[StageOptions]
-    ) -> Takes[V]: ...
+        self, /, *, after: Once[V], state: Factory[S], **options: Unpack[StageOptions]
+    ) -> TakesState[S, V]: ...
     @overload
-    def stage(
-        self, /, *, after: Untyped | Dicts, when: When[Any] | None = None, **options: Unpack[StageOptions]
-    ) -> Takes[Any]: ...
+    def stage(self, /, *, after: Stage[V], **options: Unpack[StageOptions]) -> Takes[V]: ...
     @overload
-    def stage(
-        self, /, *, after: Later[V], when: When[V] | None = None, **options: Unpack[StageOptions]
-    ) -> Takes[V]: ...
+    def stage(self, /, *, after: Untyped | Dicts, **options: Unpack[StageOptions]) -> Takes[Any]: ...
     @overload
-    def stage(
-        self, /, *, after: Many[V], when: When[V] | None = None, **options: Unpack[StageOptions]
-    ) -> Takes[V]: ...
+    def stage(self, /, *, after: Events[V], **options: Unpack[StageOptions]) -> Takes[V]: ...
     @overload
-    def stage(
-        self, /, *, after: Once[V], when: When[V] | None = None, **options: Unpack[StageOptions]
-    ) -> Takes[V]: ...
+    def stage(self, /, *, after: Later[V], **options: Unpack[StageOptions]) -> Takes[V]: ...
+    @overload
+    def stage(self, /, *, after: Many[V], **options: Unpack[StageOptions]) -> Takes[V]: ...
+    @overload
+    def stage(self, /, *, after: Once[V], **options: Unpack[StageOptions]) -> Takes[V]: ...
     def stage(self, fn: Any = None, /, *, after: Any = None, **options: Any) -> Any:
         """A processing stage: it takes the events of its upstreams and emits new ones.
 
@@ -216,27 +181,14 @@ class Flow:
         /,
         *,
         after: Upstreams,
-        topic: str | Callable[[Any], str] = ...,
-        format: str | Format = "json",
-        key: KeyOf | None = None,
-        when: When[Any] | None = None,
-        partitions: int = ...,
-        on_error: OnError = ...,
+        **options: Unpack[TopicSinkOptions],
     ) -> Stage[Never]: ...
     @overload
     def sink(
-        self,
-        fn: Callable[..., Any],
-        /,
-        *,
-        after: Upstreams,
-        when: When[Any] | None = None,
-        **options: Unpack[SinkOptions],
+        self, fn: Callable[..., Any], /, *, after: Upstreams, **options: Unpack[FunctionSinkOptions]
     ) -> Stage[Never]: ...
     @overload
-    def sink(
-        self, /, *, after: Upstreams, when: When[Any] | None = None, **options: Unpack[SinkOptions]
-    ) -> Callable[[F], F]: ...
+    def sink(self, /, *, after: Upstreams, **options: Unpack[FunctionSinkOptions]) -> Callable[[F], F]: ...
     def sink(
         self, subject: Any = None, connector: Any = None, /, *, after: Any = None, **options: Any
     ) -> Any:

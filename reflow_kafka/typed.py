@@ -23,7 +23,6 @@ R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
 V = TypeVar("V")
-V_contra = TypeVar("V_contra", contravariant=True)
 
 Upstream = str | Stage[Any] | Callable[..., Any]
 """A name (``"name"`` or ``"name.output"``), a handle, or the decorated object."""
@@ -36,10 +35,15 @@ Dicts = (
     | Callable[..., Iterator[dict[str, Any]]]
     | Callable[..., AsyncIterator[dict[str, Any]]]
 )
+Events = (
+    Callable[..., Coroutine[Any, Any, Event[V] | None]]
+    | Callable[..., Event[V] | None]
+    | Callable[..., Iterator[Event[V]]]
+    | Callable[..., AsyncIterator[Event[V]]]
+)
 Later = Callable[..., Coroutine[Any, Any, Event[V] | V | None]]
 Many = Callable[..., Iterator[Event[V] | V]] | Callable[..., AsyncIterator[Event[V] | V]]
 Once = Callable[..., Event[V] | V | None]
-When = Callable[[V], object]
 Factory = Callable[[], S]
 
 
@@ -100,16 +104,36 @@ class TopicOptions(SourceOptions, total=False):
     auto_offset_reset: Literal["earliest", "latest", "none"]
 
 
-class SinkOptions(TypedDict, total=False):
-    """What a sink over a function can be told besides `after` and `when`."""
+class EdgeOptions(TypedDict, total=False):
+    """What every stage with an upstream can be told."""
 
-    name: str
     key: KeyOf | None
     partitions: int
     on_error: OnError
 
 
-class StageOptions(SinkOptions, total=False):
-    """What a stage can be told besides `after`, `when` and `state`."""
+class StageOptions(EdgeOptions, total=False):
+    """What a stage after a `V` can be told besides `after` and `state`."""
 
+    name: str
+    when: Callable[[Any], object] | None
     outputs: Sequence[str]
+
+
+class SinkOptions(EdgeOptions, total=False):
+    """What every sink can be told besides `after`."""
+
+    when: Callable[[Any], object] | None
+
+
+class TopicSinkOptions(SinkOptions, total=False):
+    """What a sink into a topic or connector can be told."""
+
+    topic: str | Callable[[Any], str]
+    format: str | Format
+
+
+class FunctionSinkOptions(SinkOptions, total=False):
+    """What a sink over a function can be told."""
+
+    name: str

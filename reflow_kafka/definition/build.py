@@ -63,8 +63,8 @@ def stage_spec(
     handler = read_handler(
         target, ("value",) if state is None else ("state", "value"), stage=name, place=place
     )
-    if isinstance(outputs, str):
-        place.fail(f"outputs= is a list of names: outputs=[{outputs!r}]", stage=name)
+    if not isinstance(outputs, list | tuple) or not all(isinstance(o, str) for o in outputs):
+        place.fail(f'outputs= is a list of names, such as outputs=["big"], not {outputs!r}', stage=name)
     return _checked(
         StageSpec(
             name=name,

@@ -137,7 +137,7 @@ def _check_outputs(stage: StageSpec) -> None:
     for output in stage.outputs:
         if output in RESERVED_OUTPUTS:
             _fail(stage, f"output {output!r} exists without being declared; take it out of outputs=")
-        if not isinstance(output, str) or not STAGE_NAME.fullmatch(output):
+        if not STAGE_NAME.fullmatch(output):
             _fail(stage, f"an output's name is lower-case letters, digits and underscores, not {output!r}")
     if twice := _first_repeated(stage.outputs):
         _fail(stage, f"output {twice!r} is declared twice")

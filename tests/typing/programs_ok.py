@@ -1,0 +1,223 @@
+"""Programs that mypy --strict and pyright accept; each `reveal_type` states the type they must see."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any, assert_type
+
+from reflow_kafka import Context, Event, Flow, Reject, Stage, State
+
+
+class Pool:
+    async def execute(self, query: str, *values: object) -> None: ...
+    async def close(self) -> None: ...
+
+
+@dataclass
+class Row:
+    a: int
+
+
+flow = Flow("typed", partitions=4, on_error="stop")
+
+# A function's result decides what the next may take; iterators give their items.
+lines = flow.source("lines", topic="text", type=str)
+assert_type(lines, Stage[str])
+
+
+@flow.stage(after=lines)
+def split(line: str) -> Iterator[str]:
+    yield from line.lower().split()
+
+
+@flow.stage(after=split, key=str, state=int)
+def count(n: State[int], word: str) -> tuple[str, int]:
+    n.value += 1
+    return word, n.value
+
+
+flow.sink("counts", after=count, topic="counts")
+
+
+@flow.stage(after=count, when=lambda pair: pair[1] > 1)
+def word(pair: tuple[str, int]) -> str | None:
+    return pair[0] if pair[1] > 2 else None
+
+
+@flow.stage(after=word)
+def shout(text: str) -> str:
+    return text.upper()
+
+
+# The decorated object stays what it was.
+assert_type(shout("a"), str)
+assert_type(count(State(0), "a"), tuple[str, int])
+
+
+# Calls give handles; a function may be several stages.
+def step(x: int) -> int:
+    return x + 1
+
+
+previous = flow["split"]
+for i in range(3):
+    previous = flow.stage(step, name=f"step_{i}", after=previous)
+
+
+# Resources and the context come by name.
+@flow.resource
+async def pool() -> AsyncIterator[Pool]:
+    opened = Pool()
+    yield opened
+    await opened.close()
+
+
+@flow.resource(per="worker")
+def table(pool: Pool) -> str:
+    return "rows"
+
+
+rows = flow.source("rows", topic=["rows", "more"], type=Row, key="a", timestamp=lambda r: r["at"])
+assert_type(rows, Stage[Row])
+
+
+@flow.sink(after=rows, on_error="skip")
+async def insert(event: Event[Row], *, pool: Pool, table: str) -> None:
+    await pool.execute(f"insert into {table}", event.id, event.value.a)
+
+
+@flow.stage(after=rows, key=lambda r: r.a, partitions=1, outputs=["big"])
+async def enrich(row: Row, *, pool: Pool, ctx: Context) -> Row | Event[Row]:
+    if row.a < 0:
+        raise Reject("negative")
+    ctx.log.info("row %s", ctx.key)
+    return Event(row, to="big") if row.a > 10 else row
+
+
+@flow.stage(after=enrich)
+def after_coroutine(row: Row) -> int:
+    return row.a
+
+
+@flow.stage(after=[enrich, "rows", flow[enrich].output("big"), "enrich.error"])
+def merged(row: Row) -> None: ...
+
+
+# Events wrap values on both sides.
+@flow.stage(after=rows)
+def with_event(event: Event[Row]) -> Event[int] | None:
+    return event.replace(event.value.a, key=event.key) if event.value.a else None
+
+
+@flow.stage(after=with_event)
+def of_event(number: int) -> Iterator[Event[str]]:
+    yield Event(str(number), key=number)
+
+
+@flow.stage(after=of_event)
+async def of_events(text: str) -> AsyncIterator[Event[Row] | Row]:
+    yield Row(len(text))
+
+
+@flow.stage(after=of_events, state=list[str])
+def with_state_and_event(seen: list[str], event: Event[Row]) -> None:
+    seen.append(event.key)
+
+
+# State of one's own making.
+@dataclass
+class Last:
+    temps: list[float] = field(default_factory=list[float])
+
+
+@flow.stage(after="readings", state=Last)
+def average(last: Last, reading: dict[str, Any]) -> dict[str, Any]:
+    last.temps.append(reading["temp"])
+    return {**reading, "average": sum(last.temps) / len(last.temps)}
+
+
+readings = flow.source("readings", topic="readings", key="station")
+assert_type(readings, Stage[Any])
+
+
+# After dict[str, Any] the next function may say more.
+@flow.stage(after=average, when=lambda r: r["temp"] > r["average"])
+async def alert(reading: dict[str, float]) -> str:
+    return str(reading["temp"])
+
+
+@flow.stage(after=alert)
+def alerted(text: str) -> None: ...
+
+
+# Classes, generic dicts, objects.
+@flow.stage(after=rows)
+class Lookup:
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    async def open(self) -> None: ...
+    async def __call__(self, row: Row) -> Row:
+        return row
+
+    async def close(self) -> None: ...
+
+
+assert_type(Lookup(Pool()), Lookup)
+
+
+@flow.stage(after=Lookup)
+def after_class(row: Row) -> None: ...
+
+
+clicks = flow.source("clicks", topic="clicks", key="user", type=dict[str, str])
+
+
+@flow.stage(after=clicks, state=list[str])
+def visit(pages: list[str], click: dict[str, str]) -> None:
+    pages.append(click["page"])
+
+
+class Scale:
+    def __call__(self, x: int) -> int:
+        return 2 * x
+
+
+scaled = flow.stage(Scale(), name="scaled", after=after_coroutine)
+assert_type(scaled, Stage[Any])
+
+
+# Sources over generators.
+@dataclass
+class Position:
+    at: int = 0
+
+
+@flow.source(state=Position, key="n")
+async def ticks(position: Position) -> AsyncIterator[dict[str, int]]:
+    position.at += 1
+    yield {"n": position.at}
+
+
+@flow.source()
+def numbers() -> Iterator[int]:
+    yield 1
+
+
+@flow.stage(after=numbers)
+def after_generator_source(n: int) -> None: ...
+
+
+flow.sink("routed", after=numbers, topic=lambda n: f"numbers-{n % 2}", key=None, format="json")
+
+
+print(flow.describe("mermaid"), flow.spec().stage("rows").name, flow.topology())
+
+
+# Decorated by others and given on: wrappers keep what they wrap.
+@flow.stage(after=rows)
+def mixed(row: Row) -> Event[int] | int | None:
+    return row.a
+
+
+@flow.stage(after=mixed)
+def after_mixed(number: int) -> None: ...
