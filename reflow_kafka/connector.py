@@ -2,8 +2,14 @@
 
 A connector in a flow is configuration only: building it opens nothing. `Source.open` and `Sink.open`
 return the object that holds the connection. A connector contains no retry loop: it raises, and the engine
-retries with back-off. Third-party packages register theirs through the entry-point groups
-``reflow_kafka.sources`` and ``reflow_kafka.sinks``.
+retries with back-off, with a reader or writer newly opened at the last committed position. What it raises
+says what is the matter: `Reject` (from `Writer.write`): an event among these is bad; any other `ReflowError`
+(`UsageError`, `DataLoss`, …): no retry helps, stop the flow with this message; `LaneLost`: another owner has
+written meanwhile, take the lane over again; everything else: try again later.
+
+The methods of one reader or writer are never called while another call is still running; only `close` may
+follow a call that raised or was cancelled. Third-party packages register their connectors through the
+entry-point groups ``reflow_kafka.sources`` and ``reflow_kafka.sinks``.
 """
 
 from __future__ import annotations
@@ -64,7 +70,7 @@ class Writer(Protocol):
     """
 
     async def write(self, events: Sequence[Event[Any]]) -> None:
-        """Take these events; they need not be durable before `flush`."""
+        """Take these events, all or none; they need not be durable before `flush`."""
 
     async def flush(self) -> None:
         """Make everything written durable; awaited before the lane commits its position."""

@@ -45,7 +45,7 @@ def _find(group: str, kind: str, name: str) -> Any:
     if not found:
         known = names(group)
         close = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = f"; did you mean {close[0]!r}?" if close else "."
         raise UsageError(f"no {kind} is called {name!r}{hint} Available: {', '.join(known) or 'none'}")
     point = found[0]
     try:

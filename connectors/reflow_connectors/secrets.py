@@ -22,7 +22,9 @@ T = TypeVar("T")
 
 _REFERENCE = re.compile(r"\$\{(?P<kind>[^.{}]*)\.(?P<name>[^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_SENSITIVE = re.compile(r"password|passwd|secret|token|credential|private|api_?key", re.IGNORECASE)
+_SENSITIVE = re.compile(
+    r"password|passwd|secret|token|credential|private|api[-_]?key|authorization", re.IGNORECASE
+)
 _URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 
 

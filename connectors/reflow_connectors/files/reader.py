@@ -81,9 +81,14 @@ class FileReader(ABC):
             return True
         data = await asyncio.to_thread(self._stream.read)
         if data:
-            if self._at == 0 and not self._rest and data.startswith(BOM_UTF8):
-                self._at, data = len(BOM_UTF8), data[len(BOM_UTF8) :]
-            self._load(self._rest + data, final=False)
+            data = self._rest + data
+            if self._at == 0:
+                if len(data) < len(BOM_UTF8) and BOM_UTF8.startswith(data):
+                    self._rest = data
+                    return True
+                if data.startswith(BOM_UTF8):
+                    self._at, data = len(BOM_UTF8), data[len(BOM_UTF8) :]
+            self._load(data, final=False)
             if len(self._rest) > MAX_RECORD:
                 raise ReflowError(
                     f"{self._name}: the record at byte {self._at} has no end within {MAX_RECORD} bytes"

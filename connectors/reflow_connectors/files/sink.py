@@ -10,7 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -207,14 +207,24 @@ class _CsvWriter(FileWriter):
                     raise Reject(
                         f"found the fields {more}, but the columns are {fields}: name them with fields="
                     )
-        text = io.StringIO()
-        out = csv.writer(text, delimiter=self._delimiter, lineterminator="\n")
-        if not self._begun:
-            out.writerow(fields)
-        out.writerows([_cell(value.get(name)) for name in fields] for value in values)
-        data = text.getvalue().encode()
+        rows = [[_cell(value.get(name)) for name in fields] for value in values]
+        text = self._text(rows if self._begun else [fields, *rows], csv.QUOTE_MINIMAL)
+        if (
+            "\r" in text
+        ):  # which the writer leaves unquoted, although every reader takes it for an end of line
+            text = self._text(rows if self._begun else [fields, *rows], csv.QUOTE_ALL)
+        try:
+            data = text.encode()
+        except UnicodeEncodeError as error:
+            raise Reject(f"found text that is not Unicode: {error}") from error
         self._fields, self._begun = fields, True
         return data
+
+    def _text(self, rows: list[list[Any]], quoting: Literal[0, 1]) -> str:
+        text = io.StringIO()
+        out = csv.writer(text, delimiter=self._delimiter, lineterminator="\n", quoting=quoting)
+        out.writerows(rows)
+        return text.getvalue()
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -94,7 +95,22 @@ async def abandon(producer: Any) -> None:
     """End a producer without sending what it still holds."""
     producer._closed = True
     if (sending := producer._sender.sender_task) is not None:
-        sending.cancel()
-        await asyncio.wait([sending], timeout=CLOSE_TIMEOUT)
-    producer._message_accumulator.fail_all(ProducerClosed())
+        for _ in range(
+            3
+        ):  # cancelled once, it waits for requests in flight, which may take as long as they like
+            sending.cancel()
+            await asyncio.wait([sending], timeout=0.5)
+            if sending.done():
+                break
+    held = producer._message_accumulator
+    for batch in [*chain.from_iterable(held._batches.values()), *held._pending_batches]:
+        batch.future.add_done_callback(forget)
+        batch._drain_waiter.add_done_callback(forget)
+    held.fail_all(ProducerClosed())
     await ended(producer.client.close())
+
+
+def forget(future: asyncio.Future[Any]) -> None:
+    """Take note of an error that interests nobody any more, so that the loop does not report it."""
+    if not future.cancelled():
+        future.exception()

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from reflow_connectors.events import KeyOf, getter
-from reflow_connectors.kafka.client import abandon, client_options, ended, partitions_of, start
+from reflow_connectors.kafka.client import abandon, client_options, ended, forget, partitions_of, start
 from reflow_connectors.secrets import describe, resolve
 from reflow_kafka.connector import ConnectorContext
 from reflow_kafka.errors import Reject
@@ -157,7 +157,7 @@ class _KafkaWriter:
         self._closed = True
         self._batches.clear()
         for future in self._sent:
-            future.add_done_callback(_forget)
+            future.add_done_callback(forget)
         # Stopping in good order waits for batches that nobody wants, for ever if the broker is away.
         if self._sent or self._broken is not None or not await ended(self._producer.stop()):
             await abandon(self._producer)
@@ -191,9 +191,3 @@ class _KafkaWriter:
         if event.id:
             headers.append((ID_HEADER, event.id.encode()))
         return key, value, event.timestamp if event.timestamp >= 0 else None, headers
-
-
-def _forget(future: asyncio.Future[Any]) -> None:
-    """Take note of an error that interests nobody any more, so that the loop does not report it."""
-    if not future.cancelled():
-        future.exception()
