@@ -32,6 +32,7 @@ _MACHINE: Final = (
     ("Too many open files", "too many open files: raise the limit (ulimit -n)"),
     ("Cannot allocate memory", "the machine is out of memory"),
 )
+_BROKEN: Final = ("Corruption", "IO error")
 _LOCKED: Final = ("lock hold by current process", "While lock file")
 
 
@@ -226,7 +227,7 @@ class RocksStores:
             return error
         message = str(error)
         cause = _machine(message)
-        if cause is None:
+        if cause is None and message.startswith(_BROKEN):
             self._held.damage(message)
         return StateError(f"{self._held.path} ({stores}): {cause or message}")
 
