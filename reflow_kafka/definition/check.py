@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from types import NoneType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from reflow_kafka.definition.handlers import CONTEXT, factory_parameters, fill_by_name, plain_callable
 from reflow_kafka.definition.place import did_you_mean
@@ -23,11 +23,15 @@ from reflow_kafka.definition.spec import (
     FlowSpec,
     Handler,
     ResourceSpec,
+    SinkSpec,
+    SourceSpec,
     StageSpec,
     UpstreamRef,
 )
 from reflow_kafka.definition.types import fits
 from reflow_kafka.errors import DefinitionError
+from reflow_kafka.serde.json import UnsupportedType
+from reflow_kafka.serde.typed import edge_codec
 from reflow_kafka.serde.types import type_name
 
 FLOW_NAME = re.compile(r"[a-z][a-z0-9-]*")
@@ -257,18 +261,30 @@ def _resolve_handler(stage: StageSpec, handler: Handler, known: set[str]) -> Han
 
 
 def _check_types(stage: StageSpec, stages: Mapping[str, StageSpec]) -> None:
-    if stage.kind == "source":
-        return
-    wanted = ANY if stage.handler is None else stage.handler.value_type
+    wanted = stage.type if stage.handler is None else stage.handler.value_type
     for ref in stage.after:
-        if ref.output is not None:  # what goes to a named output is not in the annotation
-            continue
-        given = _leaving(stages[ref.stage])
+        upstream = stages[ref.stage]
+        # What goes to a named output does not stand in the annotation.
+        given = ANY if ref.output is not None else _leaving(upstream)
         if given is NoneType:
             _fail(stage, f"{ref.stage!r} emits nothing: its handler is annotated to return None")
         if not fits(given, wanted):
             _fail(stage, f"it takes {type_name(wanted)}, but {ref.stage!r} emits {type_name(given)}")
+        if not _has_format(upstream.source) and not _has_format(stage.sink):
+            _check_codec(stage, given if wanted is ANY else wanted)
 
 
-def _leaving(upstream: StageSpec) -> object:
+def _leaving(upstream: StageSpec) -> Any:
     return upstream.type if upstream.handler is None else upstream.handler.result_type
+
+
+def _has_format(end: SourceSpec | SinkSpec | None) -> bool:
+    """Whether a topic outside is written in a format of its own, which alone knows what it can carry."""
+    return end is not None and end.format != "json"
+
+
+def _check_codec(stage: StageSpec, carried: Any) -> None:
+    try:
+        edge_codec(carried)
+    except UnsupportedType as error:
+        _fail(stage, f"the events it takes cannot be written and read: {error}")

@@ -27,7 +27,7 @@ from collections.abc import (
 )
 from dataclasses import replace
 from inspect import Parameter
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from reflow_kafka.definition.place import Place
 from reflow_kafka.definition.spec import ANY, Handler, Shape, StateBy
@@ -238,7 +238,7 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 
 def _union(members: Any) -> Any:
     found = tuple(dict.fromkeys(members))
-    if not found or any(m is ANY for m in found):
+    if not found or any(m is ANY or isinstance(m, TypeVar) for m in found):
         return ANY
     return Union[found]  # noqa: UP007 — made at run time
 

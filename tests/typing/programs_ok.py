@@ -54,8 +54,8 @@ assert_type(count(State(0), "a"), tuple[str, int])
 
 
 # Calls give handles; a function may be several stages.
-def step(x: int) -> int:
-    return x + 1
+def step(text: str) -> str:
+    return text + "!"
 
 
 previous = flow["split"]
