@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from rocksdict import (
+    BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
-    DataBlockIndexType,
     DBCompressionType,
     Options,
     WriteBufferManager,
@@ -29,11 +29,14 @@ class Tuning:
         """Options for a database or a column family."""
         table = BlockBasedOptions()
         table.set_block_cache(self._cache)
+        table.set_bloom_filter(10, False)
+        # Indexes and filters count against the cache. They are cut into small blocks: one for a million keys
+        # would be larger than a shard of the cache, and be read from disk for every single get.
         table.set_cache_index_and_filter_blocks(True)
         table.set_pin_l0_filter_and_index_blocks_in_cache(True)
-        table.set_bloom_filter(10, False)
-        table.set_data_block_index_type(DataBlockIndexType.binary_and_hash())
-        table.set_data_block_hash_ratio(0.75)
+        table.set_index_type(BlockBasedIndexType.two_level_index_search())
+        table.set_partition_filters(True)
+        table.set_pin_top_level_index_and_filter(True)
         options = Options(raw_mode=True)
         options.create_if_missing(True)
         options.create_missing_column_families(True)
