@@ -1,8 +1,8 @@
 """aiokafka's client for single requests, its two ways to learn about the cluster written anew.
 
 Finding the cluster can be cancelled without leaking a connection, and tells what every address answered.
-Asking for the metadata of a topic never creates it: a broker that creates topics on its own would make it with
-one partition and with settings that lose events.
+Asking for the metadata of a topic never creates it: a broker that creates topics on its own would make it
+with one partition and with settings that lose events.
 """
 
 # mypy: disable-error-code="no-untyped-call"

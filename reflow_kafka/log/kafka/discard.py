@@ -28,6 +28,7 @@ async def discard_producer(producer: Any) -> None:
     await _cancel([sender._sender_task], more=sender.live)
     closed = SenderFailed(ProducerClosed())  # for whoever still waits
     producer._message_accumulator.fail_all(closed)
+    forget(producer._txn_manager._transaction_waiter)  # the next line drops one that failed before
     producer._txn_manager.fatal_error(closed)
     forget(producer._txn_manager._transaction_waiter)
     for batches in producer._message_accumulator._batches.values():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka.errors import KafkaError
 
@@ -25,6 +25,8 @@ from reflow_kafka.log.kafka.discard import close_client, discard_producer, forge
 from reflow_kafka.log.kafka.errors import classify
 from reflow_kafka.log.kafka.reader import KafkaReader
 from reflow_kafka.log.kafka.writer import KafkaLaneWriter
+
+Opened = TypeVar("Opened", KafkaReader, KafkaLaneWriter)
 
 _ATTEMPT_PAUSE = 0.2
 _PRODUCE = 0
@@ -63,6 +65,7 @@ class KafkaLog:
         self._admin: KafkaAdmin | None = None
         self._publisher: Any = None
         self._publishing = asyncio.Lock()
+        self._opened: set[KafkaReader | KafkaLaneWriter] = set()
 
     async def start(self) -> None:
         """Connect; a broker that is just starting is waited for."""
@@ -80,9 +83,10 @@ class KafkaLog:
         self._client, self._admin = client, KafkaAdmin(client, deadline=self._deadline)
 
     async def stop(self) -> None:
-        """Close the log's own connections; writers, readers and memberships are closed by their users."""
+        """Close all connections: the log's own, and those of readers and writers that are still open."""
         client, self._client, self._admin = self._client, None, None
-        await self._drop_publisher()
+        await asyncio.gather(self._drop_publisher(), *(each.close() for each in self._opened))
+        self._opened.clear()
         if client is not None:
             await close_client(client)
 
@@ -139,7 +143,7 @@ class KafkaLog:
 
     def reader(self, *, committed: bool = True) -> Reader:
         """A new reader; it connects when it is first used."""
-        return KafkaReader(self._reader_options, committed=committed, deadline=self._deadline)
+        return self._keep(KafkaReader(self._reader_options, committed=committed, deadline=self._deadline))
 
     def membership(self, options: MemberOptions) -> Membership:
         """This process's membership in the consumer group named like the flow."""
@@ -150,7 +154,8 @@ class KafkaLog:
 
     async def take_over(self, flow: str, lane: int) -> LaneWriter:
         """Become the only writer of a lane."""
-        return await KafkaLaneWriter.open(flow, lane, self._producer_options, deadline=self._deadline)
+        writer = await KafkaLaneWriter.open(flow, lane, self._producer_options, deadline=self._deadline)
+        return self._keep(writer)
 
     async def _connect(self, client: Any) -> int:
         last: BaseException | None = None
@@ -176,6 +181,11 @@ class KafkaLog:
         if self._admin is None:
             raise LogDoubt("the log is not started")
         return self._admin
+
+    def _keep(self, opened: Opened) -> Opened:
+        self._opened = {each for each in self._opened if not each.closed}
+        self._opened.add(opened)
+        return opened
 
     async def _drop_publisher(self) -> None:
         producer, self._publisher = self._publisher, None

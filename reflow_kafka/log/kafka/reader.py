@@ -42,7 +42,7 @@ class KafkaReader:
         self._options = {**_DEFAULTS, **options, **_FIXED, "isolation_level": isolation}
         self._deadline = deadline
         self._consumer: Any = None
-        self._closed = False
+        self.closed = False
         # Position by partition as of the last complete fetch: what to return to after an error.
         self._positions: dict[TopicPartition, int] = {}
         self._partitions: dict[TopicPartition, ClientPartition] = {}
@@ -72,7 +72,7 @@ class KafkaReader:
         timeout: float = 0.5,
     ) -> Mapping[TopicPartition, Sequence[Record]]:
         """The next records; those of partitions left out stay buffered."""
-        if self._closed:
+        if self.closed:
             raise LogDoubt("the reader is closed")
         wanted = self._wanted(partitions)
         if not wanted:
@@ -103,7 +103,7 @@ class KafkaReader:
 
     async def close(self) -> None:
         """Discard the consumer."""
-        self._closed = True
+        self.closed = True
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await _discard(consumer)
@@ -121,7 +121,7 @@ class KafkaReader:
                     await consumer.start()
             except TimeoutError:
                 raise LogDoubt(f"no broker answered a reader within {self._deadline:g} s") from None
-            if self._closed:
+            if self.closed:
                 raise LogDoubt("the reader was closed")
         except BaseException:
             await _discard(consumer)

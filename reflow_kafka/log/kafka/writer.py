@@ -49,7 +49,7 @@ class KafkaLaneWriter:
         self._lock = asyncio.Lock()
         self._broken: str | None = None
         self._last: BaseException | None = None  # of the errors that were worth another try
-        self._closed = False
+        self.closed = False
         self._open = False  # a transaction is
         self._sent: Sent = []  # batches of the open transaction that are not known to be written
         self._base: dict[TopicPartition, int] = {}  # first offsets of the open transaction
@@ -110,7 +110,11 @@ class KafkaLaneWriter:
             self._note_written()
 
     async def commit(self, commit: Commit) -> dict[TopicPartition, int]:
-        """Write, send the positions, end the transaction."""
+        """Write, send the positions, end the transaction.
+
+        What is written is decided when this returns, and visible to committed readers when the markers are
+        written, a few milliseconds later; the next commit, or take-over, of this lane waits for that.
+        """
         async with self._call("the commit"):
             await self._hand_over(commit.batches)
             if not self._open and commit.positions:
@@ -131,9 +135,9 @@ class KafkaLaneWriter:
         Left open, it would hold up committed readers of its partitions until the next owner or its time-out
         ends it.
         """
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         if self._open and self._broken is None:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(1):
