@@ -13,6 +13,7 @@ per member (`divide`), and each member brings its `Holding` into line with its a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -21,6 +22,9 @@ import msgspec
 # Bounds, so that one member's nonsense cannot make the leader count to the moon.
 _Lane = Annotated[int, msgspec.Meta(ge=0, lt=100_000)]
 _Epoch = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+
+_GATHER = 0.5  # seconds: while more lanes are about to be released, asking once does for several
+_PAUSE = 0.25  # seconds between two times of asking, at the least
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -176,9 +180,11 @@ class Holding:
         self._fixed = Claim(protocol=1, plan=plan, started=started, lanes=lanes, instance=instance, host=host)
         self._leaving: dict[int, tuple[int, float]] = {}  # lane → epoch, since when
         self._asked = 0
+        self._asked_at = -math.inf
+        self._ask_since: float | None = None
         self._announced: Claim | None = None
         self._adrift = False  # nothing held is valid before the next award
-        self._misled = False  # the last award was not for this process
+        self.misled = False  # the last award was not meant for this process
 
     @property
     def leaving(self) -> frozenset[int]:
@@ -202,8 +208,8 @@ class Holding:
     def awarded(self, award: Award, now: float) -> None:
         """Follow the award: hold what it gives, start to give up what it does not."""
         # The broker answers a restarted static member with what it gave to the process before it.
-        self._misled = award.answers not in ("", self.plan)
-        if self._misled:
+        self.misled = award.answers not in ("", self.plan)
+        if self.misled:
             return
         self._adrift = False
         self._drop(self.held.keys() - set(award.lanes), now)
@@ -245,11 +251,20 @@ class Holding:
         award = self.award
         awaited = bool(freed) and award is not None and award.moving > 0
         news = self.ended and not self._announced.ended and not (award is not None and award.ended)
-        return self._adrift or self._misled or awaited or news
+        return self._adrift or self.misled or awaited or news
 
-    def asking(self) -> None:
-        """The group is being asked to come together again."""
-        self._asked += 1
+    def ask(self, now: float) -> bool:
+        """Whether to ask for that at this moment: soon, but not once for each of many lanes."""
+        if not self.must_ask:
+            self._ask_since = None
+            return False
+        if self._ask_since is None:
+            self._ask_since = now
+        patience = _GATHER if self._leaving and not self._adrift else 0.0
+        if now < max(self._ask_since + patience, self._asked_at + _PAUSE):
+            return False
+        self._asked, self._asked_at, self._ask_since = self._asked + 1, now, None
+        return True
 
     def _drop(self, lanes: set[int], now: float) -> None:
         for lane in lanes:

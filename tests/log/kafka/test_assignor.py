@@ -410,8 +410,29 @@ def test_it_asks_for_a_new_division_when_somebody_waits_for_what_it_released() -
     assert member.must_ask
     first = member.claim()
     assert not member.must_ask
-    member.asking()
+    # The broker takes no notice of a claim that has not changed.
+    member.lost(0)
+    assert member.ask(0)
     assert encode(member.claim()) != encode(first)
+
+
+def test_it_asks_once_for_several_lanes_but_does_not_wait_long() -> None:
+    member = holding(4)
+    member.claim()
+    member.awarded(award(0, 1, 2, 3), 0)
+    member.claim()
+    member.awarded(award(0, epoch=2, moving=3), 0)
+    assert not member.ask(0)
+    member.released(1)
+    assert not member.ask(1.0)
+    assert not member.ask(1.4)
+    member.released(2)
+    assert member.ask(1.5)
+    member.claim()
+    member.awarded(award(0, epoch=3, moving=1), 1.6)
+    member.released(3)
+    assert not member.ask(1.6)
+    assert member.ask(1.8)
 
 
 def test_it_does_not_ask_when_nobody_waits() -> None:
