@@ -33,6 +33,14 @@ class Lead:
 Prepared = list[tuple[Channel, int, bytes | None, bytes | None, Headers]]
 
 
+class UnknownTopic(LookupError):
+    """A sink's function named a topic whose partition count is not known yet."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"topic {topic!r} is not known yet")
+        self.topic = topic
+
+
 class UndeclaredOutput(ValueError):
     """An event was emitted to an output that its stage does not declare."""
 

@@ -32,31 +32,27 @@ class Refusals:
     def refused(
         self,
         events: int,
-        before: Mapping[TopicPartition, int],
-        after: Mapping[TopicPartition, int],
+        last: tuple[TopicPartition, int] | None,
+        positions: Mapping[TopicPartition, int],
         reason: str,
     ) -> bool:
-        """A commit of this many events, moving these positions, was refused.
+        """A commit of so many events that reached these positions was refused; `last` is one of its events.
 
-        Returns whether there is something to be done about it: False if a commit that held nothing but an
-        event already given up was refused again.
+        Returns whether there is something to be done about it: False if it held no event that could be
+        given up, or nothing but the dead letter of one that was.
         """
-        moved = [tp for tp in after if after[tp] > before.get(tp, 0)]
-        if not moved:
+        if last is None:
             return False
-        for tp in moved:
-            self._until[tp] = max(self._until.get(tp, 0), after[tp])
+        for tp, at in positions.items():
+            self._until[tp] = max(self._until.get(tp, 0), at)
         if events > 1:
             self._limit = max(1, min(events, self._limit or events) // 2)
             return True
-        culprit = (moved[0], before.get(moved[0], 0))
-        known = any(
-            (moved[0], offset) in self._culprits for offset in range(culprit[1], after[moved[0]])
-        )
         self._limit = 1
-        for offset in range(culprit[1], min(after[moved[0]], culprit[1] + 10_000)):
-            self._culprits[(moved[0], offset)] = reason  # gaps of the log lie between: all but one unused
-        return not known
+        if last in self._culprits:
+            return False
+        self._culprits[last] = reason
+        return True
 
     def accepted(self, positions: Mapping[TopicPartition, int]) -> None:
         """A commit that reached these positions succeeded."""

@@ -1,0 +1,231 @@
+"""The engine: one process that runs lanes of one or several flows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from reflow_kafka.definition.spec import FlowSpec
+from reflow_kafka.engine.preparation import prepare
+from reflow_kafka.engine.resources import open_resources
+from reflow_kafka.engine.runner import Runner
+from reflow_kafka.engine.statistics import Statistics
+from reflow_kafka.errors import ReflowError, UsageError
+from reflow_kafka.flow import Flow
+from reflow_kafka.lane.env import Guarantee, LaneEnv
+from reflow_kafka.lane.finish import FiniteRun
+from reflow_kafka.lane.pace import Load
+from reflow_kafka.log.api import Log, MemberOptions, Membership
+from reflow_kafka.state.store import StateBackend
+
+logger = logging.getLogger(__name__)
+
+ALIVE_INTERVAL = 1.0
+
+
+class Engine:
+    """Runs flows: ``async with Engine(flow) as engine: await engine.wait()``.
+
+    Args:
+        flows: what to run; importing and building them opened nothing.
+        bootstrap: ``host:port[,…]`` of Kafka; None = the embedded log in `data_dir`.
+        data_dir: local state, and the embedded log.
+        guarantee: ``"exactly-once"``, or ``"at-least-once"`` for lower latency of each hop.
+        commit_interval: seconds after which results are committed at the latest, unless the CPU is busy.
+        shutdown_timeout: seconds a graceful stop may take.
+        instance: static identity in the group, for an engine that a supervisor restarts.
+        started: epoch ms at which this version of the flows was started (default: now).
+        resources: ready-made resources by name, instead of the flows' own.
+        log: a log of your own, instead of one chosen by `bootstrap`; it is started but not stopped.
+        state: where to keep local state instead of RocksDB in `data_dir`.
+    """
+
+    def __init__(
+        self,
+        *flows: Flow,
+        bootstrap: str | None = None,
+        data_dir: str | Path = ".reflow",
+        guarantee: Guarantee = "exactly-once",
+        commit_interval: float = 0.1,
+        shutdown_timeout: float = 25,
+        instance: str | None = None,
+        started: int | None = None,
+        resources: Mapping[str, Any] | None = None,
+        log: Log | None = None,
+        state: StateBackend | None = None,
+    ) -> None:
+        if not flows:
+            raise UsageError("Engine() found no flow, wanted one or more: Engine(flow)")
+        names = [flow.name for flow in flows]
+        if len(set(names)) < len(names):
+            raise UsageError(f"found flows of the same name ({', '.join(sorted(names))}), wanted distinct ones")
+        self._specs: list[FlowSpec] = [flow.spec() for flow in flows]
+        self._bootstrap = bootstrap
+        self._data_dir = Path(data_dir)
+        self._guarantee: Guarantee = guarantee
+        self._commit_interval = commit_interval
+        self._shutdown_timeout = shutdown_timeout
+        self._instance = instance
+        self._started = started if started is not None else int(time.time() * 1000)
+        self._given = resources
+        self._log = log
+        self._state = state
+        self._load = Load()
+        self._runners: list[Runner] = []
+        self._memberships: list[Membership] = []
+        self._stack = AsyncExitStack()
+        self._main: asyncio.Task[None] | None = None
+
+    # ---- life
+
+    async def __aenter__(self) -> Self:
+        """Connect, verify topics, join the groups; lanes start to run.
+
+        Raises:
+            BrokerUnavailable: nobody answers at `bootstrap`.
+            TopologyMismatch: topics or state do not fit a flow.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        self._main = asyncio.create_task(self._run(), name="engine")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop gracefully: finish what is in progress, commit, leave the groups."""
+        try:
+            self.stop()
+            if self._main is not None:
+                done, _ = await asyncio.wait([self._main], timeout=self._shutdown_timeout)
+                if not done:
+                    logger.error("no clean stop within %g s: dropped what was open", self._shutdown_timeout)
+                    self.abort()
+                outcome = (await asyncio.gather(self._main, return_exceptions=True))[0]
+                if isinstance(outcome, Exception) and kind is None:
+                    raise outcome
+        finally:
+            await self._stack.aclose()
+
+    async def wait(self, *, until_end: bool = False) -> None:
+        """Return when the engine has stopped, or with `until_end` when the run has ended.
+
+        Raises:
+            ReflowError: what stopped a flow.
+        """
+        if self._main is None:
+            raise UsageError("wait() found an engine that is not started, wanted: async with Engine(…)")
+        if until_end:
+            for runner in self._runners:
+                runner.env.finite.wanted.set()
+        await asyncio.shield(self._main)
+
+    def stop(self) -> None:
+        """Ask for a graceful stop; `wait` returns when it is done."""
+        for runner in self._runners:
+            runner.stop()
+
+    def abort(self) -> None:
+        """End at once: what is not committed is dropped, to be done again after the next start."""
+        if self._main is not None:
+            self._main.cancel()
+
+    def statistics(self) -> Statistics:
+        """What there is to tell at this moment."""
+        return Statistics({runner.name: runner.statistics() for runner in self._runners})
+
+    # ---- inside
+
+    async def _start(self) -> None:
+        log = await self._open_log()
+        backend = self._open_state()
+        for spec in self._specs:
+            plan = await prepare(spec, log)
+            resources = await open_resources(spec.resources, self._stack, self._given)
+            options = MemberOptions(
+                flow=spec.name,
+                lanes=plan.lanes,
+                plan=plan.hash,
+                started=self._started,
+                instance=self._instance,
+            )
+            membership = log.membership(options)
+            self._stack.push_async_callback(membership.stop)
+            await membership.start()
+            self._memberships.append(membership)
+            env = LaneEnv(
+                plan=plan,
+                log=log,
+                backend=backend,
+                membership=membership,
+                finite=FiniteRun(plan, lambda membership=membership: membership.run),  # type: ignore[misc]
+                load=self._load,
+                resources=resources,
+                lanes=lambda: sum(runner.lanes for runner in self._runners),
+                guarantee=self._guarantee,
+                commit_interval=self._commit_interval,
+            )
+            self._runners.append(Runner(env))
+
+    async def _open_log(self) -> Log:
+        if self._log is not None:
+            await self._log.start()
+            return self._log
+        log: Log
+        if self._bootstrap is not None:
+            from reflow_kafka.log.kafka.log import KafkaLog
+
+            log = KafkaLog(self._bootstrap)
+        else:
+            from reflow_kafka.log.embedded import EmbeddedLog
+
+            log = EmbeddedLog(self._data_dir)
+        await log.start()
+        self._stack.push_async_callback(log.stop)
+        return log
+
+    def _open_state(self) -> StateBackend:
+        if self._state is not None:
+            return self._state
+        from reflow_kafka.state.rocks import RocksBackend
+
+        backend = RocksBackend(self._data_dir)
+        self._stack.callback(backend.close)
+        return backend
+
+    async def _run(self) -> None:
+        """Run all flows; the first that fails for good stops the others gracefully."""
+        beat = asyncio.create_task(self._beat())
+        tasks = [asyncio.create_task(runner.run()) for runner in self._runners]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            self.stop()
+            await asyncio.wait(tasks, timeout=self._shutdown_timeout)
+        finally:
+            for task in (beat, *tasks):
+                task.cancel()
+            outcomes = await asyncio.gather(beat, *tasks, return_exceptions=True)
+        for outcome in outcomes[1:]:
+            if isinstance(outcome, ReflowError):
+                raise outcome
+        for outcome in outcomes[1:]:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def _beat(self) -> None:
+        """Tell the memberships that this loop turns."""
+        with contextlib.suppress(asyncio.CancelledError):
+            while True:
+                for membership in self._memberships:
+                    membership.alive()
+                await asyncio.sleep(ALIVE_INTERVAL)

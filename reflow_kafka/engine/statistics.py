@@ -1,0 +1,54 @@
+"""What an engine can tell about itself at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatistics:
+    """Counts of one stage in this engine, since it started."""
+
+    events: int
+    dead_letters: int
+    skipped: int
+    rewinds: int
+    """How often a worker went back to its last commit because of a failing event."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreStatistics:
+    """A restore under way."""
+
+    lane: int
+    done: int
+    """Offsets passed …"""
+    total: int
+    """… of so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowStatistics:
+    """One flow in this engine."""
+
+    name: str
+    assigned: int
+    """Lanes given to this engine."""
+    running: int
+    stuck: int
+    commits: int
+    take_overs: int
+    restored: int
+    """Changelog records read at the last take-overs of the lanes."""
+    stages: Mapping[str, StageStatistics]
+    restores: tuple[RestoreStatistics, ...] = ()
+    remaining: int | None = None
+    """Offsets between this engine's positions and the ends of a finite run; None if there is no end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """All flows of an engine."""
+
+    flows: Mapping[str, FlowStatistics] = field(default_factory=dict)

@@ -1,0 +1,181 @@
+"""Builds the workers of a lane from the plan: the one place where plan, code and log meet."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reflow_kafka.connector import Source
+from reflow_kafka.context import Context
+from reflow_kafka.definition.spec import Handler, StateBy
+from reflow_kafka.lane.drain import Drain
+from reflow_kafka.lane.emitter import Emitter, Lead, UnknownTopic
+from reflow_kafka.lane.feed import Feed
+from reflow_kafka.lane.gate import Gate
+from reflow_kafka.lane.generator import GeneratorSource
+from reflow_kafka.lane.lifecycle import Lifecycle
+from reflow_kafka.lane.outbox import Channel, Outbox
+from reflow_kafka.lane.refusals import Refusals
+from reflow_kafka.lane.work import Work
+from reflow_kafka.lane.worker import Worker
+from reflow_kafka.log.api import BatchBuilder, TopicPartition
+from reflow_kafka.serde.keys import key_getter, timestamp_getter
+from reflow_kafka.serde.typed import edge_codec, state_codec
+from reflow_kafka.state.cache import StateCache
+from reflow_kafka.state.store import LaneStores
+from reflow_kafka.topology.plan import Node, Output, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """What all workers of a lane are built with."""
+
+    plan: Plan
+    lane: int
+    new_batch: Callable[[], BatchBuilder]
+    stores: LaneStores
+    gate: Gate
+    refusals: Refusals
+    positions: Mapping[TopicPartition, int]
+    seek: Callable[[TopicPartition, int], None]
+    resources: Mapping[str, Any]
+    counts: Mapping[str, int]
+    """Partitions of topics named by functions of the value, as far as known; 0 = cannot exist."""
+    learn: Callable[[str], Awaitable[None]]
+    """Finds out, for `counts`."""
+    now: Callable[[], int]
+
+    def works(self) -> list[Work]:
+        """One for each node of this lane."""
+        return [self._work(node) for node in self.plan.nodes_of(self.lane)]
+
+    def _work(self, node: Node) -> Work:
+        outbox = Outbox(self.new_batch)
+        dead_letters = outbox.channel(self.plan.dead_letter_topic, self.plan.flow.partitions)
+        leads = [self._lead(output, outbox) for output in node.outputs]
+        if node.role in ("connector-source", "generator"):
+            return self._feed(node, leads, outbox, dead_letters)
+        if node.role == "connector-sink":
+            return self._drain(node, outbox, dead_letters)
+        return self._worker(node, leads, outbox, dead_letters)
+
+    def _lead(self, output: Output, outbox: Outbox) -> Lead:
+        codec = edge_codec(output.type, output.format)
+        lead = Lead(output.name, output.stage, output.when, key_getter(output.key), codec.encode, None)
+        if isinstance(output.topic, str):
+            lead.channel = outbox.channel(output.topic, output.partitions)
+            return lead
+        topic_of = output.topic
+
+        def route(value: Any) -> Channel:
+            topic = topic_of(value)
+            channel = outbox.known(topic)
+            if channel is None:
+                if topic not in self.counts:
+                    raise UnknownTopic(topic)
+                if not self.counts[topic]:
+                    raise ValueError(f"the sink's function named {topic!r}, which cannot be a topic")
+                channel = outbox.channel(topic, self.counts[topic])
+            return channel
+
+        lead.route = route
+        return lead
+
+    def _worker(self, node: Node, leads: Sequence[Lead], outbox: Outbox, dead_letters: Channel) -> Worker:
+        spec = node.stage.handler
+        target, lifecycle, named = self._handler(node, spec) if spec is not None else (None, None, {})
+        return Worker(
+            node,
+            self.lane,
+            flow=self.plan.flow.name,
+            leads=leads,
+            outbox=outbox,
+            dead_letters=dead_letters,
+            gate=self.gate,
+            refusals=self.refusals,
+            positions=self.positions,
+            seek=self.seek,
+            learn=self.learn,
+            handler=target,
+            by_name=named,
+            cache=self._cache(node),
+            lifecycle=lifecycle,
+        )
+
+    def _handler(self, node: Node, spec: Handler) -> tuple[Any, Lifecycle | None, dict[str, Any]]:
+        target = spec.target
+        lifecycle = None
+        if spec.kind == "class":
+            target = target(**self._named(node, spec.init_by_name))
+        if spec.kind != "function":
+            lifecycle = Lifecycle(target, node.name)
+        return target, lifecycle, self._named(node, spec.by_name)
+
+    def _named(self, node: Node, names: Sequence[str]) -> dict[str, Any]:
+        context = Context(self.plan.flow.name, node.name, self.lane)
+        return {name: context if name == "ctx" else self.resources[name] for name in names}
+
+    def _cache(self, node: Node) -> StateCache | None:
+        state, handler = node.stage.state, node.stage.handler
+        if state is None or handler is None or handler.state_by is StateBy.NONE:
+            return None
+        codec = state_codec(state.type)
+        return StateCache(
+            node.name,
+            self.stores,
+            encode=codec.encode,
+            decode=codec.decode,
+            factory=state.factory,
+            boxed=state.boxed,
+        )
+
+    def _feed(self, node: Node, leads: Sequence[Lead], outbox: Outbox, dead_letters: Channel) -> Feed:
+        spec = node.stage.source
+        assert spec is not None  # noqa: S101 - the plan says so
+        return Feed(
+            node,
+            self.lane,
+            flow=self.plan.flow.name,
+            source=self._source(node),
+            emitter=Emitter(leads, (*node.stage.outputs, "error")),
+            outbox=outbox,
+            dead_letters=dead_letters,
+            gate=self.gate,
+            stored=lambda part: self.stores.get(node.name, part) if node.changelog else None,
+            timestamp=timestamp_getter(spec.timestamp) if spec.timestamp else None,
+            learn=self.learn,
+            now=self.now,
+        )
+
+    def _source(self, node: Node) -> Source:
+        spec, handler = node.stage.source, node.stage.handler
+        assert spec is not None  # noqa: S101 - the plan says so
+        if spec.connector is not None:
+            return spec.connector
+        assert handler is not None  # noqa: S101 - a source is a topic, a connector or a generator
+        target, _, named = self._handler(node, handler)
+        state = node.stage.state
+        return GeneratorSource(
+            functools.partial(target, **named),
+            spec.position,
+            state_codec(state.type) if state is not None else None,
+            state.boxed if state is not None else False,
+        )
+
+    def _drain(self, node: Node, outbox: Outbox, dead_letters: Channel) -> Drain:
+        spec = node.stage.sink
+        assert spec is not None  # noqa: S101 - the plan says so
+        assert spec.connector is not None  # noqa: S101
+        return Drain(
+            node,
+            self.lane,
+            flow=self.plan.flow.name,
+            sink=spec.connector,
+            outbox=outbox,
+            dead_letters=dead_letters,
+            gate=self.gate,
+            positions=self.positions,
+            seek=self.seek,
+        )

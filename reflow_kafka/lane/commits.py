@@ -1,0 +1,225 @@
+"""Commits of one lane: what is in them, in which order, and what follows.
+
+    take the shares (no await) ──► begin · send · positions · end ──► one write to the store ──► acknowledge
+
+While a commit is under way the workers go on into fresh builders. A crash before the end of the transaction
+leaves nothing; between it and the write, the store is one transaction behind its changelog and catches up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from reflow_kafka.errors import FlowStopped, LogDoubt, RecordRefused
+from reflow_kafka.lane.env import LaneEnv
+from reflow_kafka.lane.gate import Gate
+from reflow_kafka.lane.pace import Pace
+from reflow_kafka.lane.record import RECORD_KEY, LaneRecord, encode
+from reflow_kafka.lane.refusals import Refusals
+from reflow_kafka.lane.takeover import Ownership
+from reflow_kafka.lane.work import Share, Work
+from reflow_kafka.log.api import BatchBuilder, Commit, CommittedPosition, TopicPartition
+from reflow_kafka.state.store import StoreMark
+
+log = logging.getLogger(__name__)
+
+IDLE: Final = 60.0
+
+
+class Committer:
+    """Decides when to commit, and does."""
+
+    def __init__(
+        self,
+        env: LaneEnv,
+        lane: int,
+        own: Ownership,
+        works: Sequence[Work],
+        gate: Gate,
+        pace: Pace,
+        refusals: Refusals,
+    ) -> None:
+        self.positions = dict(own.positions)
+        """What is committed."""
+        self.commits = 0
+        self.events = 0
+        """Events committed since the take-over."""
+        self._env = env
+        self._lane = lane
+        self._writer = own.writer
+        self._stores = own.restored.stores
+        self._mark = own.restored.mark
+        self._ends = dict(own.restored.ends)
+        self._record = own.record
+        self._works = works
+        self._gate = gate
+        self._pace = pace
+        self._refusals = refusals
+        self._done: tuple[str, ...] = ()
+        self._forced = own.fresh
+        self._finishing = False
+        self._progress = TopicPartition(env.plan.progress_topic, lane)
+
+    def mark_done(self, stage: str) -> None:
+        """A stage of this lane has finished the run: to be said in the lane record."""
+        self._done = (*self._done, stage)
+        self._forced = True
+        self._gate.changed.set()
+
+    def finish(self) -> None:
+        """Commit what there is, then end."""
+        self._finishing = True
+        self._gate.changed.set()
+
+    async def run(self) -> None:
+        """Commit whenever it is due, until `finish`."""
+        early = self._env.guarantee == "at-least-once"
+        while True:
+            self._gate.changed.clear()
+            if early:
+                await self._hand_over()
+            wait = self._wait()
+            if self._finishing or wait == 0:
+                await self._commit()
+                if self._finishing:
+                    self._stores_are_current()
+                    return
+            else:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._gate.changed.wait(), wait)
+
+    def _wait(self) -> float:
+        """Seconds until the next commit."""
+        if self._forced:
+            return 0.0
+        now = time.monotonic()
+        if self._gate.pending:
+            self._pace.worked(now)
+        self._env.load.sample(now, time.process_time())
+        due = self._pace.due(
+            quiet=not any(work.in_hand() for work in self._works),
+            full=self._gate.full,
+            busy=self._env.load.busy,
+            lanes=self._env.lanes(),
+        )
+        return IDLE if due is None else max(due - now, 0.0)
+
+    async def _hand_over(self) -> None:
+        for work in self._works:
+            batches = work.results()
+            if batches:
+                await self._writer.send(batches)
+
+    async def _commit(self) -> None:
+        began = time.perf_counter()
+        shares = [(work, work.take()) for work in self._works]
+        positions = {tp: at for _, share in shares for tp, at in share.positions.items()}
+        commit, ends = self._content(shares, positions)
+        self._gate.taken()
+        self._pace.committing(time.monotonic(), time.perf_counter() - began)
+        nothing = not commit.batches and positions == self.positions and not self._forced
+        if nothing and self._env.guarantee == "exactly-once":
+            return
+        forced, self._forced = self._forced, False
+        self._add_record(commit, positions, ends)
+        try:
+            bases = await self._writer.commit(commit)
+        except RecordRefused as error:
+            self._refused(error, shares, positions)
+            raise
+        self._verify(bases, ends)
+        self._write(shares, ends)
+        self.positions = positions
+        self._ends = ends
+        self.commits += 1
+        self.events += sum(share.events for _, share in shares)
+        self._refusals.accepted(positions)
+        for work, _ in shares:
+            work.settled()
+        for work, _ in shares:
+            await work.committed()
+        if forced:
+            log.debug("lane %d of %r: lane record written", self._lane, self._env.plan.flow.name)
+
+    def _content(
+        self, shares: Sequence[tuple[Work, Share]], positions: dict[TopicPartition, int]
+    ) -> tuple[Commit, dict[str, int]]:
+        """Outputs and changelog records; and where the changelogs will end."""
+        commit = Commit(positions={tp: CommittedPosition(at) for tp, at in positions.items()})
+        ends = dict(self._ends)
+        for work, share in shares:
+            for tp, builders in share.batches.items():
+                commit.batches.setdefault(tp, []).extend(builders)
+            if share.changes and work.node.changelog is not None:
+                topic = work.node.changelog
+                commit.batches[TopicPartition(topic, self._lane)] = self._changelog(share.changes)
+                ends[topic] = ends.get(topic, 0) + len(share.changes) + self._writer.marker
+        return commit, ends
+
+    def _changelog(self, changes: dict[bytes, bytes | None]) -> list[BatchBuilder]:
+        now = self._env.now()
+        builders = [self._writer.batch()]
+        append = builders[0].append
+        for key, value in changes.items():
+            if append(timestamp=now, key=key, value=value) is None:
+                builders.append(self._writer.batch())
+                append = builders[-1].append
+                append(timestamp=now, key=key, value=value)
+        return builders
+
+    def _add_record(
+        self, commit: Commit, positions: dict[TopicPartition, int], ends: dict[str, int]
+    ) -> None:
+        self._record = LaneRecord(
+            incarnation=self._record.incarnation,
+            plan=self._env.plan.hash,
+            changelogs=ends,
+            positions={tp.topic: at for tp, at in positions.items()},
+            inputs=self._record.inputs or self._env.direct_inputs(),
+            run=self._env.membership.run,
+            done=self._done,
+        )
+        builder = self._writer.batch()
+        builder.append(timestamp=self._env.now(), key=RECORD_KEY, value=encode(self._record))
+        commit.batches[self._progress] = [builder]
+
+    def _verify(self, bases: dict[TopicPartition, int], ends: dict[str, int]) -> None:
+        """This lane alone writes its changelogs, so it knows the offsets; anything else is doubt."""
+        for topic, end in ends.items():
+            before = self._ends.get(topic, 0)
+            found = bases.get(TopicPartition(topic, self._lane))
+            if end != before and found != before:
+                raise LogDoubt(f"changelog {topic}[{self._lane}]: wrote at {found}, expected {before}")
+
+    def _write(self, shares: Sequence[tuple[Work, Share]], ends: dict[str, int]) -> None:
+        changes = {work.node.name: share.changes.items() for work, share in shares if share.changes}
+        if changes:
+            self._mark = self._mark_at(ends)
+            self._stores.write(changes, self._mark)
+
+    def _mark_at(self, ends: dict[str, int]) -> StoreMark:
+        topics = self._env.changelogs(self._lane)
+        return StoreMark(
+            self._record.incarnation, {store: ends[topic] for store, topic in topics.items()}, self._env.now()
+        )
+
+    def _stores_are_current(self) -> None:
+        """Say so in the store, so that the next owner on this machine need not restore."""
+        if self._ends:
+            self._stores.write({}, self._mark_at(self._ends))
+
+    def _refused(
+        self, error: RecordRefused, shares: Sequence[tuple[Work, Share]], positions: dict[TopicPartition, int]
+    ) -> None:
+        events = sum(share.events for _, share in shares)
+        last = next((share.last for _, share in shares if share.events), None)
+        if not self._refusals.refused(events, last, positions, str(error)):
+            raise FlowStopped(
+                f"flow {self._env.plan.flow.name!r}, lane {self._lane}: the log refuses a record that cannot "
+                f"be dead-lettered either: {error}"
+            ) from error

@@ -1,0 +1,204 @@
+"""A drain: a sink that is no topic of this log, written through a connector.
+
+An event counts as finished once `Writer.flush` has returned, so the lane's position never passes what is
+durable in the sink. A writer that keeps a position with its data has the last word on where to start.
+Connection errors are retried for ever: an outage is not a bad event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from reflow_kafka.connector import ConnectorContext, Sink, Writer
+from reflow_kafka.errors import Reject
+from reflow_kafka.event import Event, received
+from reflow_kafka.lane.calls import call, quietly
+from reflow_kafka.lane.dead_letter import error_headers
+from reflow_kafka.lane.gate import MAX_BYTES, Gate
+from reflow_kafka.lane.inbox import Inbox
+from reflow_kafka.lane.outbox import Channel, Outbox
+from reflow_kafka.lane.work import Share, Tally
+from reflow_kafka.log.api import BatchBuilder, Record, TopicPartition
+from reflow_kafka.serde.typed import edge_codec
+from reflow_kafka.topology.plan import Node
+
+log = logging.getLogger(__name__)
+
+BATCH: Final = 1000
+BACKOFF: Final = (0.1, 30.0)
+
+
+class Drain:
+    """Writes one lane's events into a connector sink."""
+
+    def __init__(
+        self,
+        node: Node,
+        lane: int,
+        *,
+        flow: str,
+        sink: Sink,
+        outbox: Outbox,
+        dead_letters: Channel,
+        gate: Gate,
+        positions: Mapping[TopicPartition, int],
+        seek: Callable[[TopicPartition, int], None],
+    ) -> None:
+        inputs = [i for i in node.inputs if lane < i.partitions]
+        self.node = node
+        self.tally = Tally()
+        self.inputs = tuple(TopicPartition(i.topic, lane) for i in inputs)
+        self.inbox = Inbox({tp: positions[tp] for tp in self.inputs})
+        self._inputs = dict(zip(self.inputs, inputs, strict=True))
+        self._lane = lane
+        self._flow = flow
+        self._sink = sink
+        self._outbox = outbox
+        self._dead_letters = dead_letters
+        self._gate = gate
+        self._seek = seek
+        self._decoders = {tp: edge_codec(i.type, i.format).decode for tp, i in self._inputs.items()}
+        self._context = ConnectorContext(
+            flow, node.name, lane, logging.LoggerAdapter(log, {"flow": flow, "stage": node.name, "lane": lane})
+        )
+        self._writer: Writer | None = None
+
+    # ---- what the lane asks
+
+    async def open(self) -> None:
+        """The sink is opened while running, so that one that is away does not hold the lane up."""
+
+    async def close(self) -> None:
+        if self._writer is not None:
+            await quietly(self._writer.close)
+
+    def in_hand(self) -> bool:
+        return False  # a sink may be slow: commits of other stages do not wait for it
+
+    def ended(self) -> bool:
+        return True
+
+    def results(self) -> dict[TopicPartition, list[BatchBuilder]]:
+        return self._outbox.take()
+
+    def take(self) -> Share:
+        return Share(batches=self._outbox.take(), positions=self.inbox.share())
+
+    def settled(self) -> None:
+        """Nothing waits for it."""
+
+    async def committed(self) -> None:
+        """Nothing to acknowledge."""
+
+    # ---- working
+
+    async def run(self) -> None:
+        """Write until stopped; after a failure open the sink anew and go on where it ends."""
+        delay = BACKOFF[0]
+        while not self.inbox.stopped:
+            try:
+                if self._writer is None:
+                    self._writer = await self._open()
+                    delay = BACKOFF[0]
+                batch = await self.inbox.next()
+                if batch is None:
+                    return
+                await self._write_batch(self._writer, *batch)
+                delay = BACKOFF[0]
+            except Exception as error:
+                log.warning("%s: sink failed (%s: %s); again in %.1f s",
+                            self, type(error).__name__, error, delay)  # fmt: skip
+                await self._give_up()
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, BACKOFF[1])
+
+    async def _open(self) -> Writer:
+        writer: Writer = await call(self._sink.open, self._context)
+        stored = await call(writer.position) if hasattr(writer, "position") else None
+        if stored is not None:  # the sink knows best what it has
+            for tp in self.inputs:
+                at = stored.get(tp.topic, 0)
+                if at > self.inbox.done[tp]:
+                    self.inbox.done[tp] = at
+                    self._gate.worked()
+            self.inbox.go_back(self._seek, to=self.inbox.done)
+        return writer
+
+    async def _give_up(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await quietly(writer.close)
+        self.inbox.go_back(self._seek, to=self.inbox.done)  # what was flushed stays done
+
+    async def _write_batch(
+        self, writer: Writer, partition: TopicPartition, records: Sequence[Record]
+    ) -> None:
+        for start in range(0, len(records), BATCH):
+            piece = records[start : start + BATCH]
+            admitted = await self._gate.admit(len(piece), lambda: self._outbox.size() > MAX_BYTES, counted=False)
+            if not admitted:
+                return
+            await self._write(writer, partition, piece)
+        self.inbox.finished(partition)
+        self._gate.worked()
+
+    async def _write(self, writer: Writer, partition: TopicPartition, records: Sequence[Record]) -> None:
+        bad: list[tuple[Record, Exception]] = []
+        events = [event for record in records if (event := self._event(partition, record, bad)) is not None]
+        if events:
+            try:
+                await call(writer.write, events)
+            except Reject:
+                await self._one_by_one(writer, partition, records, bad)
+        at = records[-1].offset + 1
+        if hasattr(writer, "position"):
+            done = {tp.topic: offset for tp, offset in self.inbox.done.items()}
+            await call(writer.flush, {**done, partition.topic: at})
+        else:
+            await call(writer.flush)
+        for record, error in bad:  # no await from here on: dead letters and position belong together
+            self._dead_letter(partition, record, error)
+        self.inbox.done[partition] = at
+        self.tally.events += len(records)
+        self._gate.worked()
+
+    async def _one_by_one(
+        self,
+        writer: Writer,
+        partition: TopicPartition,
+        records: Sequence[Record],
+        bad: list[tuple[Record, Exception]],
+    ) -> None:
+        """A batch with a bad event in it: only the bad one becomes a dead letter."""
+        undecodable = {id(record) for record, _ in bad}
+        for record in records:
+            event = None if id(record) in undecodable else self._event(partition, record, bad)
+            if event is not None:
+                try:
+                    await call(writer.write, [event])
+                except Reject as error:
+                    bad.append((record, error))
+
+    def _event(
+        self, partition: TopicPartition, record: Record, bad: list[tuple[Record, Exception]]
+    ) -> Event[Any] | None:
+        entry = self._inputs[partition]
+        try:
+            value = None if record.value is None else self._decoders[partition](record.value)
+        except ValueError as error:
+            bad.append((record, error))
+            return None
+        headers = {name: data or b"" for name, data in record.headers}
+        id_ = f"{partition.topic}/{self._lane}/{record.offset}"
+        return received(value, record.key, record.timestamp, headers, entry.upstream, id_)
+
+    def _dead_letter(self, partition: TopicPartition, record: Record, error: Exception) -> None:
+        self.tally.dead_letters += 1
+        headers = error_headers(record, partition, self._flow, self.node.name, error)
+        self._dead_letters.append(record.timestamp, record.key, record.value, headers)
+
+    def __str__(self) -> str:
+        return f"{self._flow}.{self.node.name}[{self._lane}]"

@@ -1,0 +1,78 @@
+"""What an engine gives its lanes to live with."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from reflow_kafka.lane.finish import FiniteRun
+from reflow_kafka.lane.pace import Load
+from reflow_kafka.log.api import Log, Membership, TopicKind, TopicPartition, TopicSpec
+from reflow_kafka.state.changelog import RestoreProgress
+from reflow_kafka.state.store import StateBackend
+from reflow_kafka.topology.plan import Plan
+
+Guarantee = Literal["exactly-once", "at-least-once"]
+
+
+def wall_clock() -> int:
+    """The time in epoch milliseconds."""
+    return int(time.time() * 1000)
+
+
+@dataclass(slots=True)
+class LaneEnv:
+    """Shared by the lanes of one flow in one engine."""
+
+    plan: Plan
+    log: Log
+    backend: StateBackend
+    membership: Membership
+    finite: FiniteRun
+    load: Load
+    resources: Mapping[str, Any]
+    lanes: Callable[[], int]
+    """Lanes that share this process, those of other flows included."""
+    guarantee: Guarantee = "exactly-once"
+    commit_interval: float = 0.1
+    release_timeout: float = 10.0
+    """Seconds in which a lane must come to a stop."""
+    stuck_timeout: float = 600.0
+    """Seconds after which a lane that is taken over again and again without moving stops the engine."""
+    now: Callable[[], int] = wall_clock
+    restoring: Callable[[RestoreProgress], None] | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    """Partition counts of topics named by functions of the value (0: cannot exist)."""
+    _learning: dict[str, asyncio.Lock] = field(default_factory=dict)
+
+    async def learn(self, topic: str) -> None:
+        """Find out a topic's partition count; a missing topic is created with the flow's."""
+        async with self._learning.setdefault(topic, asyncio.Lock()):
+            if topic in self.counts:
+                return
+            try:
+                spec = TopicSpec(topic, self.plan.flow.partitions, TopicKind.EXTERNAL)
+                await self.log.ensure_topics([spec])
+                self.counts[topic] = (await self.log.partition_counts([topic]))[topic] or 0
+            except ValueError:
+                self.counts[topic] = 0
+
+    def inputs(self, lane: int) -> list[TopicPartition]:
+        """Everything that the workers of a lane read."""
+        return [
+            TopicPartition(i.topic, lane)
+            for node in self.plan.nodes_of(lane)
+            for i in node.inputs
+            if lane < i.partitions
+        ]
+
+    def changelogs(self, lane: int) -> dict[str, str]:
+        """Store → changelog topic of the nodes of a lane that have state."""
+        return {n.name: n.changelog for n in self.plan.nodes_of(lane) if n.changelog is not None}
+
+    def direct_inputs(self) -> dict[str, int]:
+        """External topics read directly → their partition counts."""
+        return {i.topic: i.partitions for node in self.plan.nodes for i in node.inputs if not i.internal}

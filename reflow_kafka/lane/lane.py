@@ -1,0 +1,201 @@
+"""The life of a lane in this engine: take over, work, and after any failure take over again.
+
+    waiting ──► taking over ──► running ──► stopped
+       ▲             │             │
+       └── back-off ─┴─────────────┘   any error of the log, any doubt
+
+A lane goes on by itself after everything that a new writer and a fresh look at the log can heal. What they
+cannot heal (data loss, missing permission, a flow that says stop, a broken disk) ends the lane with that
+error, and the engine with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import logging
+import time
+from typing import Final
+
+from reflow_kafka.errors import (
+    DataLoss,
+    FlowStopped,
+    LaneLost,
+    LogError,
+    NotPermitted,
+    ReflowError,
+    StateError,
+    TopologyMismatch,
+)
+from reflow_kafka.lane.env import LaneEnv
+from reflow_kafka.lane.refusals import Refusals
+from reflow_kafka.lane.session import Session
+from reflow_kafka.lane.takeover import take_over
+from reflow_kafka.lane.work import Tally
+
+log = logging.getLogger(__name__)
+
+BACKOFF: Final = (0.1, 5.0)
+PROOF_AGE: Final = 6.7
+"""Seconds (two thirds of the session time-out) for which an answered heartbeat proves the assignment."""
+STUCK_AFTER: Final = 5
+"""Take-overs without progress after which a lane counts as stuck."""
+FATAL: Final = (DataLoss, FlowStopped, NotPermitted, StateError, TopologyMismatch)
+
+
+class Phase(enum.Enum):
+    """Where a lane stands."""
+
+    WAITING = "waiting"
+    TAKING_OVER = "taking over"
+    RUNNING = "running"
+    STOPPED = "stopped"
+
+
+class Lane:
+    """One lane of one flow, for as long as it is assigned to this engine."""
+
+    def __init__(self, env: LaneEnv, number: int) -> None:
+        self.number = number
+        self.phase = Phase.WAITING
+        self.take_overs = 0
+        self.restored = 0
+        """Changelog records read at the last take-over."""
+        self._env = env
+        self._session: Session | None = None
+        self._refusals = Refusals()
+        self._stopping = asyncio.Event()
+        self._failures = 0
+        self._failed_at = float("-inf")
+        self._stuck_since: float | None = None
+        self._past: dict[str, Tally] = {}
+        self._past_commits = 0
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it is taken over again and again without moving."""
+        return self._failures >= STUCK_AFTER
+
+    @property
+    def commits(self) -> int:
+        """Commits since this engine was given the lane."""
+        return self._past_commits + (self._session.committer.commits if self._session else 0)
+
+    @property
+    def remaining(self) -> int:
+        """Offsets of external inputs still before the end of a finite run."""
+        return self._session.remaining() if self._session else 0
+
+    def tallies(self) -> dict[str, Tally]:
+        """Counts per stage since this engine was given the lane."""
+        total: dict[str, Tally] = {}
+        for name, tally in self._past.items():
+            total.setdefault(name, Tally()).add(tally)
+        for work in self._session.works if self._session else ():
+            total.setdefault(work.node.name, Tally()).add(work.tally)
+        return total
+
+    def stop(self) -> None:
+        """Finish what is in progress, commit, end; `run` returns then."""
+        self._stopping.set()
+        if self._session is not None:
+            self._session.stop()
+
+    async def run(self) -> None:
+        """Keep the lane going until `stop`; raises only what cannot heal."""
+        try:
+            while not self._stopping.is_set():
+                if not await self._proven():
+                    return
+                try:
+                    await self._own()
+                except Exception as error:
+                    await self._heal(_cause(error))
+        finally:
+            self.phase = Phase.STOPPED
+
+    async def _proven(self) -> bool:
+        """Wait for a proof of assignment younger than the last failure; False if the lane is to stop."""
+        self.phase = Phase.WAITING
+        while not self._stopping.is_set():
+            proof = self._env.membership.proof()
+            if proof > self._failed_at and time.monotonic() - proof < PROOF_AGE:
+                return True
+            await self._pause(0.05)
+        return False
+
+    async def _own(self) -> None:
+        self.phase = Phase.TAKING_OVER
+        began = time.monotonic()
+        own = await take_over(self._env, self.number)
+        self.take_overs += 1
+        self.restored = sum(own.restored.records.values())
+        try:
+            session = Session(self._env, self.number, own, self._refusals)
+        except BaseException:
+            own.restored.stores.close()
+            await own.writer.close()
+            raise
+        log.info(
+            "%s: running (taken over in %.2f s, %d changelog records read%s)",
+            self,
+            time.monotonic() - began,
+            self.restored,
+            f", in full: {own.restored.reason}" if own.restored.reason else "",
+        )
+        self._session = session
+        self.phase = Phase.RUNNING
+        if self._stopping.is_set():
+            session.stop()
+        try:
+            await session.run()
+        finally:
+            self._remember(session)
+            self._session = None
+            await session.close()
+
+    def _remember(self, session: Session) -> None:
+        for work in session.works:
+            self._past.setdefault(work.node.name, Tally()).add(work.tally)
+        self._past_commits += session.committer.commits
+        if session.committer.events:
+            self._failures = 0
+            self._stuck_since = None
+
+    async def _heal(self, error: BaseException) -> None:
+        """Decide what a failure means, and wait a little before the next try."""
+        self._failed_at = time.monotonic()
+        if isinstance(error, FATAL):
+            raise error
+        self._failures += 1
+        if self._stuck_since is None:
+            self._stuck_since = self._failed_at
+        elif self.stuck and self._failed_at - self._stuck_since > self._env.stuck_timeout:
+            raise FlowStopped(
+                f"{self}: taken over {self._failures} times in {self._env.stuck_timeout:g} s without moving; "
+                f"last error: {type(error).__name__}: {error}"
+            ) from error
+        delay = min(BACKOFF[0] * 2 ** (self._failures - 1), BACKOFF[1])
+        if isinstance(error, LaneLost):
+            log.info("%s: lost (%s); again in %.1f s if still assigned", self, error, delay)
+        elif isinstance(error, LogError | ReflowError):
+            log.warning("%s: %s: %s; taking over again in %.1f s", self, type(error).__name__, error, delay)
+        else:
+            log.error("%s: unexpected; taking over again in %.1f s", self, delay, exc_info=error)
+        await self._pause(delay)
+
+    async def _pause(self, delay: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), delay)
+
+    def __str__(self) -> str:
+        return f"lane {self.number} of {self._env.plan.flow.name!r}"
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The one error that matters of a group: a fatal one if there is one, else the first."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = [_cause(inner) for inner in error.exceptions]
+    return next((leaf for leaf in leaves if isinstance(leaf, FATAL)), leaves[0])

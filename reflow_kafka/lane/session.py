@@ -1,0 +1,192 @@
+"""One ownership of a lane, from its take-over to its end: reading, working, committing.
+
+Whatever goes wrong ends the session, and nothing of it is used again; the lane then takes over anew. All
+that happens between two awaits is atomic towards commits, which is what the workers rely on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+
+from reflow_kafka.lane.build import Builder
+from reflow_kafka.lane.commits import Committer
+from reflow_kafka.lane.env import LaneEnv
+from reflow_kafka.lane.gate import Gate
+from reflow_kafka.lane.pace import Pace
+from reflow_kafka.lane.refusals import Refusals
+from reflow_kafka.lane.takeover import Ownership
+from reflow_kafka.lane.work import Work
+from reflow_kafka.log.api import Reader, TopicPartition
+
+log = logging.getLogger(__name__)
+
+MAX_RECORDS = 2000
+"""Records per fetch of a lane."""
+FETCH_WAIT = 0.5
+"""Seconds a fetch waits for records when nothing else is to be done."""
+CROWDED_WAIT = 0.05
+"""The same while some worker has no room: it may have by then."""
+TRIM_INTERVAL = 30.0
+
+
+class Session:
+    """The lane at work."""
+
+    def __init__(self, env: LaneEnv, lane: int, own: Ownership, refusals: Refusals) -> None:
+        self.env = env
+        self.lane = lane
+        self.own = own
+        self.gate = Gate(lambda: refusals.limit)
+        self._stop = asyncio.Event()
+        self._readers: list[tuple[Reader, list[TopicPartition]]] = []
+        self.works = Builder(
+            plan=env.plan,
+            lane=lane,
+            new_batch=own.writer.batch,
+            stores=own.restored.stores,
+            gate=self.gate,
+            refusals=refusals,
+            positions=own.positions,
+            seek=self._seek,
+            resources=env.resources,
+            counts=env.counts,
+            learn=env.learn,
+            now=env.now,
+        ).works()
+        self._reads = {tp: work for work in self.works for tp in work.inputs}
+        pace = Pace(interval=env.commit_interval, eager=env.guarantee == "exactly-once")
+        self.committer = Committer(env, lane, own, self.works, self.gate, pace, refusals)
+
+    # ---- life
+
+    async def run(self) -> None:
+        """Work until `stop`; raises what ended the work otherwise (in an ExceptionGroup)."""
+        for work in self.works:
+            await work.open()
+        self._open_readers()
+        async with asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(self._intake(r, tps)) for r, tps in self._readers]
+            background.append(tasks.create_task(self._trim()))
+            background.append(tasks.create_task(self._watch_end()))
+            committing = tasks.create_task(self.committer.run())
+            working = [tasks.create_task(work.run()) for work in self.works]
+            await self._stop.wait()
+            self.gate.stop()
+            for work in self.works:
+                work.inbox.stop()
+            for task in background:
+                task.cancel()
+            _, late = await asyncio.wait(working, timeout=self.env.release_timeout * 0.6)
+            for task in late:
+                task.cancel()  # what is unfinished is done again by the next owner
+            await asyncio.wait(working)
+            self.committer.finish()
+            await committing
+
+    def stop(self) -> None:
+        """Finish what is in progress, commit, end."""
+        self._stop.set()
+
+    async def close(self) -> None:
+        """Release everything; never raises."""
+        for reader, _ in self._readers:
+            await reader.close()
+        for work in self.works:
+            await work.close()
+        await self.own.writer.close()
+        with contextlib.suppress(Exception):
+            self.own.restored.stores.close()
+
+    # ---- reading
+
+    def _open_readers(self) -> None:
+        """One reader; at-least-once a second one, so that edges are read before they are committed."""
+        groups: dict[bool, list[TopicPartition]] = {}
+        internal = {i.topic for node in self.env.plan.nodes for i in node.inputs if i.internal}
+        for tp in self._reads:
+            early = self.env.guarantee == "at-least-once" and tp.topic in internal
+            groups.setdefault(not early, []).append(tp)
+        for committed, tps in groups.items():
+            reader = self.env.log.reader(committed=committed)
+            reader.assign({tp: self.own.positions[tp] for tp in tps})
+            self._readers.append((reader, tps))
+        self._reader_of = {tp: reader for reader, tps in self._readers for tp in tps}
+
+    def _seek(self, partition: TopicPartition, offset: int) -> None:
+        self._reader_of[partition].seek(partition, offset)
+
+    async def _intake(self, reader: Reader, partitions: Sequence[TopicPartition]) -> None:
+        """Keep the workers supplied, never with more than they have room for."""
+        inboxes = {tp: self._reads[tp].inbox for tp in partitions}
+        while True:
+            wanted = [tp for tp in partitions if inboxes[tp].room(tp)]
+            if not wanted:
+                self.gate.moved.clear()
+                await self.gate.moved.wait()
+                continue
+            generations = [inboxes[tp].generation for tp in wanted]
+            everything = len(wanted) == len(partitions)
+            batches = await reader.fetch(
+                None if everything else wanted,
+                max_records=MAX_RECORDS,
+                timeout=FETCH_WAIT if everything else CROWDED_WAIT,
+            )
+            for tp, generation in zip(wanted, generations, strict=True):
+                inbox = inboxes[tp]
+                if inbox.generation == generation:
+                    inbox.give(tp, batches.get(tp, ()), reader.position(tp))
+                else:  # the worker went back meanwhile: what was fetched is void
+                    reader.seek(tp, inbox.done[tp])
+            if not everything:
+                await asyncio.sleep(0)
+
+    async def _trim(self) -> None:
+        """Forget consumed events of the edges now and then."""
+        internal = {i.topic for node in self.env.plan.nodes for i in node.inputs if i.internal}
+        while True:
+            await asyncio.sleep(TRIM_INTERVAL)
+            positions = {tp: at for tp, at in self.committer.positions.items() if tp.topic in internal}
+            try:
+                if positions:
+                    await self.env.log.trim(positions)
+            except Exception as error:  # only disk space depends on it; it is tried again
+                log.warning("%s: trimming failed: %s", self, error)
+
+    # ---- the end of a finite run
+
+    async def _watch_end(self) -> None:
+        """Note in the lane record which stages are done, once the run is to end."""
+        finite = self.env.finite
+        await finite.wanted.wait()
+        ends = dict(self.own.ends)
+        left = list(self.works)
+        while left:
+            for work in list(left):
+                if await self._is_done(work, ends):
+                    left.remove(work)
+                    self.committer.mark_done(work.node.name)
+            await finite.news(0.2)
+
+    async def _is_done(self, work: Work, ends: dict[TopicPartition, int]) -> bool:
+        if not work.ended():
+            return False
+        upstreams = {i.topic: i.upstream for i in work.node.inputs if i.internal}
+        for tp in work.inputs:
+            if tp not in ends:
+                upstream = next(n for n in self.env.plan.nodes if n.name == upstreams[tp.topic])
+                if not self.env.finite.done(upstream.name, upstream.lanes):
+                    return False
+                ends.update(await self.env.log.end_offsets([tp]))
+            if work.inbox.done[tp] < ends[tp]:
+                return False
+        return True
+
+    def remaining(self) -> int:
+        """Offsets of external inputs still before the end of a finite run."""
+        return sum(max(end - self._reads[tp].inbox.done[tp], 0) for tp, end in self.own.ends.items())
+
+    def __str__(self) -> str:
+        return f"{self.env.plan.flow.name}[{self.lane}]"

@@ -1,0 +1,142 @@
+"""Taking a lane over: the one path for start, failure, fencing and rebalance.
+
+The order is fixed, and every step depends on it: a proven assignment, then a new writer (which fences the
+predecessor and settles its transaction), then the assignment again, then positions and lane record (which
+nobody can change any more), then state.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reflow_kafka.errors import DataLoss, LaneLost
+from reflow_kafka.lane.env import LaneEnv
+from reflow_kafka.lane.record import LaneRecord
+from reflow_kafka.lane.tail import last_record
+from reflow_kafka.log.api import CommittedPosition, LaneWriter, TopicPartition
+from reflow_kafka.state.changelog import Restored, restore
+from reflow_kafka.topology.plan import Input
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Ownership:
+    """A lane that is ours: where it stands, and what to write with."""
+
+    writer: LaneWriter
+    record: LaneRecord
+    """The newest lane record, or a first one."""
+    positions: dict[TopicPartition, int]
+    restored: Restored
+    ends: dict[TopicPartition, int]
+    """Ends of the external inputs, sampled now: where a finite run ends."""
+    fresh: bool
+    """Some position, or the record, is not committed yet."""
+
+
+async def take_over(env: LaneEnv, lane: int) -> Ownership:
+    """Become the owner of a lane.
+
+    Raises:
+        LaneLost: it is not assigned to this engine any more.
+        LogDoubt: the log did not answer in time, or not clearly.
+        DataLoss: what the flow needs is gone.
+    """
+    flow = env.plan.flow.name
+    writer = await env.log.take_over(flow, lane)
+    try:
+        if lane not in env.membership.wanted():
+            raise LaneLost(f"lane {lane} of {flow!r} was assigned elsewhere during its take-over")
+        inputs = _inputs(env, lane)
+        committed = await writer.committed(inputs)
+        found = await last_record(env.log, TopicPartition(env.plan.progress_topic, lane))
+        record = found or LaneRecord(incarnation=uuid.uuid4().hex, plan=env.plan.hash)
+        external = [tp for tp, entry in inputs.items() if not entry.internal]
+        ends = await env.log.end_offsets(external) if external else {}
+        positions = await _positions(env, inputs, committed, found)
+        restored = await restore(
+            env.backend,
+            env.log,
+            flow,
+            lane,
+            env.changelogs(lane),
+            record.incarnation,
+            found.changelogs if found is not None else None,
+            now=env.now,
+            progress=env.restoring,
+        )
+    except BaseException:
+        await writer.close()
+        raise
+    fresh = found is None or any(committed[tp] is None for tp in inputs)
+    return Ownership(writer, record, positions, restored, ends, fresh)
+
+
+def _inputs(env: LaneEnv, lane: int) -> dict[TopicPartition, Input]:
+    return {
+        TopicPartition(entry.topic, lane): entry
+        for node in env.plan.nodes_of(lane)
+        for entry in node.inputs
+        if lane < entry.partitions
+    }
+
+
+async def _positions(
+    env: LaneEnv,
+    inputs: Mapping[TopicPartition, Input],
+    committed: Mapping[TopicPartition, CommittedPosition | None],
+    record: LaneRecord | None,
+) -> dict[TopicPartition, int]:
+    """Where to start reading: the committed positions, else the lane record's, else as the source says."""
+    starts = await env.log.start_offsets(inputs) if inputs else {}
+    ends = await env.log.end_offsets(inputs, committed=False) if inputs else {}
+    recorded = record.positions if record is not None else {}
+    positions: dict[TopicPartition, int] = {}
+    for tp, entry in inputs.items():
+        position = committed[tp]
+        if position is not None:
+            at = position.offset
+            if recorded.get(tp.topic, at) != at:
+                log.warning(
+                    "%s[%d]: committed position %d differs from the lane record's %d: somebody moved it; "
+                    "it holds, but the state was not rewound with it",
+                    *tp, at, recorded[tp.topic],
+                )  # fmt: skip
+        elif tp.topic in recorded:
+            at = recorded[tp.topic]
+        else:
+            at = _first(entry, starts[tp], ends[tp])
+        positions[tp] = _within(entry, tp, at, starts[tp], ends[tp])
+    return positions
+
+
+def _first(entry: Input, start: int, end: int) -> int:
+    if entry.internal or entry.auto_offset_reset == "earliest":
+        return start
+    if entry.auto_offset_reset == "latest":
+        return end
+    raise DataLoss(
+        f"source {entry.upstream!r}: no position is committed for topic {entry.topic!r} and "
+        'auto_offset_reset="none"; commit one with Kafka\'s tools, or choose "earliest" or "latest"'
+    )
+
+
+def _within(entry: Input, tp: TopicPartition, at: int, start: int, end: int) -> int:
+    """A position that the log still has, or an error that names the gap."""
+    if start <= at <= end:
+        return at
+    gap = f"position {at} of {tp.topic}[{tp.partition}] lies outside what the log holds ({start} to {end})"
+    if entry.internal:
+        raise DataLoss(
+            f"{gap}: events between two stages are lost. Internal topics must not be truncated or "
+            "re-created while the flow's positions exist; reset the flow, or restore the topic"
+        )
+    if entry.auto_offset_reset == "none":
+        raise DataLoss(f'{gap}, and the source says auto_offset_reset="none"')
+    moved = start if entry.auto_offset_reset == "earliest" else end
+    log.warning("%s: going on at %d as auto_offset_reset=%r says", gap, moved, entry.auto_offset_reset)
+    return moved

@@ -1,0 +1,77 @@
+"""What a lane asks of those who work in it: workers, feeds (connector sources), drains (connector sinks)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from reflow_kafka.lane.inbox import Inbox
+from reflow_kafka.log.api import BatchBuilder, TopicPartition
+from reflow_kafka.topology.plan import Node
+
+
+@dataclass(slots=True)
+class Share:
+    """What one of them contributes to a commit."""
+
+    batches: dict[TopicPartition, list[BatchBuilder]] = field(default_factory=dict)
+    changes: dict[bytes, bytes | None] = field(default_factory=dict)
+    """Changed state of its stage."""
+    positions: dict[TopicPartition, int] = field(default_factory=dict)
+    events: int = 0
+    last: tuple[TopicPartition, int] | None = None
+    """The last event it finished."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one stage in one lane, since this process took the lane over."""
+
+    events: int = 0
+    dead_letters: int = 0
+    skipped: int = 0
+    rewinds: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Add another count to this one."""
+        self.events += other.events
+        self.dead_letters += other.dead_letters
+        self.skipped += other.skipped
+        self.rewinds += other.rewinds
+
+
+class Work(Protocol):
+    """One stage at work in one lane."""
+
+    node: Node
+    inputs: tuple[TopicPartition, ...]
+    inbox: Inbox
+    """Where the lane puts what it reads for them."""
+    tally: Tally
+
+    async def open(self) -> None:
+        """Open what the stage needs (user code may run)."""
+
+    async def run(self) -> None:
+        """Work until the inbox is stopped."""
+
+    async def close(self) -> None:
+        """Close it again; never raises."""
+
+    def in_hand(self) -> bool:
+        """Whether anything is being worked on that will soon be finished without waiting."""
+
+    def ended(self) -> bool:
+        """Whether a source of its own, if it has one, has come to its end and everything is finished."""
+
+    def results(self) -> dict[TopicPartition, list[BatchBuilder]]:
+        """Hand over results before their share (at-least-once)."""
+
+    def take(self) -> Share:
+        """Hand over everything finished since the last call; no await may stand inside."""
+
+    def settled(self) -> None:
+        """What was handed over is committed and in the store."""
+
+    async def committed(self) -> None:
+        """Told after `settled`: sources acknowledge."""
