@@ -141,8 +141,7 @@ class _Restore:
     async def run(self) -> Restored:
         began = self.now()
         changelogs = await self._look()
-        stores, verdict = self._open(changelogs, began)
-        reason = verdict.reason if isinstance(verdict, Full) else None
+        stores, reason = self._open(changelogs, began)
         try:
             mark = stores.mark()
             # Half a full restore is as old as its start: what was read then had not been deleted before.
@@ -178,8 +177,12 @@ class _Restore:
             for store, tp in partitions.items()
         ]
 
-    def _open(self, changelogs: list[_Changelog], began: int) -> tuple[LaneStores, Tail | Full]:
-        """Open local state that can be used, or none; sets where each changelog is to be read from."""
+    def _open(self, changelogs: list[_Changelog], began: int) -> tuple[LaneStores, str | None]:
+        """Open local state that can be used, and set where each changelog is to be read from.
+
+        Returns:
+            The stores, and why they have to be restored in full, if they have to.
+        """
         known = {log.store: log.recorded for log in changelogs if log.recorded is not None}
         recorded = None if self.recorded is None else known
         starts = {log.store: log.start for log in changelogs}
@@ -190,6 +193,7 @@ class _Restore:
                 "State is restored as they have it",
                 self.flow, self.lane, ", ".join(written), self.flow,
             )  # fmt: skip
+        reason: str | None = None
         while True:
             stores = self.backend.open(self.flow, self.lane, self.topics)
             mark = stores.mark()
@@ -197,9 +201,9 @@ class _Restore:
             if isinstance(verdict, Tail):
                 for log in changelogs:
                     log.at = verdict.positions[log.store]
-                return stores, verdict
+                return stores, None
             if isinstance(verdict, Full) and mark is None:
-                return stores, verdict
+                return stores, reason or verdict.reason
             stores.close()
             if isinstance(verdict, Lost):
                 lost = next(log for log in changelogs if log.store == verdict.store)
@@ -208,7 +212,8 @@ class _Restore:
                     f"has written it up to offset {verdict.wanted}: state is lost. Bring the topic's "
                     f"records back, or reset the flow to let it start anew"
                 )
-            self.backend.set_aside(self.flow, self.lane, verdict.reason)
+            reason = verdict.reason
+            self.backend.set_aside(self.flow, self.lane, reason)  # perhaps an older copy can be used
 
     async def _read(
         self, stores: LaneStores, changelogs: list[_Changelog], caught_up: int, reason: str | None
