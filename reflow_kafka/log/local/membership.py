@@ -44,6 +44,7 @@ class LocalGroup:
 
     def __init__(self) -> None:
         self.run = ""
+        self._ended = False  # the run is: nobody gets lanes any more
         self.members: list[LocalMembership] = []
         self._owners: dict[int, LocalMembership] = {}  # may still run the lane
         self._targets: dict[int, LocalMembership] = {}  # shall run the lane
@@ -52,6 +53,7 @@ class LocalGroup:
         """A new member; the first one starts a new run."""
         if not self.members:
             self.run = str(uuid.uuid4())
+            self._ended = False
         self.members.append(member)
         self._divide()
 
@@ -69,6 +71,11 @@ class LocalGroup:
             del self._owners[lane]
             self._hand_out()
 
+    def end_run(self) -> None:
+        """The run has ended: take the lanes from everybody."""
+        self._ended = True
+        self._divide()
+
     def wanted_by(self, member: LocalMembership) -> frozenset[int]:
         """What a member should run now."""
         return frozenset(
@@ -80,6 +87,8 @@ class LocalGroup:
     def _divide(self) -> None:
         """Only members with the newest plan get lanes."""
         newest = max((member.options for member in self.members), key=lambda o: o.started, default=None)
+        if self._ended:
+            newest = None
         able = [member for member in self.members if newest and member.options.plan == newest.plan]
         self._targets = divide(newest.lanes if newest else 0, able, self._owners)
         self._hand_out()
@@ -135,6 +144,10 @@ class LocalMembership:
     def proof(self) -> float:
         """Now, as long as this is a member: there is no coordinator that could lose sight of it."""
         return time.monotonic() if self in self._group.members else -math.inf
+
+    def end_run(self) -> None:
+        """Announce that this run has ended."""
+        self._group.end_run()
 
     def alive(self) -> None:
         """Nothing watches: a loop that stands still would stop the whole group anyway."""
