@@ -79,13 +79,15 @@ async def partitions_of(topic: str, options: Mapping[str, Any]) -> list[int]:
     admin = AIOKafkaAdminClient(bootstrap_servers=options["bootstrap_servers"], **connection)
     await start(admin, options)
     try:
-        # Asked for all topics: a question for one would make some brokers create it.
-        topics = await admin.describe_topics()
+        # A topic made a moment ago may not be known to the broker that is asked.
+        for wait in (0.1, 0.3, 0.6, 1.0, 0.0):
+            # Asked for all topics: a question for one would make some brokers create it.
+            for found in await admin.describe_topics():
+                if found["topic"] == topic and found["partitions"]:
+                    return sorted(partition["partition"] for partition in found["partitions"])
+            await asyncio.sleep(wait)
     finally:
-        await admin.close()
-    for found in topics:
-        if found["topic"] == topic:
-            return sorted(partition["partition"] for partition in found["partitions"])
+        await ended(admin.close())
     raise UsageError(
         f"there is no topic {topic!r} at {options['bootstrap_servers']}: create it, or correct its name"
     )
