@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +16,7 @@ from reflow_kafka.definition.arguments import (
 )
 from reflow_kafka.definition.check import check_stage
 from reflow_kafka.definition.handlers import CONTEXT, read_handler
-from reflow_kafka.definition.place import Place, did_you_mean
+from reflow_kafka.definition.place import Place, did_you_mean, snake_case
 from reflow_kafka.definition.spec import (
     ANY,
     UNSET,
@@ -255,7 +254,7 @@ def _name_for(target: Any, name: Any, place: Place) -> str:
         if name is None or name == "<lambda>":
             place.fail(f"{target!r} has no name of its own; give it one with name=")
         if inspect.isclass(target):
-            name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+            name = snake_case(name)
     if not isinstance(name, str):
         place.fail(f"name= is a text, not {name!r}")
     return name

@@ -15,7 +15,7 @@ from types import NoneType
 from typing import Any, NoReturn
 
 from reflow_kafka.definition.handlers import CONTEXT, factory_parameters, fill_by_name, plain_callable
-from reflow_kafka.definition.place import did_you_mean
+from reflow_kafka.definition.place import did_you_mean, snake_case
 from reflow_kafka.definition.spec import (
     ANY,
     RESERVED_OUTPUTS,
@@ -115,14 +115,10 @@ def _fail(stage: StageSpec, message: str) -> NoReturn:
 
 def _check_name(stage: StageSpec) -> None:
     if stage.name in RESERVED_NAMES:
-        _fail(
-            stage, f"the name {stage.name!r} is reserved for a topic of the flow; choose another with name="
-        )
+        _fail(stage, "its name is reserved for a topic of the flow; choose another with name=")
     if not STAGE_NAME.fullmatch(stage.name):
-        advice = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", stage.name).lower()).strip(
-            "_"
-        )
-        such = f"; write name={advice!r}" if STAGE_NAME.fullmatch(advice) else "; choose one with name="
+        better = snake_case(stage.name)
+        such = f"; write name={better!r}" if STAGE_NAME.fullmatch(better) else "; choose one with name="
         _fail(stage, f"a stage's name is lower-case letters, digits and underscores{such}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -44,6 +45,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if close := difflib.get_close_matches(word, choices, n=1, cutoff=0.5):
         return f"; did you mean {close[0]!r}?"
     return f"; there is {', '.join(map(repr, choices))}" if choices else ""
+
+
+def snake_case(name: str) -> str:
+    """``RateLimiter``, ``rateLimiter`` and ``rate-limiter`` → ``rate_limiter``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace("-", "_").strip("_")
 
 
 def _short(path: str) -> str:

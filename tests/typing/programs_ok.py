@@ -210,7 +210,7 @@ def after_generator_source(n: int) -> None: ...
 flow.sink("routed", after=numbers, topic=lambda n: f"numbers-{n % 2}", key=None, format="json")
 
 
-print(flow.describe("mermaid"), flow.spec().stage("rows").name, flow.topology())
+assert_type(flow.describe("mermaid"), str)
 
 
 # Decorated by others and given on: wrappers keep what they wrap.

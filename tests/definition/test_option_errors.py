@@ -1,0 +1,267 @@
+"""Options, sources and sinks that cannot work, and what a person is told about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from reflow_kafka import ConnectorContext, Flow, Reader
+
+from .cases import Cases, handle
+
+CASES = Cases()
+
+
+class Nowhere:
+    """A source connector that is only configured, never opened."""
+
+    async def parts(self) -> Sequence[str]:
+        return [""]
+
+    async def open(self, part: str, position: Any, ctx: ConnectorContext) -> Reader:
+        raise NotImplementedError
+
+
+# ---- options
+
+
+@CASES.refused("handle", "unknown option 'partitons'; did you mean 'partitions'?")
+def unknown_option(flow: Any) -> None:
+    flow.stage(handle, after="rows", partitons=3)
+
+
+@CASES.refused("handle", "unknown option 'partitons'; did you mean 'partitions'?")
+def unknown_option_of_a_decorator(flow: Any) -> None:
+    @flow.stage(after="rows", partitons=3)
+    def handle(value: Any) -> Any: ...
+
+
+@CASES.refused("more", "unknown option 'topics'; did you mean 'topic'?")
+def unknown_option_of_a_source(flow: Any) -> None:
+    flow.source("more", topics="more")
+
+
+@CASES.refused("out", "unknown option 'qqq'; there is 'after', 'format', 'key'")
+def unknown_option_like_none(flow: Any) -> None:
+    flow.sink("out", after="rows", topic="out", qqq=1)
+
+
+@CASES.refused("handle", "whole number from 1 on, not 0")
+def no_partitions(flow: Flow) -> None:
+    flow.stage(handle, after="rows", partitions=0)
+
+
+@CASES.refused("handle", "whole number from 1 on, not True")
+def partitions_true(flow: Flow) -> None:
+    flow.stage(handle, after="rows", partitions=True)
+
+
+@CASES.refused("handle", "unknown on_error='ignore'; there is 'dead-letter', 'skip', 'stop'")
+def unknown_on_error(flow: Any) -> None:
+    flow.stage(handle, after="rows", on_error="ignore")
+
+
+@CASES.refused("handle", "unknown on_error='dead_letter'; did you mean 'dead-letter'?")
+def misspelt_on_error(flow: Any) -> None:
+    flow.stage(handle, after="rows", on_error="dead_letter")
+
+
+@CASES.refused("handle", "plain function (error, event); it does not take 2 arguments")
+def on_error_of_one_argument(flow: Any) -> None:
+    flow.stage(handle, after="rows", on_error=handle)
+
+
+@CASES.refused("handle", "a list of names, such as outputs=[\"big\"], not 'big'")
+def outputs_as_text(flow: Flow) -> None:
+    flow.stage(handle, after="rows", outputs="big")
+
+
+@CASES.refused("handle", "output 'error' exists without being declared")
+def reserved_output(flow: Flow) -> None:
+    flow.stage(handle, after="rows", outputs=["error"])
+
+
+@CASES.refused("handle", "an output's name is lower-case letters", "'a.b'")
+def bad_output(flow: Flow) -> None:
+    flow.stage(handle, after="rows", outputs=["a.b"])
+
+
+@CASES.refused("handle", "output 'big' is declared twice")
+def output_twice(flow: Flow) -> None:
+    flow.stage(handle, after="rows", outputs=["big", "big"])
+
+
+async def async_key(value: Any) -> str:
+    return "k"
+
+
+@CASES.refused("handle", "key= must be a field's name or a plain function of the value; it is async")
+def key_async(flow: Flow) -> None:
+    flow.stage(handle, after="rows", key=async_key)
+
+
+@CASES.refused("more", "key= must be", "it is a generator")
+def key_generator(flow: Flow) -> None:
+    def key(value: Any) -> Iterator[str]:
+        yield "k"
+
+    flow.source("more", topic="more", key=key)
+
+
+@CASES.refused("out", "key= must be", "it is empty")
+def key_empty(flow: Flow) -> None:
+    flow.sink("out", after="rows", topic="out", key="")
+
+
+@CASES.refused("handle", "key= must be", "it is 3")
+def key_number(flow: Any) -> None:
+    flow.stage(handle, after="rows", key=3)
+
+
+@CASES.refused("handle", "key= must be", "it does not take 1 argument")
+def key_of_no_value(flow: Any) -> None:
+    flow.stage(handle, after="rows", key=lambda: "k")
+
+
+@CASES.refused("more", "timestamp= must be a field's name or a plain function of the value; it is async")
+def timestamp_async(flow: Flow) -> None:
+    flow.source("more", topic="more", timestamp=async_key)
+
+
+@CASES.refused(
+    "handle", "when= must be a plain function of the value that returns true or false; it is async"
+)
+def when_async(flow: Flow) -> None:
+    flow.stage(handle, after="rows", when=async_key)
+
+
+@CASES.refused("out", "when= must be a plain function", "it is 'a'")
+def when_text(flow: Any) -> None:
+    flow.sink("out", after="rows", topic="out", when="a")
+
+
+# ---- sources and sinks
+
+
+@CASES.refused(
+    "more", "needs one of topic=, a connector, a generator, and has nothing", 'flow.source("more", topic=...)'
+)
+def source_of_nothing(flow: Flow) -> None:
+    flow.source("more")
+
+
+@CASES.refused("more", "has topic= and a connector")
+def source_of_both(flow: Flow) -> None:
+    flow.source("more", Nowhere(), topic="more")
+
+
+@CASES.refused(
+    "out", "needs one of topic=, a connector, a function, and has nothing", 'flow.sink("out", topic=...)'
+)
+def sink_into_nothing(flow: Flow) -> None:
+    flow.sink("out", after="rows")
+
+
+@CASES.refused("out", "has topic= and a connector")
+def sink_into_both(flow: Any) -> None:
+    flow.sink("out", Nowhere(), after="rows", topic="out")
+
+
+@CASES.refused("out", "is no sink connector: it lacks the methods of reflow_kafka.Sink")
+def sink_into_no_connector(flow: Any) -> None:
+    flow.sink("out", object(), after="rows")
+
+
+@CASES.refused("more", "give a configured connector, Nowhere(...), not the class")
+def connector_class(flow: Any) -> None:
+    flow.source("more", Nowhere)
+
+
+@CASES.refused(None, "the first argument is a name or a function, not")
+def connector_without_name(flow: Any) -> None:
+    flow.source(Nowhere())
+
+
+@CASES.refused("more", "'a b' is no name of a Kafka topic")
+def bad_topic(flow: Flow) -> None:
+    flow.source("more", topic=["a", "a b"])
+
+
+@CASES.refused("more", "'' is no name of a Kafka topic")
+def no_topics(flow: Flow) -> None:
+    flow.source("more", topic=[])
+
+
+@CASES.refused("more", "names a topic twice")
+def topic_twice(flow: Flow) -> None:
+    flow.source("more", topic=["a", "a"])
+
+
+@CASES.refused("out", "topic= is a topic's name or a function of the value, not ['a', 'b']")
+def sink_into_topics(flow: Any) -> None:
+    flow.sink("out", after="rows", topic=["a", "b"])
+
+
+@CASES.refused("more", "state= cannot be combined with topic: it has no meaning there")
+def state_on_a_topic(flow: Any) -> None:
+    flow.source("more", topic="more", state=list)
+
+
+@CASES.refused("more", "state= cannot be combined with a connector")
+def state_on_a_connector(flow: Any) -> None:
+    flow.source("more", Nowhere(), state=list)
+
+
+@CASES.refused("more", "format= cannot be combined with a connector")
+def format_of_a_connector(flow: Flow) -> None:
+    flow.source("more", Nowhere(), format="str")
+
+
+@CASES.refused("ticks", "type= cannot be combined with a generator: the annotation of its result says it")
+def type_of_a_generator(flow: Any) -> None:
+    @flow.source(type=int)
+    def ticks() -> Iterator[int]: ...
+
+
+@CASES.refused("out", "partitions= cannot be combined with topic")
+def partitions_of_a_topic(flow: Flow) -> None:
+    flow.sink("out", after="rows", topic="out", partitions=3)
+
+
+@CASES.refused("more", "unknown auto_offset_reset='last'; did you mean 'latest'?")
+def unknown_reset(flow: Any) -> None:
+    flow.source("more", topic="more", auto_offset_reset="last")
+
+
+@CASES.refused("more", "idle_after= is a number of seconds or a timedelta, from 0 on, not -1")
+def negative_duration(flow: Flow) -> None:
+    flow.source("more", topic="more", idle_after=-1)
+
+
+@CASES.refused("more", "out_of_orderness= is a number of seconds", "'long'")
+def wrong_duration(flow: Any) -> None:
+    flow.source("more", topic="more", out_of_orderness="long")
+
+
+@CASES.refused("more", "its values cannot be read or written", "'xml'")
+def unknown_format(flow: Flow) -> None:
+    flow.source("more", topic="more", format="xml")
+
+
+@CASES.refused("more", "its values cannot be read or written", "Flow")
+def type_that_is_no_data(flow: Flow) -> None:
+    flow.source("more", topic="more", type=Flow)
+
+
+@CASES.refused("ticks", "a source is a generator function: it yields its events")
+def source_that_returns(flow: Flow) -> None:
+    @flow.source()
+    def ticks() -> list[int]:
+        return [1]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_is_refused(case: str) -> None:
+    CASES.check(case)
