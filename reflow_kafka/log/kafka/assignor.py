@@ -19,6 +19,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from reflow_kafka.log.api import MemberOptions
+
 # Bounds, so that one member's nonsense cannot make the leader count to the moon.
 _Lane = Annotated[int, msgspec.Meta(ge=0, lt=100_000)]
 _Epoch = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
@@ -169,15 +171,20 @@ class Holding:
     Times are arguments, in seconds of any clock that only goes forward.
     """
 
-    def __init__(
-        self, *, plan: str, started: int, lanes: int, instance: str | None = None, host: str = ""
-    ) -> None:
-        self.plan = plan
+    def __init__(self, options: MemberOptions, host: str = "") -> None:
+        self.plan = options.plan
+        self._fixed = Claim(
+            protocol=1,
+            plan=options.plan,
+            started=options.started,
+            lanes=options.lanes,
+            instance=options.instance,
+            host=host,
+        )
         self.held: dict[int, int] = {}
         self.run = ""
         self.ended = False
         self.award: Award | None = None
-        self._fixed = Claim(protocol=1, plan=plan, started=started, lanes=lanes, instance=instance, host=host)
         self._leaving: dict[int, tuple[int, float]] = {}  # lane → epoch, since when
         self._asked = 0
         self._asked_at = -math.inf

@@ -85,13 +85,7 @@ class GroupMember:
         self.error: ReflowError | None = None
         """Why membership is lost for good."""
         self._lock = threading.Lock()
-        self._holding = Holding(
-            plan=options.plan,
-            started=options.started,
-            lanes=options.lanes,
-            instance=options.instance,
-            host=socket.gethostname(),
-        )
+        self._holding = Holding(options, socket.gethostname())
         self._valid = False  # the last award still counts
         self._confirmed = -math.inf
         self._ticked = math.inf
@@ -294,9 +288,7 @@ class GroupMember:
         if award.plan not in (self._options.plan, self._overruled):
             self._overruled = award.plan
             flow = self._options.flow
-            logger.warning(
-                "group %s: lanes go to engines with a newer plan (%s) of the flow", flow, award.plan
-            )
+            logger.warning("group %s: lanes go to engines with a newer plan of it (%s)", flow, award.plan)
         self._kicked.set()
         self._notify()
 

@@ -10,6 +10,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from reflow_kafka.log.api import MemberOptions
 from reflow_kafka.log.kafka.assignor import (
     Award,
     Claim,
@@ -215,7 +216,7 @@ class Member:
 
     def __init__(self, name: str, plan: str, started: int, lanes: int) -> None:
         self.name = name
-        self.holding = Holding(plan=plan, started=started, lanes=lanes)
+        self.holding = Holding(MemberOptions("flow", lanes, plan, started))
         self.unaware = False  # was stopped, and still believes what it believed then
 
 
@@ -356,7 +357,7 @@ def settled(members: dict[str, Holding], rounds: int = 2) -> None:
 
 
 def holding(lanes: int, plan: str = "p", started: int = 1) -> Holding:
-    return Holding(plan=plan, started=started, lanes=lanes)
+    return Holding(MemberOptions("flow", lanes, plan, started))
 
 
 @given(lanes=st.integers(1, 40), members=st.integers(1, 9), leaver=st.integers(0, 8))
