@@ -1,0 +1,53 @@
+"""What a supervised engine knows about its place, and how it dies with its supervisor."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+_VARIABLE = "REFLOW_SUPERVISED"
+_PR_SET_PDEATHSIG = 1
+_LOOK_EVERY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """The place of one engine among those of a supervisor; it travels in the environment."""
+
+    instance: str
+    """Static identity in the consumer group: after a restart the engine gets its lanes back."""
+    started: int
+    """Epoch milliseconds: a restarted engine is no newer than its siblings, whose plan is the same."""
+    supervisor: int
+    """The supervisor's process id."""
+
+    def environment(self) -> dict[str, str]:
+        """The variable that says so."""
+        return {_VARIABLE: f"{self.supervisor} {self.started} {self.instance}"}
+
+    @classmethod
+    def given(cls, environment: Mapping[str, str] = os.environ) -> Self | None:
+        """The seat of this process; None if no supervisor started it."""
+        words = environment.get(_VARIABLE, "").split(" ", 2)
+        return cls(words[2], int(words[1]), int(words[0])) if len(words) == 3 else None
+
+    def take(self) -> None:
+        """From now on this process dies with its supervisor, even if that is killed."""
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        else:
+            threading.Thread(target=self._look, name="supervisor", daemon=True).start()
+        if os.getppid() != self.supervisor:  # it died before this line
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _look(self) -> None:
+        while os.getppid() == self.supervisor:
+            time.sleep(_LOOK_EVERY)
+        os.kill(os.getpid(), signal.SIGKILL)
