@@ -252,6 +252,7 @@ class Worker:
         self._outbox.discard()
         if self._cache is not None:
             self._cache.rewind()
+        self.tally.events -= self._events  # they will be processed again
         self._events = 0
         self.tally.rewinds += 1
         self._careful.went_back(time.monotonic())
