@@ -20,7 +20,7 @@ from tests.log.contract import LogContract, drain, edge, filled, first_of, out, 
 
 
 @pytest.fixture(params=["memory", "embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
-async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Log]:
+def stopped_log(request: pytest.FixtureRequest, tmp_path: Path) -> Log:
     log: Log
     match request.param:
         case "memory":
@@ -30,9 +30,14 @@ async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[L
         case _:
             module = pytest.importorskip("reflow_kafka.log.kafka.log")
             log = module.KafkaLog(request.getfixturevalue("kafka_bootstrap"))
-    await log.start()
-    yield log
-    await log.stop()
+    return log
+
+
+@pytest.fixture
+async def log(stopped_log: Log) -> AsyncIterator[Log]:
+    await stopped_log.start()
+    yield stopped_log
+    await stopped_log.stop()
 
 
 class TestLog(LogContract):
