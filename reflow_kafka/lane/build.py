@@ -39,6 +39,8 @@ class Builder:
     gate: Gate
     refusals: Refusals
     positions: Mapping[TopicPartition, int]
+    incarnation: str
+    """The lane's history: a sink's position counts only within it."""
     seek: Callable[[TopicPartition, int], None]
     resources: Mapping[str, Any]
     counts: Mapping[str, int]
@@ -178,4 +180,5 @@ class Builder:
             gate=self.gate,
             positions=self.positions,
             seek=self.seek,
+            incarnation=self.incarnation,
         )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from reflow_kafka.connector import ConnectorContext, Sink, Writer
-from reflow_kafka.errors import Reject
+from reflow_kafka.errors import FlowStopped, LogError, ReflowError, Reject
 from reflow_kafka.event import Event, received
 from reflow_kafka.lane.calls import call, quietly
 from reflow_kafka.lane.dead_letter import error_headers
@@ -46,6 +46,7 @@ class Drain:
         gate: Gate,
         positions: Mapping[TopicPartition, int],
         seek: Callable[[TopicPartition, int], None],
+        incarnation: str,
     ) -> None:
         inputs = [i for i in node.inputs if lane < i.partitions]
         self.node = node
@@ -60,6 +61,7 @@ class Drain:
         self._dead_letters = dead_letters
         self._gate = gate
         self._seek = seek
+        self._incarnation = incarnation
         self._decoders = {tp: edge_codec(i.type, i.format).decode for tp, i in self._inputs.items()}
         self._context = ConnectorContext(
             flow, node.name, lane, logging.LoggerAdapter(log, {"flow": flow, "stage": node.name, "lane": lane})
@@ -108,6 +110,10 @@ class Drain:
                     return
                 await self._write_batch(self._writer, *batch)
                 delay = BACKOFF[0]
+            except LogError:
+                raise  # a lane lost to another owner, say: taken over anew
+            except ReflowError as error:
+                raise FlowStopped(f"sink {self.node.name!r} stopped the flow: {error}") from error
             except Exception as error:
                 log.warning("%s: sink failed (%s: %s); again in %.1f s",
                             self, type(error).__name__, error, delay)  # fmt: skip
@@ -118,9 +124,10 @@ class Drain:
     async def _open(self) -> Writer:
         writer: Writer = await call(self._sink.open, self._context)
         stored = await call(writer.position) if hasattr(writer, "position") else None
-        if stored is not None:  # the sink knows best what it has
+        # The sink knows best what it has; what another history of this lane wrote does not count.
+        if stored is not None and stored.get("incarnation") == self._incarnation:
             for tp in self.inputs:
-                at = stored.get(tp.topic, 0)
+                at = stored["positions"].get(tp.topic, 0)
                 if at > self.inbox.done[tp]:
                     self.inbox.done[tp] = at
                     self._gate.worked()
@@ -156,7 +163,8 @@ class Drain:
         at = records[-1].offset + 1
         if hasattr(writer, "position"):
             done = {tp.topic: offset for tp, offset in self.inbox.done.items()}
-            await call(writer.flush, {**done, partition.topic: at})
+            position = {"incarnation": self._incarnation, "positions": {**done, partition.topic: at}}
+            await call(writer.flush, position)
         else:
             await call(writer.flush)
         for record, error in bad:  # no await from here on: dead letters and position belong together

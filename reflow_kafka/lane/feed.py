@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from reflow_kafka.connector import ConnectorContext, Reader, Source
-from reflow_kafka.errors import FlowStopped
+from reflow_kafka.errors import FlowStopped, LogError, ReflowError
 from reflow_kafka.event import Event
 from reflow_kafka.lane.calls import call, quietly
 from reflow_kafka.lane.dead_letter import error_headers
@@ -166,14 +166,16 @@ class Feed:
                     if not await self._read(part, reader):
                         return
                     delay = BACKOFF[0]
-            except (FlowStopped, asyncio.CancelledError):
-                raise
+            except LogError:
+                raise  # a part lost to another owner, say: the lane is taken over anew
+            except ReflowError as error:
+                raise FlowStopped(f"source {self.node.name!r} stopped the flow: {error}") from error
             except Exception as error:
                 log.warning("%s: part %r failed (%s: %s); again in %.1f s",
                             self, part, type(error).__name__, error, delay)  # fmt: skip
-                reader_ = self._readers.pop(part, None)
-                if reader_ is not None:
-                    await quietly(reader_.close)
+                failed = self._readers.pop(part, None)
+                if failed is not None:
+                    await quietly(failed.close)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, BACKOFF[1])
 
@@ -223,7 +225,7 @@ class Feed:
     def _failed(self, event: Event[Any], error: Exception) -> Prepared:
         policy = self.node.stage.on_error
         if policy == "stop":
-            raise FlowStopped(f"source {self.node.name!r} stopped the flow: {error}") from error
+            raise FlowStopped(f"an event failed: {error}") from error
         if policy == "skip":
             self.tally.skipped += 1
             return []

@@ -50,6 +50,7 @@ class Session:
             gate=self.gate,
             refusals=refusals,
             positions=own.positions,
+            incarnation=own.record.incarnation,
             seek=self._seek,
             resources=env.resources,
             counts=env.counts,
