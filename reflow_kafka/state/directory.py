@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 UNUSED_AFTER: Final = 24 * 3600.0
 """Seconds after which a copy that nobody used is removed."""
 
-_OWNER = "owner"  # locked by the process that uses the directory; its mtime says when it was last used
+# Locked by the process that uses the directory, whose id stands in its first line. Its second line is the
+# user's note, its mtime says when the directory was last used.
+_OWNER = "owner"
 _DAMAGED = "damaged"  # exists if the content turned out to be unusable
 
 
@@ -33,9 +35,17 @@ class Directory:
         self.path = path
         self.fresh = fresh
         self._fd = fd
+        lines = os.pread(fd, 1000, 0).decode(errors="replace").splitlines()
+        self.note = lines[1] if len(lines) > 1 else ""
+        """What the last user wrote with `touch`."""
 
-    def touch(self, now: float) -> None:
-        """Note that the directory is in use."""
+    def touch(self, now: float, note: str | None = None) -> None:
+        """Note that the directory is in use, and something to be found by the next user."""
+        if note is not None:
+            self.note = note
+        text = f"{os.getpid()}\n{self.note}\n".encode()
+        os.pwrite(self._fd, text, 0)
+        os.ftruncate(self._fd, len(text))
         os.utime(self._fd, (now, now))
 
     def damage(self, reason: str) -> None:
@@ -158,8 +168,6 @@ def _hold(path: Path, *, fresh: bool) -> Directory | None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Between opening and locking it may have been renamed: then the lock is on what is no longer there.
         if os.stat(owner).st_ino == os.fstat(fd).st_ino:
-            os.ftruncate(fd, 0)
-            os.write(fd, f"{os.getpid()}\n".encode())
             return Directory(path, fd, fresh=fresh)
     except (BlockingIOError, FileNotFoundError):
         pass

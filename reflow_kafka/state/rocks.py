@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from reflow_kafka.errors import StateError
 from reflow_kafka.state.directory import Directory, LaneDirectories
 from reflow_kafka.state.store import Changes, LaneStores, StoreMark
 from reflow_kafka.state.tuning import MIB, Tuning
+
+log = logging.getLogger(__name__)
 
 _MARK: Final = b"mark"  # in the default column family, which holds nothing else
 _STORE: Final = "store."  # before the names of stores, so that none can be called "default"
@@ -110,6 +113,7 @@ class RocksStores:
         self._families: dict[str, Rdict] = {}
         self._handles: dict[str, Any] = {}
         path = str(held.path)
+        _check_manifest(held)
         present = Rdict.list_cf(path) if (held.path / "CURRENT").exists() else []
         families = {"default", *present, *(_STORE + name for name in names)}
         self._db: Rdict | None = Rdict(path, options(), {family: options() for family in families})
@@ -119,6 +123,7 @@ class RocksStores:
             self._forget_others(self._db, names, families - {"default"}, options)
             self._families = {name: self._db.get_column_family(_STORE + name) for name in names}
             self._handles = {name: self._db.get_column_family_handle(_STORE + name) for name in names}
+            held.touch(self._touched, _manifest(held.path))
         except BaseException:
             self._drop()
             raise
@@ -192,14 +197,20 @@ class RocksStores:
         self._mark = mark
         if (now := self._clock()) - self._touched > _TOUCH_EVERY:
             self._touched = now
-            self._held.touch(now)
+            self._touch(now)
 
     def close(self) -> None:
         """Close; the content stays. Scans that are still open end with an error."""
         if self._db is not None:
-            self._held.touch(self._clock())
             self._drop()
+            self._touch(self._clock())
             self._held.release()
+
+    def _touch(self, now: float) -> None:
+        try:
+            self._held.touch(now, _manifest(self._held.path))
+        except OSError:  # a full disk is told by the next write, not by a note
+            log.warning("cannot note that %s is in use", self._held.path, exc_info=True)
 
     def _drop(self) -> None:
         """Close RocksDB: its lock goes only with the last object that refers to it."""
@@ -260,6 +271,23 @@ class _Scan:
 
     def drop(self) -> None:
         self._items = None
+
+
+def _manifest(path: Path) -> str:
+    """Name and size of the list of RocksDB's files."""
+    try:
+        name = (path / "CURRENT").read_text().strip()
+        return f"{name} {(path / name).stat().st_size}"
+    except (OSError, ValueError):
+        return ""
+
+
+def _check_manifest(held: Directory) -> None:
+    """RocksDB takes a manifest that was cut short as one written so far, and opens with tables missing."""
+    name, _, size = held.note.partition(" ")
+    file = held.path / name
+    if name.startswith("MANIFEST") and size.isdecimal() and file.exists() and file.stat().st_size < int(size):
+        raise _Damaged(f"{file} was cut to {file.stat().st_size} of {size} bytes")
 
 
 class _Damaged(Exception):
