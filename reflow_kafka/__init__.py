@@ -5,6 +5,7 @@ These are the public names. Importing them opens nothing and loads no Kafka clie
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from reflow_kafka.connector import ConnectorContext, Reader, Sink, Source, Writer
@@ -23,9 +24,12 @@ from reflow_kafka.event import Event
 from reflow_kafka.flow import Flow
 from reflow_kafka.handle import Stage
 from reflow_kafka.serde.typed import Format
-from reflow_kafka.state.value import State
+from reflow_kafka.value import State
 
 if TYPE_CHECKING:
+    from reflow_kafka.engine.engine import Engine
+    from reflow_kafka.engine.run import run
+
     __version__: str
 
 __all__ = [
@@ -34,6 +38,7 @@ __all__ = [
     "Context",
     "DataLoss",
     "DefinitionError",
+    "Engine",
     "Event",
     "Flow",
     "FlowStopped",
@@ -49,7 +54,11 @@ __all__ = [
     "UsageError",
     "Writer",
     "__version__",
+    "run",
 ]
+
+_LATER = {"Engine": "reflow_kafka.engine.engine", "run": "reflow_kafka.engine.run"}
+"""What defining a flow does not need is imported at its first use."""
 
 
 def __getattr__(name: str) -> object:
@@ -57,4 +66,6 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("reflow-kafka")
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

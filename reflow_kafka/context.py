@@ -59,7 +59,7 @@ class Context:
     @property
     def headers(self) -> Mapping[str, bytes]:
         """The event's headers by name; of a repeated name the last value."""
-        return dict(self._headers) if self._headers else NO_HEADERS  # type: ignore[call-overload, no-any-return]
+        return dict(self._headers) if self._headers else NO_HEADERS  # type: ignore[call-overload]
 
     @property
     def id(self) -> str:

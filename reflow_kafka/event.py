@@ -112,7 +112,7 @@ class Event(Generic[T_co]):
 
 
 def received(
-    value: T_co,
+    value: T_co,  # type: ignore[misc]
     key: bytes | None,
     timestamp: int,
     headers: Mapping[str, bytes],

@@ -14,8 +14,8 @@ from reflow_kafka.definition.spec import KeyOf, OnError
 from reflow_kafka.event import Event
 from reflow_kafka.handle import Stage
 from reflow_kafka.serde.typed import Format
-from reflow_kafka.state.value import State
 from reflow_kafka.units import Duration
+from reflow_kafka.value import State
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")

@@ -32,7 +32,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from reflow_kafka.definition.place import Place
 from reflow_kafka.definition.spec import ANY, Handler, Shape, StateBy
 from reflow_kafka.event import Event
-from reflow_kafka.state.value import State
+from reflow_kafka.value import State
 
 Data = Sequence[Literal["state", "value"]]
 """What a handler is called with by position."""

@@ -65,7 +65,9 @@ class Engine:
             raise UsageError("Engine() found no flow, wanted one or more: Engine(flow)")
         names = [flow.name for flow in flows]
         if len(set(names)) < len(names):
-            raise UsageError(f"found flows of the same name ({', '.join(sorted(names))}), wanted distinct ones")
+            raise UsageError(
+                f"found flows of the same name ({', '.join(sorted(names))}), wanted distinct ones"
+            )
         self._specs: list[FlowSpec] = [flow.spec() for flow in flows]
         self._bootstrap = bootstrap
         self._data_dir = Path(data_dir)

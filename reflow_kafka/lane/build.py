@@ -135,7 +135,7 @@ class Builder:
 
     def _feed(self, node: Node, leads: Sequence[Lead], outbox: Outbox, dead_letters: Channel) -> Feed:
         spec = node.stage.source
-        assert spec is not None  # noqa: S101 - the plan says so
+        assert spec is not None
         return Feed(
             node,
             self.lane,
@@ -153,10 +153,10 @@ class Builder:
 
     def _source(self, node: Node) -> Source:
         spec, handler = node.stage.source, node.stage.handler
-        assert spec is not None  # noqa: S101 - the plan says so
+        assert spec is not None
         if spec.connector is not None:
             return spec.connector
-        assert handler is not None  # noqa: S101 - a source is a topic, a connector or a generator
+        assert handler is not None
         target, _, named = self._handler(node, handler)
         state = node.stage.state
         return GeneratorSource(
@@ -168,8 +168,8 @@ class Builder:
 
     def _drain(self, node: Node, outbox: Outbox, dead_letters: Channel) -> Drain:
         spec = node.stage.sink
-        assert spec is not None  # noqa: S101 - the plan says so
-        assert spec.connector is not None  # noqa: S101
+        assert spec is not None
+        assert spec.connector is not None
         return Drain(
             node,
             self.lane,

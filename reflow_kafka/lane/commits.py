@@ -172,9 +172,7 @@ class Committer:
                 append(timestamp=now, key=key, value=value)
         return builders
 
-    def _add_record(
-        self, commit: Commit, positions: dict[TopicPartition, int], ends: dict[str, int]
-    ) -> None:
+    def _add_record(self, commit: Commit, positions: dict[TopicPartition, int], ends: dict[str, int]) -> None:
         self._record = LaneRecord(
             incarnation=self._record.incarnation,
             plan=self._env.plan.hash,

@@ -25,7 +25,7 @@ from reflow_kafka.lane.emitter import Emitter, Lead
 from reflow_kafka.lane.outbox import check_size
 from reflow_kafka.log.api import Record
 from reflow_kafka.state.cache import StateCache
-from reflow_kafka.state.value import CLEARED
+from reflow_kafka.value import CLEARED
 
 _serial = itertools.count()
 

@@ -64,7 +64,10 @@ class Drain:
         self._incarnation = incarnation
         self._decoders = {tp: edge_codec(i.type, i.format).decode for tp, i in self._inputs.items()}
         self._context = ConnectorContext(
-            flow, node.name, lane, logging.LoggerAdapter(log, {"flow": flow, "stage": node.name, "lane": lane})
+            flow,
+            node.name,
+            lane,
+            logging.LoggerAdapter(log, {"flow": flow, "stage": node.name, "lane": lane}),
         )
         self._writer: Writer | None = None
 
@@ -145,7 +148,9 @@ class Drain:
     ) -> None:
         for start in range(0, len(records), BATCH):
             piece = records[start : start + BATCH]
-            admitted = await self._gate.admit(len(piece), lambda: self._outbox.size() > MAX_BYTES, counted=False)
+            admitted = await self._gate.admit(
+                len(piece), lambda: self._outbox.size() > MAX_BYTES, counted=False
+            )
             if not admitted:
                 return
             await self._write(writer, partition, piece)

@@ -103,7 +103,7 @@ class Emitter:
             check_size(placed, data)
             channel = lead.channel
             if channel is None:
-                assert lead.route is not None  # noqa: S101 - a lead has one or the other
+                assert lead.route is not None
                 channel = lead.route(value)
             prepared.append((channel, timestamp, placed, data, headers))
 

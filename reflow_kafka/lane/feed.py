@@ -82,7 +82,10 @@ class Feed:
         self._learn = learn
         self._now = now
         self._context = ConnectorContext(
-            flow, node.name, lane, logging.LoggerAdapter(log, {"flow": flow, "stage": node.name, "lane": lane})
+            flow,
+            node.name,
+            lane,
+            logging.LoggerAdapter(log, {"flow": flow, "stage": node.name, "lane": lane}),
         )
         self._readers: dict[str, Reader] = {}
         self._positions: dict[str, Any] = {}
@@ -155,7 +158,9 @@ class Feed:
                 task.cancel()
 
     def _owns(self, part: str) -> bool:
-        return (murmur2(part.encode()) & 0x7FFFFFFF) % self.node.lanes == self._lane if part else self._lane == 0
+        return (
+            (murmur2(part.encode()) & 0x7FFFFFFF) % self.node.lanes == self._lane if part else self._lane == 0
+        )
 
     async def _read_part(self, part: str) -> None:
         delay = BACKOFF[0]

@@ -21,7 +21,7 @@ import orjson
 from reflow_kafka.connector import ConnectorContext
 from reflow_kafka.event import Event
 from reflow_kafka.serde.typed import Codec
-from reflow_kafka.state.value import State
+from reflow_kafka.value import State
 
 AHEAD: Final = 1000
 """Events a generator may run ahead of what the lane has taken."""
@@ -45,7 +45,7 @@ class GeneratorSource:
         """Start the generator, at its beginning or at a committed position."""
         if self.position is None:
             return GeneratorReader(self.function(), lambda: None)
-        assert self.codec is not None  # noqa: S101 - comes with the position
+        assert self.codec is not None
         codec = self.codec
         value = self.position() if position is None else codec.decode(orjson.dumps(position))
         held: Any = State(value) if self.boxed else value

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from reflow_kafka.definition.spec import Shape, StateBy
-from reflow_kafka.errors import FlowStopped, Reject, ReflowError
+from reflow_kafka.errors import FlowStopped, ReflowError, Reject
 from reflow_kafka.event import Event, received
 from reflow_kafka.lane.careful import CarefulPeriod
 from reflow_kafka.lane.compile import Compilation, compile_stage

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from reflow_kafka.state.store import LaneStores
-from reflow_kafka.state.value import CLEARED, State
+from reflow_kafka.value import CLEARED, State
 
 FORGOTTEN: Final = object()
 """Stands in `dirty` for a key whose state is to be deleted."""
