@@ -155,7 +155,8 @@ def _flow_at(target: str, module: ModuleType, attribute: str) -> Flow:
             raise UsageError(f"target {target!r}: {where} has no attribute {name!r}{hint}") from None
     if not isinstance(found, Flow):
         hint = did_you_mean(attribute, _flows(module))
-        raise UsageError(f"target {target!r}: {attribute!r} is of type {type(found).__name__}, not a Flow{hint}")
+        kind = type(found).__name__
+        raise UsageError(f"target {target!r}: {attribute!r} is of type {kind}, not a Flow{hint}")
     return found
 
 
