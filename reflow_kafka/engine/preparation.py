@@ -42,8 +42,8 @@ async def _refuse_growth(plan: Plan, log: Log) -> None:
             before = record.inputs.get(entry.topic)
             if before is not None and before != entry.partitions and _has_state(node):
                 raise TopologyMismatch(
-                    f"topic {entry.topic!r} has {entry.partitions} partitions, stage {node.name!r} with state "
-                    f"started when it had {before}: keys have moved away from their state. Give the stage a "
+                    f"topic {entry.topic!r} has {entry.partitions} partitions, stage {node.name!r} with "
+                    f"state started when it had {before}: keys have moved away from their state. Give the stage a "
                     f"key (key=…), so that it reads an edge of its own, or start a flow of another name"
                 )
 

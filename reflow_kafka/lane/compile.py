@@ -146,10 +146,9 @@ def _source(c: Compilation) -> str:
 def _arguments(c: Compilation, stateful: bool) -> list[str]:
     lines: list[str] = []
     if c.takes_event:
-        lines += [
-            "event = received(value, key, ts, dict(r.headers) if r.headers else NO_HEADERS, upstream, "
-            f"f'{c.topic}/{c.lane}/{{r.offset}}')"
-        ]
+        id = f"f'{c.topic}/{c.lane}/{{r.offset}}'"
+        headers = "dict(r.headers) if r.headers else NO_HEADERS"
+        lines += [f"event = received(value, key, ts, {headers}, upstream, {id})"]
     if c.context is not None:
         lines += [
             "ctx.key_bytes = key; ctx.timestamp = ts; ctx._headers = r.headers; ctx._offset = r.offset",

@@ -62,7 +62,8 @@ class GeneratorReader:
         self._position: Any = None
         self._ready: deque[tuple[Any, Any]] = deque()
         self._arrived = asyncio.Event()
-        self._space = threading.Semaphore(AHEAD)
+        self._space = threading.Semaphore(AHEAD)  # what a thread waits for …
+        self._room = asyncio.Event()  # … and a task
         self._over = False
         self._closed = threading.Event()
         self._error: BaseException | None = None
@@ -85,6 +86,7 @@ class GeneratorReader:
         while self._ready and len(events) < max_events:
             item, self._position = self._ready.popleft()
             self._space.release()
+            self._room.set()
             events.append(item if isinstance(item, Event) else Event(item))
         if events or not self._over:
             return events
@@ -138,8 +140,9 @@ class GeneratorReader:
                     continue
                 self._ready.append((item, self._current()))
                 self._arrived.set()
-                while len(self._ready) >= AHEAD:
-                    await asyncio.sleep(0.001)
+                if len(self._ready) >= AHEAD:
+                    self._room.clear()
+                    await self._room.wait()
         except Exception as error:
             self._error = error
         self._over = True

@@ -86,7 +86,7 @@ class Worker:
         self._emitter = Emitter(leads, (*node.stage.outputs, "error"))
         spec = node.stage.handler
         self._suspends = spec is not None and spec.shape.suspends
-        self._inputs = {tp: i for tp, i in zip(self.inputs, _present(node, lane), strict=True)}
+        self._inputs = dict(zip(self.inputs, _present(node, lane), strict=True))
         self.inbox = Inbox({tp: positions[tp] for tp in self.inputs})
         self._suspended = False
         self._unknown: str | None = None
