@@ -13,10 +13,6 @@ import contextlib
 from collections.abc import Iterable
 from typing import Any
 
-from aiokafka.errors import ProducerClosed
-
-from reflow_kafka.log.kafka.errors import SenderFailed
-
 TASKS_TIMEOUT = 1.0
 CLIENT_TIMEOUT = 1.0
 
@@ -26,14 +22,10 @@ async def discard_producer(producer: Any) -> None:
     producer._closed = True
     sender = producer._sender
     await _cancel([sender._sender_task], more=sender.live)
-    closed = SenderFailed(ProducerClosed())  # for whoever still waits
-    producer._message_accumulator.fail_all(closed)
-    forget(producer._txn_manager._transaction_waiter)  # the next line drops one that failed before
-    producer._txn_manager.fatal_error(closed)
     forget(producer._txn_manager._transaction_waiter)
     for batches in producer._message_accumulator._batches.values():
         for batch in batches:
-            forget(batch._drain_waiter)  # failed with the batch, although nobody waits for it
+            forget(batch._drain_waiter)  # failed with the batch, although nobody may wait for it
     await close_client(producer.client)
 
 

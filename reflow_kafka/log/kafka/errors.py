@@ -108,6 +108,19 @@ def classify(error: BaseException, partitions: Sequence[TopicPartition] = (), wh
     return LogDoubt(message)
 
 
+def worst(errors: Sequence[LogError]) -> LogError:
+    """What many failures come to: without the right to write, or fenced, the records do not matter."""
+    for kind in (NotPermitted, LaneLost):
+        for error in errors:
+            if isinstance(error, kind):
+                return error
+    refused = [error for error in errors if isinstance(error, RecordRefused) and error.partitions]
+    if refused:
+        partitions = dict.fromkeys(tp for error in refused for tp in error.partitions)
+        return RecordRefused("; ".join(dict.fromkeys(map(str, refused))), list(partitions))
+    return errors[0]
+
+
 def root(error: BaseException) -> BaseException:
     """The error behind the library's wrappers."""
     while True:

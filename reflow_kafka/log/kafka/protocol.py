@@ -193,7 +193,9 @@ def fetcher_failure(consumer: Any) -> BaseException | None:
     task = consumer._fetcher._fetch_task
     if not task.done():
         return None
-    return asyncio.CancelledError() if task.cancelled() else task.exception()
+    # Cancelled, it ends as if all were well.
+    cancelled = task.cancelled() or task.exception() is None
+    return asyncio.CancelledError("its task has ended") if cancelled else task.exception()
 
 
 def transaction_error(producer: Any) -> BaseException | None:

@@ -12,16 +12,15 @@ from aiokafka import TopicPartition as ClientPartition
 from aiokafka.client import CoordinationType
 from aiokafka.errors import KafkaError, NoError, for_code
 
-from reflow_kafka.errors import LaneLost, LogDoubt, LogError, NotPermitted, RecordRefused
+from reflow_kafka.errors import LogDoubt, LogError
 from reflow_kafka.log.api import BatchBuilder, Commit, CommittedPosition, TopicPartition
 from reflow_kafka.log.kafka import protocol
 from reflow_kafka.log.kafka.discard import discard_producer, forget
-from reflow_kafka.log.kafka.errors import SenderFailed, UnstableOffsetCommit, classify
+from reflow_kafka.log.kafka.errors import SenderFailed, UnstableOffsetCommit, classify, worst
 from reflow_kafka.log.kafka.requests import StableOffsetFetch
 
 TRANSACTION_TIMEOUT_MS = 10_000
-METADATA_LIMIT = 4096
-"""Bytes of metadata per position that a broker accepts (its `offset.metadata.max.bytes`)."""
+METADATA_LIMIT = 4096  # bytes per position that a broker accepts: its `offset.metadata.max.bytes`
 
 _DEFAULTS: dict[str, Any] = {
     "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS,
@@ -49,6 +48,7 @@ class KafkaLaneWriter:
         self._lock = asyncio.Lock()
         self._broken: str | None = None
         self._last: BaseException | None = None  # of the errors that were worth another try
+        self._timer: asyncio.Timeout | None = None  # of the call that is running
         self.closed = False
         self._open = False  # a transaction is
         self._sent: Sent = []  # batches of the open transaction that are not known to be written
@@ -69,7 +69,7 @@ class KafkaLaneWriter:
         """
         name = f"{flow}-lane-{lane}"
         producer = protocol.new_producer(
-            {**_DEFAULTS, "client_id": name, **options, "transactional_id": name},
+            {**_DEFAULTS, "client_id": name, **options, "transactional_id": name}
         )
         writer = cls(producer, flow, name, deadline)
         try:
@@ -143,6 +143,9 @@ class KafkaLaneWriter:
                 async with asyncio.timeout(1):
                     await self._producer.abort_transaction()
         self._broken = self._broken or "it was closed"
+        if self._timer is not None:
+            with contextlib.suppress(RuntimeError):  # it has just expired by itself
+                self._timer.reschedule(0)
         try:
             await discard_producer(self._producer)
         except Exception as error:  # closing never raises, and what is left is the collector's
@@ -155,20 +158,22 @@ class KafkaLaneWriter:
             if self._broken is not None:
                 raise LogDoubt(f"{self._name} can no longer be used: {self._broken}")
             self._broken = f"{what} was interrupted"
-            timer = asyncio.timeout(self._deadline)
+            self._timer = timer = asyncio.timeout(self._deadline)
             try:
                 async with timer:
                     yield
             except Exception as error:
-                if timer.expired():
+                if self.closed:
+                    known: LogError = LogDoubt(f"{self._name}: closed during {what}")
+                elif timer.expired():
                     last = f" (last: {self._last})" if self._last else ""
-                    known: LogError = LogDoubt(
-                        f"{self._name}: {what} did not finish within {self._deadline:g} s{last}"
-                    )
+                    known = LogDoubt(f"{self._name}: {what} did not finish within {self._deadline:g} s{last}")
                 else:
                     known = self._known(error, what)
                 self._broken = str(known)
                 raise known from error
+            finally:
+                self._timer = None
             self._broken = None
 
     def _known(self, error: Exception, what: str) -> LogError:
@@ -259,7 +264,7 @@ class KafkaLaneWriter:
                 self._base.setdefault(tp, offset)
         self._sent = waiting
         if failed or general:
-            raise _worst(
+            raise worst(
                 [*general, *(classify(error, [tp], f"{self._name}: writing") for tp, error in failed.items())]
             )
 
@@ -282,16 +287,3 @@ class KafkaLaneWriter:
 def _raise_for(code: int) -> None:
     if code != NoError.errno:
         raise for_code(code)()
-
-
-def _worst(errors: Sequence[LogError]) -> LogError:
-    """What many failures come to: without the right to write, or fenced, the records do not matter."""
-    for kind in (NotPermitted, LaneLost):
-        for error in errors:
-            if isinstance(error, kind):
-                return error
-    refused = [error for error in errors if isinstance(error, RecordRefused) and error.partitions]
-    if refused:
-        partitions = dict.fromkeys(tp for error in refused for tp in error.partitions)
-        return RecordRefused("; ".join(dict.fromkeys(map(str, refused))), list(partitions))
-    return errors[0]
