@@ -5,7 +5,7 @@ A flow is a definition only: making it opens nothing, and runs nothing but facto
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Never, Unpack, overload
 
 from reflow_kafka.connector import Sink, Source
@@ -123,14 +123,14 @@ class Flow:
         """
         place = callers_place()
         if fn is not None and after is None:
-            place.fail(
-                f"{_called(fn)} has no upstream: write @flow.stage(after=...) or flow.stage(fn, after=...)"
-            )
+            advice = "write @flow.stage(after=...) or flow.stage(fn, after=...)"
+            place.fail(f"it has no upstream: {advice}", stage=_called(fn, options))
 
         def add(target: Any) -> Stage[Any]:
             draft = self._draft
             options.setdefault("on_error", draft.on_error)
-            return draft.add(stage_spec(target, place, after=draft.refs(after, place), **options), place)
+            refs = draft.refs(after, place, stage=_called(target, options))
+            return draft.add(stage_spec(target, place, after=refs, **options), place)
 
         return _decorator(add) if fn is None else add(fn)
 
@@ -165,7 +165,8 @@ class Flow:
         """
         place = callers_place()
         if callable(subject) and connector is None and not options:
-            place.fail(f"write @flow.source() with parentheses, or flow.source({_called(subject)}, name=...)")
+            name = _called(subject, options)
+            place.fail(f"write @flow.source() with parentheses, or flow.source({name}, name=...)", stage=name)
 
         def add(target: Any) -> Stage[Any]:
             draft = self._draft
@@ -202,16 +203,14 @@ class Flow:
         """
         place = callers_place()
         if callable(subject) and after is None:
-            place.fail(
-                f"{_called(subject)} has no upstream: write @flow.sink(after=...) or flow.sink(fn, after=...)"
-            )
+            advice = "write @flow.sink(after=...) or flow.sink(fn, after=...)"
+            place.fail(f"it has no upstream: {advice}", stage=_called(subject, options))
 
         def add(target: Any) -> Stage[Any]:
             draft = self._draft
             options.setdefault("on_error", draft.on_error)
-            return draft.add(
-                sink_spec(target, connector, place, after=draft.refs(after, place), **options), place
-            )
+            refs = draft.refs(after, place, stage=_called(target, options))
+            return draft.add(sink_spec(target, connector, place, after=refs, **options), place)
 
         return _decorator(add) if subject is None else add(subject)
 
@@ -269,5 +268,6 @@ def _decorator(add: Callable[[F], Stage[Any]]) -> Callable[[F], F]:
     return decorate
 
 
-def _called(target: object) -> str:
-    return getattr(target, "__name__", None) or repr(target)
+def _called(target: Any, options: Mapping[str, Any]) -> str | None:
+    """What a stage will be called, as far as that is known before it is read."""
+    return options.get("name") or (target if isinstance(target, str) else getattr(target, "__name__", None))

@@ -52,14 +52,14 @@ class Draft:
         self._resources[resource.name] = resource
         self._checked = None
 
-    def refs(self, after: Any, place: Place) -> tuple[UpstreamRef, ...]:
-        """What `after=` refers to; names may be of stages still to come."""
+    def refs(self, after: Any, place: Place, *, stage: str | None) -> tuple[UpstreamRef, ...]:
+        """What `after=` of a stage refers to; names may be of stages still to come."""
         upstreams = after if isinstance(after, list | tuple) else [] if after is None else [after]
-        return tuple(self._ref(upstream, place) for upstream in upstreams)
+        return tuple(self._ref(upstream, place, stage) for upstream in upstreams)
 
     def find(self, stage: Any, place: Place) -> UpstreamRef:
         """The stage that a name, handle or object stands for; it must be defined already."""
-        ref = self._ref(stage, place)
+        ref = self._ref(stage, place, None)
         if ref.stage not in self._stages:
             place.fail(
                 f"flow {self._name!r} has no stage {ref.stage!r}{did_you_mean(ref.stage, self._stages)}"
@@ -73,14 +73,15 @@ class Draft:
             self._checked = check_flow(FlowSpec(self._name, self._partitions, stages, resources), self._where)
         return self._checked
 
-    def _ref(self, upstream: Any, place: Place) -> UpstreamRef:
+    def _ref(self, upstream: Any, place: Place, stage: str | None) -> UpstreamRef:
         if isinstance(upstream, str):
-            stage, _, output = upstream.partition(".")
-            return UpstreamRef(stage, output or None)
+            name, _, output = upstream.partition(".")
+            return UpstreamRef(name, output or None)
         if isinstance(upstream, Stage):
             if upstream.flow is not self._flow:
                 place.fail(
-                    f"{upstream!r} belongs to another flow: flows meet in a topic, sink there and source here"
+                    f"{upstream!r} is of another flow: flows meet in a topic, sink there and source here",
+                    stage=stage,
                 )
             return upstream.ref
         _, names = self._objects.get(_identity(upstream), (None, []))
@@ -88,10 +89,12 @@ class Draft:
         if not names:
             place.fail(
                 f"{called} is no stage of flow {self._name!r}: decorate it first, or use the "
-                f"name of a stage or the handle that flow.stage() gave for it"
+                f"name of a stage or the handle that flow.stage() gave for it",
+                stage=stage,
             )
         if len(names) > 1:
-            place.fail(f"{called} is several stages, {', '.join(map(repr, names))}: use a name or a handle")
+            several = ", ".join(map(repr, names))
+            place.fail(f"{called} is several stages, {several}: use a name or a handle", stage=stage)
         return UpstreamRef(names[0])
 
 

@@ -28,9 +28,9 @@ class Place:
         raise DefinitionError(message, stage=stage, where=self.where) from cause
 
 
-def callers_place(depth: int = 1) -> Place:
-    """The place that called the function which calls this one (`depth` frames further up)."""
-    frame = sys._getframe(depth + 1)
+def callers_place() -> Place:
+    """The place that called the function which calls this one."""
+    frame = sys._getframe(2)
     is_function = frame.f_locals is not frame.f_globals
     return Place(
         where=f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}",

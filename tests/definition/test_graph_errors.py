@@ -149,41 +149,41 @@ def output_of_a_source(flow: Flow) -> None:
 # ---- what after= may be
 
 
-@CASES.refused(None, "handle has no upstream: write @flow.stage(after=...)")
+@CASES.refused("handle", "it has no upstream: write @flow.stage(after=...)")
 def bare_stage(flow: Any) -> None:
     flow.stage(handle)
 
 
-@CASES.refused(None, "write @flow.source() with parentheses, or flow.source(ticks, name=...)")
+@CASES.refused("ticks", "write @flow.source() with parentheses, or flow.source(ticks, name=...)")
 def bare_source(flow: Any) -> None:
     def ticks() -> Iterator[int]: ...
 
     flow.source(ticks)
 
 
-@CASES.refused(None, "handle has no upstream: write @flow.sink(after=...)")
+@CASES.refused("handle", "it has no upstream: write @flow.sink(after=...)")
 def bare_sink(flow: Any) -> None:
     flow.sink(handle)
 
 
-@CASES.refused(None, "handle is no stage of flow 'test': decorate it first")
+@CASES.refused("late", "handle is no stage of flow 'test': decorate it first")
 def after_an_unknown_object(flow: Flow) -> None:
     flow.stage(handle, name="late", after=handle)
 
 
-@CASES.refused(None, "handle is several stages, 'one', 'two': use a name or a handle")
+@CASES.refused("late", "handle is several stages, 'one', 'two': use a name or a handle")
 def after_an_object_registered_twice(flow: Flow) -> None:
     flow.stage(handle, name="one", after="rows")
     flow.stage(handle, name="two", after="rows")
     flow.stage(handle, name="late", after=handle)
 
 
-@CASES.refused(None, "<stage rows of flow 'other'> belongs to another flow", "a topic")
+@CASES.refused("handle", "<stage rows of flow 'other'> is of another flow", "a topic")
 def after_a_handle_of_another_flow(flow: Flow) -> None:
     flow.stage(handle, after=Flow("other").source("rows", topic="rows"))
 
 
-@CASES.refused(None, "3 is no stage of flow 'test'")
+@CASES.refused("handle", "3 is no stage of flow 'test'")
 def after_nonsense(flow: Any) -> None:
     flow.stage(handle, after=3)
 
