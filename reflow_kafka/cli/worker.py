@@ -36,6 +36,7 @@ class Options:
     guarantee: Literal["exactly-once", "at-least-once"]
     commit_interval: float
     shutdown_timeout: float
+    drop_edge: tuple[str, ...]
     log_level: str
     log_format: Literal["auto", "console", "json"]
     reload: bool
@@ -78,6 +79,12 @@ class Options:
     show_default=True,
     metavar="SECONDS",
     help="How long a stop by INT or TERM may take; a second signal stops at once.",
+)
+@option(
+    "--drop-edge",
+    multiple=True,
+    metavar="TOPIC",
+    help="Give up the unprocessed events of an edge that the flow no longer has.",
 )
 @option(
     "--log-level",
@@ -135,6 +142,7 @@ def _run(options: Options, seat: Seat | None) -> None:
             guarantee=options.guarantee,
             commit_interval=options.commit_interval,
             shutdown_timeout=options.shutdown_timeout,
+            drop_edges=options.drop_edge,
             instance=seat.instance if seat else None,
             started=seat.started if seat else None,
         )

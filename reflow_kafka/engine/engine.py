@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +42,7 @@ class Engine:
         shutdown_timeout: seconds a graceful stop may take.
         instance: static identity in the group, for an engine that a supervisor restarts.
         started: epoch ms at which this version of the flows was started (default: now).
+        drop_edges: topics of a former shape of a flow whose unread events may be forgotten.
         resources: ready-made resources by name, instead of the flows' own.
         log: a log of your own, instead of one chosen by `bootstrap`; it is started but not stopped.
         state: where to keep local state instead of RocksDB in `data_dir`.
@@ -57,6 +58,7 @@ class Engine:
         shutdown_timeout: float = 25,
         instance: str | None = None,
         started: int | None = None,
+        drop_edges: Collection[str] = (),
         resources: Mapping[str, Any] | None = None,
         log: Log | None = None,
         state: StateBackend | None = None,
@@ -76,6 +78,7 @@ class Engine:
         self._shutdown_timeout = shutdown_timeout
         self._instance = instance
         self._started = started if started is not None else int(time.time() * 1000)
+        self._drop_edges = frozenset(drop_edges)
         self._given = resources
         self._log = log
         self._state = state
@@ -152,7 +155,7 @@ class Engine:
         log = await self._open_log()
         backend = self._open_state()
         for spec in self._specs:
-            plan = await prepare(spec, log)
+            plan = await prepare(spec, log, drop_edges=self._drop_edges)
             resources = await open_resources(spec.resources, self._stack, self._given)
             options = MemberOptions(
                 flow=spec.name,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Collection, Sequence
 
 from reflow_kafka.definition.spec import FlowSpec
 from reflow_kafka.errors import TopologyMismatch
+from reflow_kafka.lane.record import LaneRecord
 from reflow_kafka.lane.tail import last_record
 from reflow_kafka.log.api import Log, TopicPartition
 from reflow_kafka.topology.plan import Node, Plan, external_topics, make_plan
@@ -14,8 +17,13 @@ from reflow_kafka.topology.topics import topic_specs
 logger = logging.getLogger(__name__)
 
 
-async def prepare(flow: FlowSpec, log: Log) -> Plan:
+async def prepare(flow: FlowSpec, log: Log, *, drop_edges: Collection[str] = ()) -> Plan:
     """Plan a flow against the log, create its topics, and verify them.
+
+    Args:
+        flow: the flow.
+        log: where its topics live.
+        drop_edges: topics of a former shape of the flow whose unread events may be forgotten.
 
     Raises:
         DefinitionError: names of topics collide.
@@ -23,30 +31,68 @@ async def prepare(flow: FlowSpec, log: Log) -> Plan:
     """
     counts = await log.partition_counts(external_topics(flow))
     plan = make_plan(flow, counts)
-    await _refuse_growth(plan, log)
+    records = await _records(plan, log)
+    _refuse_growth(plan, records)
+    await _refuse_backlog(plan, records, log, drop_edges)
     for warning in await log.ensure_topics(topic_specs(plan)):
         logger.warning("%s", warning)
     return plan
 
 
-async def _refuse_growth(plan: Plan, log: Log) -> None:
-    """State is placed by the partition count a topic had at first: it cannot follow a topic that grows."""
+async def _records(plan: Plan, log: Log) -> Sequence[LaneRecord | None]:
+    """The lane records of a flow that has changed since it last ran; nothing if it has not."""
     progress = plan.progress_topic
-    if not (await log.partition_counts([progress]))[progress]:
-        return
-    record = await last_record(log, TopicPartition(progress, 0))
-    if record is None:
-        return
+    lanes = (await log.partition_counts([progress]))[progress] or 0
+    first = await last_record(log, TopicPartition(progress, 0)) if lanes else None
+    if first is None or first.plan == plan.hash:
+        return ()
+    others = [last_record(log, TopicPartition(progress, lane)) for lane in range(1, lanes)]
+    if lanes < plan.lanes:
+        await log.grow_topic(progress, plan.lanes)
+    return [first, *await asyncio.gather(*others)]
+
+
+def _refuse_growth(plan: Plan, records: Sequence[LaneRecord | None]) -> None:
+    """State is placed by the partition count a topic had at first: it cannot follow a topic that grows."""
+    before = {topic: count for record in records if record for topic, count in record.inputs.items()}
     for node in plan.nodes:
         for entry in node.inputs:
-            before = record.inputs.get(entry.topic)
-            if before is not None and before != entry.partitions and _has_state(node):
+            count = before.get(entry.topic, entry.partitions)
+            if count != entry.partitions and _has_state(node):
                 raise TopologyMismatch(
-                    f"topic {entry.topic!r} has {entry.partitions} partitions, stage {node.name!r} with "
-                    f"state started when it had {before}: keys have moved away from their state. Give the stage a "
-                    f"key (key=…), so that it reads an edge of its own, or start a flow of another name"
+                    f"topic {entry.topic!r} has {entry.partitions} partitions, but stage {node.name!r} "
+                    f"started when it had {count}: keys have moved away from their state. Give the stage "
+                    "a key (key=…), so that it reads an edge of its own, or start a flow of another name"
                 )
 
 
 def _has_state(node: Node) -> bool:
     return node.role == "handler" and node.changelog is not None
+
+
+async def _refuse_backlog(
+    plan: Plan, records: Sequence[LaneRecord | None], log: Log, drop_edges: Collection[str]
+) -> None:
+    """An edge that is no longer part of the flow may still hold events that nobody has processed."""
+    present = {entry.topic for node in plan.nodes for entry in node.inputs} | set(drop_edges)
+    left = {
+        TopicPartition(topic, lane): position
+        for lane, record in enumerate(records)
+        if record is not None
+        for topic, position in record.positions.items()
+        if topic not in present and topic.startswith(f"{plan.flow.name}.")
+    }
+    counts = await log.partition_counts({tp.topic for tp in left})
+    left = {tp: at for tp, at in left.items() if (counts[tp.topic] or 0) > tp.partition}
+    ends = await log.end_offsets(left) if left else {}
+    backlog: dict[str, int] = {}
+    for tp, position in left.items():
+        if ends[tp] > position + 1:  # the last offset may be a marker
+            backlog[tp.topic] = backlog.get(tp.topic, 0) + ends[tp] - position
+    if backlog:
+        found = ", ".join(f"{topic} (about {count})" for topic, count in sorted(backlog.items()))
+        options = " ".join(f"--drop-edge {topic}" for topic in sorted(backlog))
+        raise TopologyMismatch(
+            f"edges that flow {plan.flow.name!r} no longer has still hold unprocessed events: {found}. "
+            f"Let the former flow finish them (--until-end), or give them up with {options}"
+        )

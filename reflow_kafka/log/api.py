@@ -84,6 +84,9 @@ class Commit:
 class LaneWriter(Protocol):
     """What the owner of a lane writes through. One user, one commit at a time; unusable after any error."""
 
+    marker: int
+    """Offsets that a commit takes, beyond its records, in each partition it wrote to (Kafka: 1)."""
+
     def batch(self) -> BatchBuilder:
         """A new, empty builder for one partition of any topic."""
 
@@ -129,6 +132,8 @@ class Reader(Protocol):
         timeout: float = 0.5,
     ) -> Mapping[TopicPartition, Sequence[Record]]:
         """The next records, in offset order per partition; empty when there is nothing within `timeout` s.
+
+        Cancelling it loses nothing: what it would have returned is returned by the next call.
 
         Args:
             partitions: only these (None: all that are assigned); others keep what is buffered for them.
@@ -227,6 +232,9 @@ class Log(Protocol):
         Raises:
             TopologyMismatch: an internal topic has the wrong partition count or clean-up policy.
         """
+
+    async def grow_topic(self, topic: str, partitions: int) -> None:
+        """Give an existing topic as many partitions; their number never shrinks."""
 
     async def start_offsets(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """Offset of the first record still kept."""

@@ -165,6 +165,14 @@ class TopicsContract:
             await edge(log, spec.name, spec.partitions, spec.kind)
         await log.ensure_topics(specs)
 
+    async def test_a_topic_grows(self, log: Log, unique: str) -> None:
+        name = await edge(log, f"{unique}.progress", 2, TopicKind.PROGRESS)
+        await log.grow_topic(name, 3)
+        await log.grow_topic(name, 3)  # by another engine at the same time, say
+        assert await log.partition_counts([name]) == {name: 3}
+        await log.publish(name, 2, [OutRecord(b"k", b"v", 1)])
+        assert (await log.end_offsets([TopicPartition(name, 2)]))[TopicPartition(name, 2)] >= 1
+
     async def test_a_wrong_partition_count_is_refused(self, log: Log, unique: str) -> None:
         name = await edge(log, f"{unique}.a.b", 2)
         with pytest.raises(TopologyMismatch, match=name):

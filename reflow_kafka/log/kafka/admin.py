@@ -8,7 +8,12 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from typing import Any, TypeVar
 
 from aiokafka import errors
-from aiokafka.protocol.admin import CreateTopicsRequest, DeleteRecordsRequest, DescribeConfigsRequest
+from aiokafka.protocol.admin import (
+    CreatePartitionsRequest,
+    CreateTopicsRequest,
+    DeleteRecordsRequest,
+    DescribeConfigsRequest,
+)
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
@@ -23,9 +28,8 @@ T = TypeVar("T")
 
 EARLIEST, LATEST = -2, -1
 _TOPIC = 2  # kind of resource in DescribeConfigs
-_BROKER_DEFAULT = (
-    -1
-)  # replication factor: taken by every broker since 2.4, whatever the version of the request
+_BROKER_DEFAULT = -1
+"""Replication factor; taken by every broker since 2.4, whatever the version of the request."""
 _BACKOFF = 0.1
 
 Leaders = dict[int, int]  # partition → node, -1 if there is none
@@ -198,6 +202,25 @@ class KafkaAdmin:
                 raise failure
 
         await self._retry("creating topics", attempt)
+
+    async def grow_topic(self, name: str, partitions: int) -> None:
+        """Give an existing topic as many partitions, and wait until they can be used."""
+
+        async def attempt() -> None:
+            anywhere: Any = None  # the broker places them
+            grown = [(name, (partitions, anywhere))]
+            request = CreatePartitionsRequest(grown, int(self._deadline * 1000), False)
+            response = await self._ask(request, controller=True)
+            for _, code, message in response.topic_errors:
+                error = errors.for_code(code)
+                if error is errors.InvalidPartitionsError:  # another engine was faster
+                    break
+                if error is not errors.NoError:
+                    raise error(message)
+            if await self._led([name]) != {name: partitions}:
+                raise errors.LeaderNotAvailableError(name)
+
+        await self._retry(f"adding partitions to {name}", attempt)
 
     async def _by_leader(self, partitions: Collection[TopicPartition]) -> dict[int, list[TopicPartition]]:
         unknown = {tp.topic for tp in partitions if self._leaders.get(tp, -1) == -1}

@@ -98,6 +98,10 @@ class KafkaLog:
         """Create what is missing, wait until it can be used, verify all of it; returns warnings."""
         return await self._started().ensure_topics(topics)
 
+    async def grow_topic(self, topic: str, partitions: int) -> None:
+        """Give an existing topic as many partitions; their number never shrinks."""
+        await self._started().grow_topic(topic, partitions)
+
     async def start_offsets(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """Offset of the first record still kept."""
         return await self._started().offsets(partitions, EARLIEST, committed=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from reflow_kafka.errors import LogError, RecordRefused, TopologyMismatch
 from reflow_kafka.log.api import (
@@ -122,6 +123,15 @@ class LocalLog:
             for tp in partitions_of(spec):
                 self._partitions[tp] = Partition(tp, self._storage, 0, 0)
         return []
+
+    async def grow_topic(self, topic: str, partitions: int) -> None:
+        """Give an existing topic as many partitions."""
+        self.check_open()
+        spec = replace(self._topics[topic], partitions=partitions)
+        self._storage.write(Change(topics=[spec]))
+        self._topics[topic] = spec
+        for tp in partitions_of(spec):
+            self._partitions.setdefault(tp, Partition(tp, self._storage, 0, 0))
 
     def partition(self, name: TopicPartition) -> Partition:
         """What is known about a partition.

@@ -1,0 +1,122 @@
+"""Plans meet topics: growth, shapes that change, edges that would be forgotten."""
+
+from __future__ import annotations
+
+import pytest
+
+from reflow_kafka import Flow, TopologyMismatch
+from reflow_kafka.engine.engine import Engine
+from reflow_kafka.engine.preparation import prepare
+from reflow_kafka.log.api import OutRecord, TopicKind, TopicPartition, TopicSpec
+from reflow_kafka.log.memory import MemoryLog
+from reflow_kafka.state.memory import MemoryBackend
+
+
+async def started(partitions: int) -> MemoryLog:
+    log = MemoryLog()
+    await log.start()
+    await log.ensure_topics([TopicSpec("numbers", partitions, TopicKind.EXTERNAL)])
+    return log
+
+
+async def run(flow: Flow, log: MemoryLog) -> None:
+    async with Engine(flow, log=log, state=MemoryBackend()) as engine:
+        await engine.wait(until_end=True)
+
+
+async def publish(log: MemoryLog, partition: int, *values: int) -> None:
+    await log.publish("numbers", partition, [OutRecord(b"%d" % n, b"%d" % n, 1000) for n in values])
+
+
+async def outputs(log: MemoryLog, topic: str) -> int:
+    count = (await log.partition_counts([topic]))[topic] or 0
+    partitions = [TopicPartition(topic, p) for p in range(count)]
+    reader = log.reader()
+    reader.assign(dict.fromkeys(partitions, 0))
+    ends = await log.end_offsets(partitions)
+    seen = 0
+    while any(reader.position(tp) < end for tp, end in ends.items()):
+        seen += sum(map(len, (await reader.fetch()).values()))
+    return seen
+
+
+def doubling() -> Flow:
+    flow = Flow("doubling", partitions=2)
+    numbers = flow.source("numbers", topic="numbers")
+
+    @flow.stage(after=numbers)
+    def double(n: int) -> int:
+        return 2 * n
+
+    flow.sink("doubled", after=double, topic="doubled")
+    return flow
+
+
+async def test_a_stateless_flow_takes_the_lanes_of_a_topic_that_grew() -> None:
+    log = await started(2)
+    await publish(log, 1, 1, 2)
+    await run(doubling(), log)
+    await log.grow_topic("numbers", 4)
+    await publish(log, 3, 3)
+    await run(doubling(), log)
+    assert await outputs(log, "doubled") == 3
+    assert await log.partition_counts(["doubling.progress"]) == {"doubling.progress": 4}
+
+
+async def test_state_cannot_follow_a_topic_that_grew() -> None:
+    flow = Flow("summing", partitions=2)
+    numbers = flow.source("numbers", topic="numbers")
+
+    @flow.stage(after=numbers, state=list)
+    def collect(seen: list[int], n: int) -> None:
+        seen.append(n)
+
+    log = await started(2)
+    await publish(log, 0, 1)
+    await run(flow, log)
+    await log.grow_topic("numbers", 3)
+    with pytest.raises(TopologyMismatch, match=r"'numbers' has 3 partitions.*'collect' started when it had 2"):
+        await prepare(flow.spec(), log)
+
+
+def two_stages() -> Flow:
+    flow = Flow("shape", partitions=2)
+    numbers = flow.source("numbers", topic="numbers", key=str)
+
+    @flow.stage(after=numbers)
+    def first(n: int) -> int:
+        return n
+
+    flow.sink("firsts", after=first, topic="firsts")
+    return flow
+
+
+def other_stages() -> Flow:
+    flow = Flow("shape", partitions=2)
+    numbers = flow.source("numbers", topic="numbers", key=str)
+
+    @flow.stage(after=numbers)
+    def second(n: int) -> int:
+        return n
+
+    flow.sink("seconds", after=second, topic="seconds")
+    return flow
+
+
+async def test_an_edge_with_a_backlog_is_not_forgotten_by_accident() -> None:
+    log = await started(2)
+    await publish(log, 0, *range(5))
+    await run(two_stages(), log)
+    edge = "shape.numbers.first"
+    await log.publish(edge, 0, [OutRecord(b"1", b"1", 1000)] * 4)  # as if a crash had left them unread
+    with pytest.raises(TopologyMismatch, match=rf"{edge} \(about 4\).*--drop-edge {edge}"):
+        await prepare(other_stages().spec(), log)
+    await prepare(other_stages().spec(), log, drop_edges=[edge])
+
+
+async def test_an_edge_without_backlog_may_go() -> None:
+    log = await started(2)
+    await publish(log, 0, *range(5))
+    await run(two_stages(), log)
+    await run(other_stages(), log)
+    assert await outputs(log, "firsts") == 5
