@@ -229,8 +229,8 @@ class GroupMember:
                     ask = group.settled and self._holding.ask(time.monotonic())
                     award = self._holding.award
                 if ask:
-                    group.join(self._topic)
-                elif award is not None and award.moving:
+                    group.rejoin()
+                elif group.joining or (award is not None and award.moving):
                     group.look()
         finally:
             self._group = None
@@ -285,7 +285,7 @@ class GroupMember:
         with self._lock:
             self._holding.awarded(award, time.monotonic())
             self._valid = not self._holding.misled
-        if award.plan not in (self._options.plan, self._overruled):
+        if self._valid and award.plan not in (self._options.plan, self._overruled):
             self._overruled = award.plan
             flow = self._options.flow
             logger.warning("group %s: lanes go to engines with a newer plan of it (%s)", flow, award.plan)

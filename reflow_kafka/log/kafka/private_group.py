@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 import aiokafka
 from aiokafka import AIOKafkaConsumer
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import fetcher, group_coordinator
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 from aiokafka.errors import KafkaError
@@ -29,7 +31,7 @@ from reflow_kafka.log.kafka.discard import close_client, forget
 
 PINNED = "0.14."
 
-_REBALANCING = 27
+_OK, _REBALANCING = 0, 27
 _LEAVE_TIMEOUT = 2.0
 _CANCEL_TIMEOUT = 1.0
 
@@ -91,6 +93,9 @@ class PrivateGroup:
         # One assignor: the library sends a join per assignor.
         self._consumer: Any = AIOKafkaConsumer(**options, partition_assignment_strategy=[assignor])  # type: ignore[no-untyped-call]
         self._coordinator: Any = None
+        # A join is answered when all have come, or the time for that is up.
+        self._timeout: float = options["request_timeout_ms"] / 1000
+        self._join_timeout: float = options["rebalance_timeout_ms"] / 1000 + self._timeout
         self._heard = heard
         self._member = ""
         self._looking: asyncio.Task[None] | None = None
@@ -111,9 +116,14 @@ class PrivateGroup:
         self._coordinator._stop_heartbeat_task = self._stop_begun_heartbeat
 
     def join(self, topic: str) -> None:
-        """Join, or join again: the whole group then comes together."""
-        self.settled = False
+        """Join for the first time."""
         self._consumer.subscribe([topic])
+
+    def rejoin(self) -> None:
+        """Make the whole group come together again."""
+        # Subscribing anew would do it, too, but kills the coordination if that is looking for its broker.
+        self.settled = False
+        self._coordinator.request_rejoin()
 
     def check(self) -> None:
         """Raise what the coordinator has met; it does nothing more until somebody takes its errors."""
@@ -122,8 +132,8 @@ class PrivateGroup:
         self._coordinator.check_errors()
 
     def look(self) -> None:
-        """Find out whether the group is about to come together, without waiting for the next heartbeat."""
-        if self.settled and not self.joining and (self._looking is None or self._looking.done()):
+        """Send a heartbeat out of turn: it tells earlier of a rebalance, and renews the proof during one."""
+        if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().create_task(self._look())
             self._looking.add_done_callback(forget)
 
@@ -169,7 +179,6 @@ class PrivateGroup:
         known = coordinator.member_id and coordinator.coordinator_id is not None
         if known and coordinator._group_instance_id is None:
             request = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
-            # Not on the coordinator's own connection: there a join under way would hold it up.
             await coordinator._client.send(coordinator.coordinator_id, request)
 
     async def _send_watched(self, request: Any) -> Any:
@@ -180,6 +189,8 @@ class PrivateGroup:
         self.joining = kind != "heartbeat"
         if kind == "join":
             self.settled = False
+        if connection := self._connection():
+            connection._request_timeout = self._join_timeout if self.joining else self._timeout
         sent = time.monotonic()
         try:
             response = await self._send(request)
@@ -191,12 +202,30 @@ class PrivateGroup:
         return response
 
     async def _look(self) -> None:
-        coordinator = self._coordinator
-        generation = coordinator.generation
-        response = await self._send(HeartbeatRequest(coordinator.group_id, generation, coordinator.member_id))
-        # All else is for the next heartbeat to find out.
-        if response.error_code == _REBALANCING and generation == coordinator.generation:
+        coordinator, client = self._coordinator, self._coordinator._client
+        node, generation = coordinator.coordinator_id, coordinator.generation
+        if node is None:
+            return
+        sent = time.monotonic()
+        try:
+            # On the client's general connection: on the coordinator's own a join under way would hold it up.
+            request = HeartbeatRequest(coordinator.group_id, generation, coordinator.member_id)
+            response = await client.send(node, request)
+        except KafkaError:
+            if self.joining and (connection := self._connection()):
+                connection.close()  # nobody is there who could answer the join
+            return
+        if response.error_code not in {_OK, _REBALANCING}:
+            return  # that is for the next heartbeat to find out: this one may have come too late
+        self._heard("heartbeat", sent, response.error_code)
+        ready = self.settled and not self.joining and generation == coordinator.generation
+        if response.error_code == _REBALANCING and ready:
             coordinator.request_rejoin()
+
+    def _connection(self) -> Any:
+        """The connection that is used for the group alone."""
+        coordinator = self._coordinator
+        return coordinator._client._conns.get((coordinator.coordinator_id, ConnectionGroup.COORDINATION))
 
     async def _stop_begun_heartbeat(self) -> None:
         await asyncio.sleep(0)
@@ -231,6 +260,9 @@ def self_test() -> None:
         (coordinator.request_rejoin, {"_rejoin_needed_fut"}),
         (coordinator.__init__, {"_closing", "_coordination_task", "_group_instance_id", "coordinator_id"}),
         (coordinator.__init__, {"_heartbeat_task", "_commit_refresh_task"}),
+        (AIOKafkaClient.__init__, {"_conns"}),
+        (AIOKafkaClient.send, {"_conns"}),
+        (AIOKafkaConnection.__init__, {"_request_timeout"}),
         (fetcher.Fetcher.__init__, {"_fetch_task", "_pending_tasks"}),
         (JoinGroupRequest.__init__, {"_member_id"}),
         (AIOKafkaConsumer.__init__, {"_coordinator", "_fetcher", "_client", "_closed"}),
