@@ -157,8 +157,6 @@ class Flow:
             format: how they are written: ``"json"``, ``"str"``, ``"bytes"`` or a `Format`.
             key: key of the events leaving it: a field's name or a function of the value (the key they have).
             timestamp: event time: a field's name or a function of the value (the record's timestamp).
-            out_of_orderness: by how much events may come out of order.
-            idle_after: after how long without events it no longer holds event time up.
             auto_offset_reset: where a topic is read from at first: ``"earliest"``, ``"latest"``, ``"none"``.
             name, state: of a generator: its stage's name (its own), and what makes its position, which it
                 takes as its argument and sets before each ``yield``; without it, every start begins anew.

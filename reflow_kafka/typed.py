@@ -14,7 +14,6 @@ from reflow_kafka.definition.spec import KeyOf, OnError
 from reflow_kafka.event import Event
 from reflow_kafka.handle import Stage
 from reflow_kafka.serde.typed import Format
-from reflow_kafka.units import Duration
 from reflow_kafka.value import State
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -86,8 +85,6 @@ class SourceOptions(TypedDict, total=False):
 
     key: KeyOf | None
     timestamp: KeyOf | None
-    out_of_orderness: Duration
-    idle_after: Duration
 
 
 class GeneratorOptions(SourceOptions, total=False):

@@ -9,7 +9,6 @@ from typing import Any, Literal
 from reflow_kafka.definition.place import Place, did_you_mean
 from reflow_kafka.serde.json import UnsupportedType
 from reflow_kafka.serde.typed import edge_codec
-from reflow_kafka.units import seconds
 
 TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 RESETS = ("earliest", "latest", "none")
@@ -38,17 +37,6 @@ def read_topics(topic: Any, name: str, place: Place) -> tuple[str, ...]:
     if len(set(topics)) < len(topics):
         place.fail("it names a topic twice", stage=name)
     return topics
-
-
-def read_duration(option: str, duration: Any, name: str, place: Place) -> float:
-    try:
-        if (value := seconds(duration)) >= 0:
-            return value
-    except (TypeError, ValueError):
-        pass
-    return place.fail(
-        f"{option}= is a number of seconds or a timedelta, from 0 on, not {duration!r}", stage=name
-    )
 
 
 def read_reset(given: Any, name: str, place: Place) -> Literal["earliest", "latest", "none"]:

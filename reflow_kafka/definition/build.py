@@ -10,7 +10,6 @@ from reflow_kafka.connector import Sink, Source
 from reflow_kafka.definition.arguments import (
     check_codec,
     check_connector,
-    read_duration,
     read_reset,
     read_topics,
 )
@@ -31,7 +30,6 @@ from reflow_kafka.definition.spec import (
     UpstreamRef,
 )
 from reflow_kafka.definition.state import read_state
-from reflow_kafka.units import Duration
 
 Subject = str | Callable[..., Any]
 """What a source or sink is called, or the function that it is."""
@@ -94,8 +92,6 @@ def source_spec(
     format: Any = None,
     key: Any = None,
     timestamp: Any = None,
-    out_of_orderness: Duration = 0,
-    idle_after: Duration = 30,
     auto_offset_reset: Any = None,
     state: Any = None,
     **unknown: object,
@@ -131,8 +127,6 @@ def source_spec(
         position=state,
         format=format or "json",
         timestamp=timestamp,
-        out_of_orderness=read_duration("out_of_orderness", out_of_orderness, name, place),
-        idle_after=read_duration("idle_after", idle_after, name, place),
         auto_offset_reset=read_reset(auto_offset_reset, name, place),
     )
     read_type = ANY if type is None else type

@@ -112,8 +112,6 @@ class SourceSpec:
     """For a generator: factory of its position (``state=``); its type stands in the stage's `state`."""
     format: Any = "json"
     timestamp: KeyOf | None = None
-    out_of_orderness: float = 0.0
-    idle_after: float = 30.0
     auto_offset_reset: Literal["earliest", "latest", "none"] = "earliest"
 
 

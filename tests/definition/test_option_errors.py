@@ -235,16 +235,6 @@ def unknown_reset(flow: Any) -> None:
     flow.source("more", topic="more", auto_offset_reset="last")
 
 
-@CASES.refused("more", "idle_after= is a number of seconds or a timedelta, from 0 on, not -1")
-def negative_duration(flow: Flow) -> None:
-    flow.source("more", topic="more", idle_after=-1)
-
-
-@CASES.refused("more", "out_of_orderness= is a number of seconds", "'long'")
-def wrong_duration(flow: Any) -> None:
-    flow.source("more", topic="more", out_of_orderness="long")
-
-
 @CASES.refused("more", "its values cannot be read or written", "'xml'")
 def unknown_format(flow: Flow) -> None:
     flow.source("more", topic="more", format="xml")
