@@ -187,7 +187,7 @@ def _after_call(c: Compilation, stateful: bool) -> list[str]:
         return [f"prepared = prepare({results}, r, ts)", *keep, "deliver(prepared)", *mark]
     lines = [
         "if out is not None and not isinstance(out, Event):",
-        *_indent(_prepare_inline(c.leads)),
+        *_indent(_prepare_inline(c.leads, checked=len(c.leads) > 1 or bool(keep))),
         *_indent(keep),
         *_indent(_append_inline(c.leads)),
         "else:",
@@ -221,7 +221,7 @@ def _clear(c: Compilation, *, careful: bool) -> list[str]:
     return lines
 
 
-def _prepare_inline(leads: Sequence[Lead]) -> list[str]:
+def _prepare_inline(leads: Sequence[Lead], *, checked: bool) -> list[str]:
     lines: list[str] = []
     first_encode = leads[0].encode if leads[0].when is None else None
     for i, lead in enumerate(leads):
@@ -232,7 +232,7 @@ def _prepare_inline(leads: Sequence[Lead]) -> list[str]:
         shared = i > 0 and lead.encode is first_encode
         lines += [f"{pad}d{i} = d0" if shared else f"{pad}d{i} = encode{i}(out)"]
         lines += [f"{pad}k{i} = key" if lead.key is None else f"{pad}k{i} = key{i}(out)"]
-        if len(leads) > 1:  # with a single lead the append itself checks, before it has any effect
+        if checked:  # with a single lead and nothing kept the append itself checks, before it has any effect
             lines += [f"{pad}if len(d{i}) > 400_000:", f"{pad}    check_size(k{i}, d{i})"]
     return lines
 

@@ -131,17 +131,20 @@ class Drain:
         if stored is not None and stored.get("incarnation") == self._incarnation:
             for tp in self.inputs:
                 at = stored["positions"].get(tp.topic, 0)
-                if at > self.inbox.done[tp]:
-                    self.inbox.done[tp] = at
-                    self._gate.worked()
-            self.inbox.go_back(self._seek, to=self.inbox.done)
+                self.inbox.done[tp] = max(at, self.inbox.done[tp])
+            self._go_back()
         return writer
 
     async def _give_up(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
             await quietly(writer.close)
-        self.inbox.go_back(self._seek, to=self.inbox.done)  # what was flushed stays done
+        self._go_back()
+
+    def _go_back(self) -> None:
+        """What was flushed stays done; what was given after it comes again, for which there is room now."""
+        self.inbox.go_back(self._seek, to=self.inbox.done)
+        self._gate.worked()
 
     async def _write_batch(
         self, writer: Writer, partition: TopicPartition, records: Sequence[Record]

@@ -116,9 +116,9 @@ class Feed:
         return self._outbox.take()
 
     def take(self) -> Share:
-        changes: dict[bytes, bytes | None] = {
-            part.encode(): orjson.dumps(position) for part, position in self._changed.items()
-        }
+        changes: dict[bytes, bytes | None] = {}
+        if self.node.changelog is not None:
+            changes = {part.encode(): orjson.dumps(position) for part, position in self._changed.items()}
         self._shared, self._changed = self._changed, {}
         return Share(batches=self._outbox.take(), changes=changes)
 

@@ -182,7 +182,8 @@ class Worker:
             admitted = await self._gate.admit(min(self._size, len(records) - at), self._is_full)
             if not admitted:
                 return  # stopping
-            await self._slice(partition, records[at : at + admitted])
+            if self.inbox.generation == generation:  # else a commit has sent it back while it waited
+                await self._slice(partition, records[at : at + admitted])
             if self.inbox.generation != generation:
                 self._gate.worked()  # a commit makes room again for what was counted as begun
                 await self._learn_topic()
