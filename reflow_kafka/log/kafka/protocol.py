@@ -177,7 +177,9 @@ class EndTransactionOnce(EndTxnHandler):
             raise answer()
         # NOT_COORDINATOR and COORDINATOR_NOT_AVAILABLE among them: the coordinator may have written the
         # decision to its log before it lost its office.
-        raise OutcomeUnknown(f"the end of the transaction was answered by {answer.message}")
+        raise OutcomeUnknown(
+            f"the end of the transaction was answered by {answer.message} ({response.error_code})"
+        )
 
 
 def position_of(consumer: Any, partition: TopicPartition) -> int | None:

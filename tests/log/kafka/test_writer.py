@@ -324,3 +324,33 @@ async def test_small_commits_are_quick(log: KafkaLog, unique: str, caplog: pytes
         r for r in caplog.records if r.levelno >= logging.WARNING and "NotEnoughReplicas" in r.getMessage()
     ]
     assert not warned
+
+
+async def test_a_commit_that_races_with_a_take_over_tells_the_truth(log: KafkaLog, unique: str) -> None:
+    """Committed: seen by the new owner at once. Lost: never seen. Doubt: the position tells."""
+    tp, _ = await edge(log, unique)
+    owner = await log.take_over(unique, 0)
+    await owner.commit(Commit({}, {tp: CommittedPosition(0)}))
+    position, expected, outcomes = 0, [], set()
+    for at in range(60):
+        assert isinstance(owner, KafkaLaneWriter)
+        commit = asyncio.create_task(owner.commit(content(owner, tp, [str(at)], at + 1)))
+        await asyncio.sleep(at % 20 / 4000)
+        successor = await log.take_over(unique, 0)
+        (outcome,) = await asyncio.gather(commit, return_exceptions=True)
+        found = (await successor.committed([tp]))[tp]
+        assert found is not None
+        if isinstance(
+            outcome, LogDoubt
+        ):  # a 4.1 broker sometimes answers the fenced one by an internal error
+            assert found.offset in (position, at + 1)
+        else:
+            assert found.offset == (at + 1 if isinstance(outcome, dict) else position), (at, outcome)
+        if found.offset == at + 1:
+            expected.append(str(at))
+        position = found.offset
+        outcomes.add(type(outcome))
+        await owner.close()
+        owner = successor
+    assert {dict, LaneLost} <= outcomes <= {dict, LaneLost, LogDoubt}
+    assert await everything(log, tp) == expected
