@@ -47,8 +47,8 @@ class Committer:
         self.positions = dict(own.positions)
         """What is committed."""
         self.commits = 0
-        self.events = 0
-        """Events committed since the take-over."""
+        self.moved = False
+        """Whether anything but lane records has been committed since the take-over."""
         self._env = env
         self._lane = lane
         self._writer = own.writer
@@ -68,6 +68,10 @@ class Committer:
     def mark_done(self, stage: str) -> None:
         """A stage of this lane has finished the run: to be said in the lane record."""
         self._done = (*self._done, stage)
+        self.demand()
+
+    def demand(self) -> None:
+        """Commit now, whatever there is."""
         self._forced = True
         self._gate.changed.set()
 
@@ -122,8 +126,8 @@ class Committer:
         commit, ends = self._content(shares, positions)
         self._gate.taken()
         self._pace.committing(time.monotonic(), time.perf_counter() - began)
-        nothing = not commit.batches and positions == self.positions and not self._forced
-        if nothing and self._env.guarantee == "exactly-once":
+        moved = bool(commit.batches) or positions != self.positions
+        if not moved and not self._forced and self._env.guarantee == "exactly-once":
             return
         forced, self._forced = self._forced, False
         self._add_record(commit, positions, ends)
@@ -137,7 +141,7 @@ class Committer:
         self.positions = positions
         self._ends = ends
         self.commits += 1
-        self.events += sum(share.events for _, share in shares)
+        self.moved = self.moved or moved
         self._refusals.accepted(positions)
         for work, _ in shares:
             work.settled()
@@ -208,7 +212,7 @@ class Committer:
 
     def _stores_are_current(self) -> None:
         """Say so in the store, so that the next owner on this machine need not restore."""
-        if self._ends:
+        if self._ends and self.commits:  # without a commit, the lane record does not know these ends
             self._stores.write({}, self._mark_at(self._ends))
 
     def _refused(

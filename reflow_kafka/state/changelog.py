@@ -43,9 +43,9 @@ class Restored:
 
     stores: LaneStores
     mark: StoreMark
-    """Where they stand; the lane's next commit goes on from here."""
+    """Where they stand: never above the ends in the lane record."""
     ends: Mapping[str, int]
-    """Changelog topic → the same positions, for the lane record."""
+    """Changelog topic → where the lane's next commit writes: behind aborted records and markers, too."""
     records: Mapping[str, int]
     """Store → records applied."""
     reason: str | None
@@ -156,7 +156,7 @@ class _Restore:
             "%s lane %d: %d records restored, %s",
             self.flow, self.lane, sum(records.values()), f"in full: {reason}" if reason else "caught up",
         )  # fmt: skip
-        ends = {log.partition.topic: log.position for log in changelogs}
+        ends = {log.partition.topic: log.at for log in changelogs}
         return Restored(stores, mark, ends, records, reason)
 
     async def _look(self) -> list[_Changelog]:

@@ -251,7 +251,8 @@ async def test_markers_after_the_last_record_do_not_look_like_another_history(pl
     log = Wrapped(place.log, markers=1)
     for reason in ("there is no local state", None):
         restored = await place.restore({"changelog-one": end}, log=log)
-        assert (restored.reason, restored.ends) == (reason, {"changelog-one": end})
+        assert (restored.reason, restored.mark.positions) == (reason, {"one": end})
+        assert restored.ends == {"changelog-one": end + 1}, "the next record comes after the marker"
         restored.stores.close()
     assert all(reader.closed for reader in log.readers)
 
