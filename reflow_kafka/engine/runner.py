@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reflow_kafka.engine.statistics import FlowStatistics, RestoreStatistics, StageStatistics
+from reflow_kafka.errors import LogError, NotPermitted
 from reflow_kafka.lane.env import LaneEnv
 from reflow_kafka.lane.lane import Lane, Phase
 from reflow_kafka.lane.record import RECORD_KEY, RUN_KEY, decode
@@ -18,6 +19,9 @@ from reflow_kafka.log.api import OutRecord, TopicPartition
 from reflow_kafka.state.changelog import RestoreProgress
 
 logger = logging.getLogger(__name__)
+
+WATCH_AGAIN = 0.5
+"""Seconds after which lane records that could not be read are tried again."""
 
 
 @dataclass(slots=True)
@@ -122,8 +126,21 @@ class Runner:
 
     async def _watch_records(self) -> None:
         """Follow all lane records, once the run is to end, until it has."""
-        finite, plan, log = self.env.finite, self.env.plan, self.env.log
+        finite = self.env.finite
         await finite.wanted.wait()
+        while not finite.ended.is_set():
+            try:
+                await self._follow_records()
+            except NotPermitted:
+                raise
+            except LogError as error:
+                logger.warning("flow %r: lane records cannot be read (%s); again soon", self.name, error)
+                await asyncio.sleep(WATCH_AGAIN)
+        self.env.membership.end_run()
+        self.stop()
+
+    async def _follow_records(self) -> None:
+        finite, plan, log = self.env.finite, self.env.plan, self.env.log
         partitions = [TopicPartition(plan.progress_topic, lane) for lane in range(plan.lanes)]
         starts, ends = await log.start_offsets(partitions), await log.end_offsets(partitions)
         reader = log.reader(committed=True)
@@ -137,8 +154,6 @@ class Runner:
                     await self._end_run()
         finally:
             await reader.close()
-        self.env.membership.end_run()
-        self.stop()
 
     def _learn(self, lane: int, key: bytes | None, value: bytes | None) -> None:
         if key == RUN_KEY and value is not None and value.decode() == self.env.membership.run:

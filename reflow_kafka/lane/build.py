@@ -73,6 +73,8 @@ class Builder:
 
         def route(value: Any) -> Channel:
             topic = topic_of(value)
+            if not isinstance(topic, str):
+                raise TypeError(f"the sink's function gave {topic!r}, wanted the name of a topic")
             channel = outbox.known(topic)
             if channel is None:
                 if topic not in self.counts:

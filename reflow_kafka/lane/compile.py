@@ -132,7 +132,7 @@ def _source(c: Compilation) -> str:
         ]
     body += ["raw = r.value", "value = None if raw is None else decode(raw)"]
     if c.timestamp is not None:
-        body += ["ts = timestamp_of(value)"]
+        body += ["if value is not None:", "    ts = timestamp_of(value)"]
     body += _arguments(c, stateful)
     body += _call(c)
     body += _after_call(c, stateful)

@@ -9,11 +9,14 @@ import traceback
 from collections.abc import Sequence
 from typing import Final
 
+from reflow_kafka.lane.outbox import Channel, OversizedOutput, check_size
 from reflow_kafka.log.api import Headers, Record, TopicPartition
 
 PREFIX: Final = "reflow.error."
 MAX_MESSAGE: Final = 2_000
 MAX_TRACEBACK: Final = 8_000
+MAX_KEY: Final = 100_000
+"""Longest key that is kept where the event as a whole is too large."""
 
 
 def error_headers(
@@ -22,6 +25,24 @@ def error_headers(
     """The event's headers followed by those that tell its cause and origin."""
     kept = [(name, value) for name, value in record.headers if not name.startswith(PREFIX)]
     return [*kept, *_cause(record.offset, origin, flow, stage, error, attempts)]
+
+
+def fitting(
+    key: bytes | None, value: bytes | None, headers: Headers
+) -> tuple[bytes | None, bytes | None, Headers]:
+    """What of a dead letter a topic surely takes: all of it, or all but a value (or key) that is too large."""
+    try:
+        check_size(key, value)
+    except OversizedOutput:
+        omitted = (PREFIX + "omitted", b"%d" % (len(key or b"") + len(value or b"")))
+        return (key if key is not None and len(key) <= MAX_KEY else None), None, [*headers, omitted]
+    return key, value, headers
+
+
+def append_dead_letter(channel: Channel, record: Record, headers: Headers) -> None:
+    """Write a dead letter, as far as it fits."""
+    key, value, headers = fitting(record.key, record.value, headers)
+    channel.append_to(channel.place(record.key), record.timestamp, key, value, headers)
 
 
 def _cause(

@@ -16,7 +16,7 @@ from reflow_kafka.connector import ConnectorContext, Sink, Writer
 from reflow_kafka.errors import FlowStopped, LogError, ReflowError, Reject
 from reflow_kafka.event import Event, received
 from reflow_kafka.lane.calls import call, quietly
-from reflow_kafka.lane.dead_letter import error_headers
+from reflow_kafka.lane.dead_letter import append_dead_letter, error_headers
 from reflow_kafka.lane.gate import MAX_BYTES, Gate
 from reflow_kafka.lane.inbox import Inbox
 from reflow_kafka.lane.outbox import Channel, Outbox
@@ -214,7 +214,7 @@ class Drain:
     def _dead_letter(self, partition: TopicPartition, record: Record, error: Exception) -> None:
         self.tally.dead_letters += 1
         headers = error_headers(record, partition, self._flow, self.node.name, error)
-        self._dead_letters.append(record.timestamp, record.key, record.value, headers)
+        append_dead_letter(self._dead_letters, record, headers)
 
     def __str__(self) -> str:
         return f"{self._flow}.{self.node.name}[{self._lane}]"

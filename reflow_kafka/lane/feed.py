@@ -17,7 +17,7 @@ from reflow_kafka.connector import ConnectorContext, Reader, Source
 from reflow_kafka.errors import FlowStopped, LogError, ReflowError
 from reflow_kafka.event import Event
 from reflow_kafka.lane.calls import call, quietly
-from reflow_kafka.lane.dead_letter import error_headers
+from reflow_kafka.lane.dead_letter import error_headers, fitting
 from reflow_kafka.lane.emitter import Emitter, Prepared, UnknownTopic
 from reflow_kafka.lane.gate import MAX_BYTES, Gate
 from reflow_kafka.lane.inbox import Inbox
@@ -240,7 +240,7 @@ class Feed:
         record = _Origin(-1, timestamp, event.key_bytes, value, tuple(event.headers.items()))
         origin = TopicPartition(f"source {self.node.name}", self._lane)
         headers = error_headers(record, origin, self._flow, self.node.name, error)
-        return [(self._dead_letters, timestamp, record.key, value, headers)]
+        return [(self._dead_letters, timestamp, *fitting(record.key, value, headers))]
 
     def __str__(self) -> str:
         return f"{self._flow}.{self.node.name}[{self._lane}]"

@@ -41,6 +41,8 @@ PROOF_AGE: Final = 6.7
 """Seconds (two thirds of the session time-out) for which an answered heartbeat proves the assignment."""
 STUCK_AFTER: Final = 5
 """Take-overs without progress after which a lane counts as stuck."""
+STEADY: Final = 60.0
+"""Seconds of running after which former failures no longer count: an idle lane does not move."""
 FATAL: Final = (DataLoss, FlowStopped, NotPermitted, StateError, TopologyMismatch)
 
 
@@ -159,7 +161,7 @@ class Lane:
         for work in session.works:
             self._past.setdefault(work.node.name, Tally()).add(work.tally)
         self._past_commits += session.committer.commits
-        if session.committer.events:
+        if session.committer.moved or time.monotonic() - session.began > STEADY:
             self._failures = 0
             self._stuck_since = None
 

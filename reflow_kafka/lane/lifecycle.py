@@ -15,11 +15,16 @@ class Lifecycle:
     def __init__(self, target: Any, name: str) -> None:
         self._target = target
         self._name = name
+        self._opened = False
 
     async def open(self) -> None:
         await self._call("open")
+        self._opened = True
 
     async def close(self) -> None:
+        if not self._opened:
+            return
+        self._opened = False
         try:
             await self._call("close")
         except Exception:

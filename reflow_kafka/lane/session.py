@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Sequence
 
 from reflow_kafka.lane.build import Builder
@@ -40,6 +41,7 @@ class Session:
         self.lane = lane
         self.own = own
         self.gate = Gate(lambda: refusals.limit)
+        self.began = time.monotonic()
         self._stop = asyncio.Event()
         self._readers: list[tuple[Reader, list[TopicPartition]]] = []
         self.works = Builder(
@@ -92,12 +94,16 @@ class Session:
         self._stop.set()
 
     async def close(self) -> None:
-        """Release everything; never raises."""
-        for reader, _ in self._readers:
-            await reader.close()
-        for work in self.works:
-            await work.close()
-        await self.own.writer.close()
+        """Release everything, even what comes after something that is cancelled; raises nothing else."""
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._close_stores)
+            stack.push_async_callback(self.own.writer.close)
+            for work in reversed(self.works):
+                stack.push_async_callback(work.close)
+            for reader, _ in self._readers:
+                stack.push_async_callback(reader.close)
+
+    def _close_stores(self) -> None:
         with contextlib.suppress(Exception):
             self.own.restored.stores.close()
 
@@ -182,6 +188,9 @@ class Session:
                     return False
                 ends.update(await self.env.log.end_offsets([tp]))
             if work.inbox.done[tp] < ends[tp]:
+                return False
+            if self.committer.positions[tp] < ends[tp]:
+                self.committer.demand()  # until it is committed, the worker may have to go back
                 return False
         return True
 

@@ -18,7 +18,7 @@ from reflow_kafka.errors import FlowStopped, ReflowError, Reject
 from reflow_kafka.event import Event, received
 from reflow_kafka.lane.careful import CarefulPeriod
 from reflow_kafka.lane.compile import Compilation, compile_stage
-from reflow_kafka.lane.dead_letter import error_headers
+from reflow_kafka.lane.dead_letter import append_dead_letter, error_headers
 from reflow_kafka.lane.emitter import Emitter, Lead, UnknownTopic
 from reflow_kafka.lane.gate import MAX_BYTES, MAX_DIRTY, Gate
 from reflow_kafka.lane.inbox import Inbox
@@ -211,7 +211,7 @@ class Worker:
         try:
             if self._suspends:
                 self._suspended = True
-                await run(self._without_culprits(partition, records))
+                await self._run_suspending(run, partition, records)
             else:
                 run(self._without_culprits(partition, records))
                 self._count(partition, len(records), records[-1].offset)
@@ -244,9 +244,18 @@ class Worker:
                 good.append(record)
             else:
                 self._dead_letter(record, RefusedByLog(reason))
-        if not good and self._suspends:
-            self._finished(records[-1].offset)
         return good
+
+    async def _run_suspending(self, run: Run, partition: TopicPartition, records: Sequence[Record]) -> None:
+        """A commit may come between any two events, so a dead letter waits for its turn."""
+        if self._refusals.limit is None:
+            await run(records)
+            return
+        for record in records:
+            if good := self._without_culprits(partition, (record,)):
+                await run(good)
+            else:
+                self._finished(record.offset)
 
     def _go_back(self) -> None:
         """Return to the last share, as if nothing had been done since; no await in here."""
@@ -326,7 +335,7 @@ class Worker:
                 error,
             )
         headers = error_headers(record, self._current, self._flow, self.node.name, error)
-        self._dead_letters.append(record.timestamp, record.key, record.value, headers)
+        append_dead_letter(self._dead_letters, record, headers)
 
     def __str__(self) -> str:
         return f"{self._flow}.{self.node.name}[{self._lane}]"
