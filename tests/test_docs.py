@@ -1,0 +1,101 @@
+"""The README does what it says: every block of it is run, in order, in an empty directory.
+
+A comment before a block tells what it is: ``<!-- file: NAME -->`` is written to a file, ``<!-- kafka -->``
+needs a broker. Everything else is run by its language.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"(?:<!-- (?P<note>[^>]*) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.S)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a document."""
+
+    note: str
+    language: str
+    text: str
+
+
+def blocks(document: Path) -> Iterator[Block]:
+    for found in BLOCK.finditer(document.read_text()):
+        yield Block(found["note"] or "", found["language"], found["text"])
+
+
+def shell(line: str, folder: Path) -> str:
+    """Run one line as a person would, with the commands of this environment."""
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "REFLOW_LOG_LEVEL": "WARNING",
+    }
+    done = subprocess.run(
+        line, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def write_files(document: Path, folder: Path, rename: tuple[str, str] = ("", "")) -> None:
+    for block in blocks(document):
+        if block.note.startswith("file: "):
+            text = block.text.replace(*rename) if rename[0] else block.text
+            (folder / block.note.removeprefix("file: ")).write_text(text)
+
+
+def test_the_readme_runs_on_the_embedded_log(tmp_path: Path) -> None:
+    write_files(ROOT / "README.md", tmp_path)
+    printed = ""
+    for block in blocks(ROOT / "README.md"):
+        if block.language == "sh" and not block.note and "make" not in block.text:
+            for line in block.text.splitlines():
+                printed += shell(line, tmp_path)
+        elif block.language == "python" and not block.note:
+            (tmp_path / "block.py").write_text(block.text)
+            shell(f"{sys.executable} block.py", tmp_path)
+    assert "└─ average" in printed
+    assert '"temp_f":71.6' in printed.replace(" ", ""), "the alert came out"
+
+
+@pytest.mark.kafka
+def test_the_readme_runs_on_kafka(tmp_path: Path, kafka_bootstrap: str, unique: str) -> None:
+    write_files(ROOT / "README.md", tmp_path, ("weather", unique))
+    (tmp_path / f"{unique}.py").write_bytes((tmp_path / "weather.py").read_bytes())
+    printed = ""
+    for block in blocks(ROOT / "README.md"):
+        if block.note == "kafka":
+            for line in block.text.replace("weather", unique).splitlines():
+                printed += shell(line.replace("localhost:9092", kafka_bootstrap), tmp_path)
+    assert printed.replace(" ", "").count('"temp_f":71.6') == 1
+
+
+def test_the_two_commands_exist() -> None:
+    commands = [b.text.split("\n") for b in blocks(ROOT / "README.md") if "make demo" in b.text]
+    assert commands == [["make demo", "make test", ""]]
+    for target in ("demo", "test"):
+        subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True, timeout=20)
+
+
+def test_the_demo_runs() -> None:
+    printed = shell(f"{sys.executable} examples/weather.py", ROOT)
+    assert "seattle: average of the last 24 hours 40.26 °F" in printed
+    assert "san-francisco: average of the last 24 hours 49.12 °F" in printed
+    assert "17,518 events" in printed
+
+
+@pytest.mark.parametrize("document", [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), f"{document.name} links to {target}"
