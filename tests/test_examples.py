@@ -1,0 +1,94 @@
+"""The examples run as their docstrings say, and give what can be computed by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+COMMAND = [sys.executable, "-m", "reflow_kafka"]
+
+Events = dict[str, list[dict[str, Any]]]
+
+
+def reflow(*arguments: str, folder: Path) -> str:
+    environment = {**os.environ, "REFLOW_LOG_LEVEL": "WARNING"}
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        check=False,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def run(example: str, topic: str, field: str, folder: Path, *options: str) -> Events:
+    """Run an example to its end; what is in its topic, by key and in order."""
+    reflow("worker", str(EXAMPLES / example), "--until-end", *options, folder=folder)
+    return consume(topic, field, folder, *options)
+
+
+def consume(topic: str, field: str, folder: Path, *options: str) -> Events:
+    events: Events = defaultdict(list)
+    for line in reflow("consume", topic, *options, folder=folder).splitlines():
+        value = json.loads(line)
+        events[value[field]].append(value)
+    return events
+
+
+def check_counts(counts: Events) -> None:
+    text = runpy.run_path(str(EXAMPLES / "word_count.py"))["TEXT"]
+    expected = Counter(re.findall(r"[a-z]+", text.lower()))
+    assert {word: [e["count"] for e in events] for word, events in counts.items()} == {
+        word: list(range(1, n + 1)) for word, n in expected.items()
+    }
+
+
+def check_changes(changes: Events) -> None:
+    expected: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    last: dict[str, str] = {}
+    for line in (EXAMPLES / "data" / "machines.jsonl").read_text().splitlines():
+        reading = json.loads(line)
+        celsius = reading["celsius"]
+        category = "HOT" if celsius >= 80 else "COLD" if celsius <= 20 else "NOMINAL"
+        before = last.get(reading["machine"], "UNKNOWN")
+        if category != before:
+            expected[reading["machine"]].append((before, category))
+        last[reading["machine"]] = category
+    assert {m: [(e["from"], e["to"]) for e in events] for m, events in changes.items()} == expected
+    assert any(len(events) > 1 for events in changes.values()), "some machine changes twice"
+
+
+def test_word_count_on_the_embedded_log(tmp_path: Path) -> None:
+    check_counts(run("word_count.py", "word-counts", "word", tmp_path))
+    check_counts(run("word_count.py", "word-counts", "word", tmp_path))  # nothing is left: nothing more
+
+
+def test_temperature_monitor_on_the_embedded_log(tmp_path: Path) -> None:
+    check_changes(run("temperature_monitor.py", "machine-changes", "machine", tmp_path))
+
+
+@pytest.mark.kafka
+def test_the_examples_on_kafka(tmp_path: Path, kafka_bootstrap: str) -> None:
+    options = ("--bootstrap", kafka_bootstrap)
+    check_counts(run("word_count.py", "word-counts", "word", tmp_path, *options))
+    check_changes(run("temperature_monitor.py", "machine-changes", "machine", tmp_path, *options))
+
+
+def test_the_stages_do_not_know_the_library() -> None:
+    stages = runpy.run_path(str(EXAMPLES / "machine_stages.py"))
+    assert stages["categorise"]({"celsius": 90.0})["category"] == "HOT"
+    assert "reflow" not in (EXAMPLES / "machine_stages.py").read_text()
