@@ -50,7 +50,7 @@ class Bars:
         if flow not in self._bars:
             self._bars[flow] = self._progress.add_task(flow, visible=False)
         bar = self._bars[flow]
-        if goal is None:
+        if goal is None or not goal.total:
             self._progress.update(bar, visible=False)
         else:
             what = f"{flow} {goal.what}"

@@ -55,12 +55,12 @@ def consume(
 
     Only what is committed is shown. Nothing is remembered: it joins no group.
     """
+    if until_end and not from_beginning:
+        raise click.UsageError("--from-end has nothing to read without --follow.")
     if bootstrap is None and not data_dir.exists():
         raise UsageError(
             f"there is no embedded log in {data_dir}: give its --data-dir, or --bootstrap for Kafka"
         )
-    if until_end and not from_beginning:
-        raise click.UsageError("--from-end has nothing to read without --follow.")
     try:
         asyncio.run(_consume(topic, bootstrap, data_dir, from_beginning, until_end, max_events, envelope))
     except KeyboardInterrupt:

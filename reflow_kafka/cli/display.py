@@ -92,7 +92,7 @@ class Lines:
     def show(self, statistics: Statistics) -> None:
         """Log where things stand."""
         for flow, goal in self._goals.look(statistics, time.monotonic()).items():
-            if goal is not None:
+            if goal is not None and goal.done < goal.total:
                 about = {"flow": flow, "done": goal.done, "total": goal.total, "rate": round(goal.rate)}
                 line = f"{goal.what}: {goal.done:,} of {goal.total:,} events, {goal.rate:,.0f} events/s"
                 logger.info("%s", line, extra=about)
@@ -109,7 +109,7 @@ def summarise(statistics: Statistics, seconds: float) -> None:
         if len(stages) > 1:
             line += f" ({', '.join(f'{stage} {count:,}' for stage, count in stages.items())})"
         if dead_letters:
-            line += f", {dead_letters:,} dead letters"
+            line += f", {dead_letters:,} dead-lettered"
         about = {"events": events, "seconds": round(seconds, 3), "rate": rate, "dead_letters": dead_letters}
         logger.info("%s", line, extra={"flow": name, **about, "stages": stages})
 

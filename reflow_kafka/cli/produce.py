@@ -50,7 +50,7 @@ def produce(
     if envelope and key is not None:
         raise click.UsageError("--key and --envelope exclude each other: an envelope holds its key.")
     sent = asyncio.run(_produce(topic, file, bootstrap, data_dir, key, envelope, create))
-    click.echo(f"{sent:,} events written to {topic}", err=True)
+    click.echo(f"{_events(sent)} written to {topic}", err=True)
 
 
 async def _produce(
@@ -94,8 +94,12 @@ async def _produce(
                 await access.publish(topic, partition, records)
                 sent += len(records)
             if failure is not None:
-                raise UsageError(f"{failure}; the {sent:,} events before it are written")
+                raise UsageError(f"{failure}; {_events(sent)} before it written")
     return sent
+
+
+def _events(count: int) -> str:
+    return f"{count:,} event{'' if count == 1 else 's'}"
 
 
 async def _chunks(file: BinaryIO) -> AsyncIterator[list[bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -129,7 +130,10 @@ def _run(options: Options, seat: Seat | None) -> None:
     flows = load_flows(options.targets, options.app_dir)
     for flow in flows:
         flow.spec()  # what is wrong with it shows before anything is opened
-    if not shared:
+    if shared:
+        # What there is to say about topics the supervisor has said.
+        logging.getLogger("reflow_kafka.engine.preparation").setLevel(logging.ERROR)
+    else:
         display.banner(flows, options.bootstrap, options.data_dir)
     from reflow_kafka.engine.engine import Engine
     from reflow_kafka.engine.run import run_engine
@@ -169,8 +173,8 @@ def _supervise(options: Options, arguments: list[str]) -> int:
     if not options.reload:
         # What is wrong with targets, address or topics is found here, and said once.
         flows = load_flows(options.targets, options.app_dir)
-        asyncio.run(create_topics(flows, options.bootstrap, options.data_dir))
         display.banner(flows, options.bootstrap, options.data_dir, engines=options.engines)
+        asyncio.run(create_topics(flows, options.bootstrap, options.data_dir))
     return Supervisor(
         [sys.executable, "-m", "reflow_kafka", *arguments],
         options.engines,

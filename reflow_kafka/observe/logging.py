@@ -22,7 +22,6 @@ PLACE = ("flow", "stage", "lane")
 """Extras that say where something happened."""
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_CLIENT = "aiokafka"
 _STYLES = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red", "DEBUG": "dim"}
 
 
@@ -43,14 +42,14 @@ def configure(
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(JsonFormatter())
-    handler.addFilter(Repeats())
     if engine:
         handler.addFilter(_Named(engine))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    # The engine says itself what becomes of its connections; the client's word counts where it complains.
-    logging.getLogger(_CLIENT).setLevel(max(logging.WARNING, root.level))
+    # The client complains at every attempt; what becomes of it in the end the engine says itself, once.
+    logging.getLogger("aiokafka").setLevel("DEBUG" if root.level <= logging.DEBUG else "CRITICAL")
+    logging.getLogger("asyncio").setLevel("WARNING")
     logging.captureWarnings(True)
 
 
@@ -116,7 +115,8 @@ class ConsoleHandler(logging.Handler):
         from rich.text import Text
 
         style = _STYLES.get(record.levelname, "")
-        text = Text(time.strftime("%H:%M:%S", time.localtime(record.created)), style="dim")
+        text = Text()
+        text.append(time.strftime("%H:%M:%S", time.localtime(record.created)), style="dim")
         if record.levelno != logging.INFO:
             text.append(f" {record.levelname.lower()}", style=style)
         if engine := getattr(record, "engine", None):
@@ -141,25 +141,4 @@ class _Named(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.engine = self._engine
-        return True
-
-
-class Repeats(logging.Filter):
-    """Lets the Kafka client say the same thing only once in a while: it repeats itself at every attempt."""
-
-    def __init__(self, pause: float = 30.0) -> None:
-        super().__init__()
-        self._pause = pause
-        self._said: dict[tuple[str, object], float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is news."""
-        if record.name.split(".")[0] != _CLIENT:
-            return True
-        what = (record.name, record.msg)
-        if record.created - self._said.get(what, float("-inf")) < self._pause:
-            return False
-        if len(self._said) > 1000:
-            self._said.clear()
-        self._said[what] = record.created
         return True
