@@ -1,0 +1,1 @@
+"""What tests that run whole flows share: worker processes, topics of a real Kafka, oracles."""

@@ -1,0 +1,196 @@
+"""Topics of a real Kafka through confluent-kafka: what any other program would see."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+DEADLINE = 30.0
+FOREVER = {"retention.ms": "-1"}
+ANY_TIME = {
+    **FOREVER,
+    "message.timestamp.before.max.ms": str(2**63 - 1),
+    "message.timestamp.after.max.ms": str(2**63 - 1),
+}
+
+
+class Input(NamedTuple):
+    """An event to be produced."""
+
+    key: str
+    value: Any
+    timestamp: int = 0
+    """Epoch ms; 0 = now."""
+
+
+def create_topics(
+    bootstrap: str, topics: Iterable[str], partitions: int = 8, config: Mapping[str, str] = FOREVER
+) -> None:
+    """Create topics and see them there."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    wanted = [NewTopic(topic, partitions, 1, config=dict(config)) for topic in topics]
+    for created in admin.create_topics(wanted, operation_timeout=DEADLINE).values():
+        created.result(DEADLINE)
+
+
+def topic_config(bootstrap: str, topic: str) -> dict[str, str]:
+    """A topic's settings."""
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    found = AdminClient({"bootstrap.servers": bootstrap}).describe_configs([resource])[resource]
+    return {name: entry.value for name, entry in found.result(DEADLINE).items()}
+
+
+def topics_of(bootstrap: str, prefix: str) -> list[str]:
+    """The topics whose name begins so."""
+    listed = AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=DEADLINE).topics
+    return sorted(topic for topic in listed if topic.startswith(prefix))
+
+
+def produce(bootstrap: str, topic: str, events: Iterable[Input], rate: float | None = None) -> dict[str, int]:
+    """Write events in order; returns where librdkafka's own murmur2 has put each key."""
+    producer = Producer({
+        "bootstrap.servers": bootstrap,
+        "partitioner": "murmur2_random",
+        "enable.idempotence": True,
+        "queue.buffering.max.messages": 500_000,
+        "linger.ms": 5,
+    })  # fmt: skip
+    placed: dict[str, int] = {}
+    failed: list[str] = []
+
+    def delivered(error: object, message: Message) -> None:
+        if error is not None:
+            failed.append(str(error))
+        else:
+            placed[message.key().decode()] = message.partition()
+
+    began = time.monotonic()
+    for count, event in enumerate(events):
+        value = event.value if isinstance(event.value, bytes) else json.dumps(event.value).encode()
+        while True:
+            try:
+                producer.produce(topic, value, event.key, timestamp=event.timestamp, on_delivery=delivered)
+                break
+            except BufferError:
+                producer.poll(0.1)
+        if count % 100 == 0:
+            producer.poll(0)
+            if rate is not None and (ahead := began + count / rate - time.monotonic()) > 0:
+                time.sleep(ahead)
+    left = producer.flush(DEADLINE)
+    assert (left, failed[:3]) == (0, []), f"{left} events not delivered to {topic}; errors: {failed[:3]}"
+    return placed
+
+
+class Feed(threading.Thread):
+    """Produces events at a steady rate beside the test."""
+
+    def __init__(self, bootstrap: str, topic: str, events: Iterable[Input], rate: float) -> None:
+        super().__init__(name="feed", daemon=True)
+        self._arguments = (bootstrap, topic, events, rate)
+        self._error: BaseException | None = None
+        self._cancelled = threading.Event()
+
+    def run(self) -> None:
+        """Produce all of them, or until cancelled."""
+        bootstrap, topic, events, rate = self._arguments
+        try:
+            produce(bootstrap, topic, (e for e in events if not self._cancelled.is_set()), rate)
+        except BaseException as error:
+            self._error = error
+
+    def cancel(self) -> None:
+        """Produce no more."""
+        self._cancelled.set()
+        self.finish(DEADLINE)
+
+    def finish(self, seconds: float) -> None:
+        """Wait until everything is written."""
+        self.join(seconds)
+        assert not self.is_alive(), f"the feed is not finished after {seconds:g} s"
+        if self._error is not None:
+            raise self._error
+
+
+class Topic:
+    """A topic as a reader of committed records sees it; every look reads on where the last one ended."""
+
+    def __init__(self, bootstrap: str, name: str, *, committed: bool = True) -> None:
+        self.name = name
+        self.messages: list[Message] = []
+        self._consumer = Consumer({
+            "bootstrap.servers": bootstrap,
+            "group.id": f"reader-{uuid.uuid4().hex}",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed" if committed else "read_uncommitted",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 100,
+        })  # fmt: skip
+        known = self._consumer.list_topics(name, timeout=DEADLINE).topics[name]
+        assert known.error is None, f"{name}: {known.error}"
+        self._next = dict.fromkeys(sorted(known.partitions), 0)
+        self._behind: set[int] = set()
+
+    def look(self) -> list[Message]:
+        """Read to the end as it is now; returns everything read so far."""
+        # An end that was seen is only told again after a new assignment.
+        self._consumer.assign([TopicPartition(self.name, number, at) for number, at in self._next.items()])
+        self._behind = set(self._next)
+        deadline = time.monotonic() + DEADLINE
+        while self._behind:
+            assert time.monotonic() < deadline, f"the end of {self.name} was not reached in {DEADLINE:g} s"
+            self._take(self._consumer.consume(5000, 0.2))
+        return self.messages
+
+    def _take(self, found: Sequence[Message]) -> None:
+        for message in found:
+            if message.error() is None:
+                self.messages.append(message)
+                self._next[message.partition()] = message.offset() + 1
+            elif message.error().name() == "_PARTITION_EOF":
+                self._behind.discard(message.partition())
+            else:
+                raise AssertionError(f"reading {self.name}: {message.error()}")
+
+    def wait(self, count: int, seconds: float) -> list[Message]:
+        """Read until there are `count` messages, and to the end then."""
+        deadline = time.monotonic() + seconds
+        while len(self.look()) < count:
+            found = len(self.messages)
+            assert time.monotonic() < deadline, f"{self.name} has {found} of {count} after {seconds:g} s"
+            time.sleep(0.2)
+        return self.messages
+
+    def close(self) -> None:
+        """Let go."""
+        self._consumer.close()
+
+
+def read_committed(bootstrap: str, topic: str, count: int = 0, seconds: float = DEADLINE) -> list[Message]:
+    """Everything committed in a topic; with `count`, once it is that many."""
+    reader = Topic(bootstrap, topic)
+    try:
+        return reader.wait(count, seconds)
+    finally:
+        reader.close()
+
+
+def by_key(messages: Iterable[Message]) -> dict[str, list[Any]]:
+    """Values per key, in order."""
+    found: dict[str, list[Any]] = {}
+    for message in messages:
+        found.setdefault(message.key().decode(), []).append(json.loads(message.value()))
+    return found
+
+
+def headers(message: Message) -> dict[str, str]:
+    """Headers as text."""
+    return {name: (value or b"").decode() for name, value in message.headers() or ()}

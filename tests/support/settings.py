@@ -1,0 +1,16 @@
+"""How hard, and how exactly reproducible, the tests are that kill processes."""
+
+from __future__ import annotations
+
+import os
+import random
+
+SCALE = float(os.environ.get("REFLOW_CHAOS_SCALE", "1"))
+"""1 = what fits into every run; larger: more events, more kills, more time."""
+
+
+def seeded() -> random.Random:
+    """Randomness of one test; a failure shows the seed, and REFLOW_CHAOS_SEED replays it."""
+    seed = int(os.environ.get("REFLOW_CHAOS_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"REFLOW_CHAOS_SEED={seed}")
+    return random.Random(seed)
