@@ -43,8 +43,9 @@ def create_topics(
 def topic_config(bootstrap: str, topic: str) -> dict[str, str]:
     """A topic's settings."""
     resource = ConfigResource(ResourceType.TOPIC, topic)
-    found = AdminClient({"bootstrap.servers": bootstrap}).describe_configs([resource])[resource]
-    return {name: entry.value for name, entry in found.result(DEADLINE).items()}
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    found = admin.describe_configs([resource])[resource].result(DEADLINE)
+    return {name: entry.value for name, entry in found.items()}
 
 
 def topics_of(bootstrap: str, prefix: str) -> list[str]:
@@ -179,6 +180,17 @@ def read_committed(bootstrap: str, topic: str, count: int = 0, seconds: float = 
     reader = Topic(bootstrap, topic)
     try:
         return reader.wait(count, seconds)
+    finally:
+        reader.close()
+
+
+def end_of(bootstrap: str, topic: str) -> int:
+    """Offsets used so far in all partitions of a topic: its records and the log's own markers."""
+    reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "ends"})
+    try:
+        partitions = reader.list_topics(topic, timeout=DEADLINE).topics[topic].partitions
+        places = [TopicPartition(topic, number) for number in partitions]
+        return sum(reader.get_watermark_offsets(place, timeout=DEADLINE)[1] for place in places)
     finally:
         reader.close()
 
