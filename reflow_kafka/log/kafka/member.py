@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 _TICK = 0.25
 _CONNECT_TIMEOUT = 15.0
 _RELEASE_TIMEOUT = 15.0  # the engine's own limit is 10 s: this is the net below it
+_STUCK = 30.0  # without an award and without asking for one: begin anew
 _BACKOFF, _MAX_BACKOFF = 0.1, 5.0
 
 # Error codes of the Kafka protocol.
@@ -67,7 +68,7 @@ class GroupMember:
         watch: Callable[[float], ReflowError | None],
     ) -> None:
         self._options, self._times, self._notify, self._watch = options, times, notify, watch
-        self._topic = f"{options.flow}.progress"
+        self._flow, self._topic = options.flow, f"{options.flow}.progress"
         self._consumer_options: dict[str, Any] = {
             **client_options,
             "bootstrap_servers": bootstrap,
@@ -173,7 +174,7 @@ class GroupMember:
         silent = max(unseen, now - self._ticked) > self._times.session
         if self._valid and (silent or self._is_over()):
             if silent:
-                logger.warning("group %s: no heartbeat was answered in time", self._options.flow)
+                logger.warning("group %s: no heartbeat was answered in time", self._flow)
             self._lose(now)
         return self._valid
 
@@ -191,8 +192,8 @@ class GroupMember:
         try:
             asyncio.run(self._belong())
         except BaseException as error:
-            logger.exception("%s: the membership's thread failed", self._options.flow)
-            self._fail(ReflowError(f"membership in group {self._options.flow!r} failed: {error!r}"))
+            logger.exception("%s: the membership's thread failed", self._flow)
+            self._fail(ReflowError(f"membership in group {self._flow!r} failed: {error!r}"))
 
     async def _belong(self) -> None:
         """Be a member, with a new consumer whenever one has become of no use."""
@@ -204,12 +205,10 @@ class GroupMember:
             try:
                 await self._consume()
             except Exception as error:
-                refusal = classify(error, what=f"membership in group {self._options.flow!r}")
-                if isinstance(refusal, NotPermitted):
+                if isinstance(refusal := classify(error, what=f"joining {self._flow!r}"), NotPermitted):
                     self._fail(refusal)
                 if self.error is None:
-                    why = describe(root(error))
-                    logger.warning("group %s is joined anew in %.1f s: %s", self._options.flow, pause, why)
+                    logger.warning("group %s is joined anew: %s", self._flow, describe(root(error)))
             until = time.monotonic() + pause
             while not self._is_over() and time.monotonic() < until:
                 await self._tick()
@@ -222,12 +221,17 @@ class GroupMember:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
                 await group.start()
             group.join(self._topic)
+            well = time.monotonic()
             while not self._is_over():
                 await self._tick()
                 group.check()
+                now = time.monotonic()
+                if self._valid or group.joining:
+                    well = now
+                elif now - well > _STUCK:
+                    raise TimeoutError(f"no assignment within {_STUCK:g} s")
                 with self._lock:
-                    ask = group.settled and self._holding.ask(time.monotonic())
-                    award = self._holding.award
+                    ask, award = group.settled and self._holding.ask(now), self._holding.award
                 if ask:
                     group.rejoin()
                 elif group.joining or (award is not None and award.moving):
@@ -252,24 +256,23 @@ class GroupMember:
             for lane in overdue:
                 self._holding.released(lane)
         if overdue:
-            flow, limit = self._options.flow, _RELEASE_TIMEOUT
-            logger.error("group %s: lanes %s are given up, not released within %g s", flow, overdue, limit)
+            text = "group %s: lanes %s are given up, not released within %g s"
+            logger.error(text, self._flow, overdue, _RELEASE_TIMEOUT)
         # If the whole process was stopped, nobody is to blame for that time.
         if error := self._watch(min(elapsed, 2 * _TICK)):
             self._fail(error)
 
     def _heard(self, kind: Kind, sent: float, code: int) -> None:
         """An answer of the coordinator."""
-        if (code == _OK and kind != "join") or (code == _REBALANCING and kind == "heartbeat"):
-            with self._lock:
+        with self._lock:
+            if (code == _OK and kind != "join") or (code == _REBALANCING and kind == "heartbeat"):
                 self._confirmed = max(self._confirmed, sent)
-        if code in _FORGOTTEN:
-            with self._lock:
+            if code in _FORGOTTEN:
                 self._lose(time.monotonic())
         if code in _FOR_GOOD:
             kind_of = NotPermitted if code == _NOT_PERMITTED else ReflowError
-            values = {"flow": self._options.flow, "instance": self._options.instance}
-            self._fail(kind_of(_FOR_GOOD[code].format(**values, session=self._times.session)))
+            instance, session = self._options.instance, self._times.session
+            self._fail(kind_of(_FOR_GOOD[code].format(flow=self._flow, instance=instance, session=session)))
 
     def _claim(self) -> Claim:
         """What to tell the group."""
@@ -281,19 +284,17 @@ class GroupMember:
         if self._group is not None:
             self._group.hold_still()  # before anything else can run
         if award is None:
-            raise ReflowError(f"group {self._options.flow!r} is led by a program of another kind or version")
+            raise ReflowError(f"group {self._flow!r} is led by a program of another kind or version")
         with self._lock:
             self._holding.awarded(award, time.monotonic())
             self._valid = not self._holding.misled
         if self._valid and award.plan not in (self._options.plan, self._overruled):
             self._overruled = award.plan
-            flow = self._options.flow
-            logger.warning("group %s: lanes go to engines with a newer plan of it (%s)", flow, award.plan)
+            logger.warning("group %s: lanes go to engines with a newer plan (%s)", self._flow, award.plan)
         self._kicked.set()
         self._notify()
 
     def _fail(self, error: ReflowError) -> None:
-        if self.error is None:
-            self.error = error
+        self.error = self.error or error
         self._kicked.set()
         self._notify()
