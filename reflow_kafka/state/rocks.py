@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from weakref import WeakSet
 
 import msgspec
-from rocksdict import Options, Rdict, ReadOptions, WriteBatch
+from rocksdict import Options, Rdict, RdictIter, ReadOptions, WriteBatch
 
 from reflow_kafka.errors import StateError
+from reflow_kafka.rocksfiles import manifest_fault, manifest_note, wal_fault
 from reflow_kafka.state.directory import Directory, LaneDirectories
 from reflow_kafka.state.store import Changes, LaneStores, StoreMark
 from reflow_kafka.state.tuning import MIB, Tuning
@@ -71,8 +73,6 @@ class RocksBackend:
         while True:
             held = self._directories.take(flow, lane, busy)
             try:
-                if reason := held.damaged:
-                    raise _Damaged(reason)
                 opened = RocksStores(held, names, self._tuning.options, self._clock)
             except Exception as e:
                 message = str(e)
@@ -113,38 +113,39 @@ class RocksStores:
         self._families: dict[str, Rdict] = {}
         self._handles: dict[str, Any] = {}
         path = str(held.path)
-        _check_manifest(held)
-        present = Rdict.list_cf(path) if (held.path / "CURRENT").exists() else []
+        if fault := held.damaged or manifest_fault(held.path, held.note) or wal_fault(held.path):
+            raise _Damaged(fault)
+        present = set(Rdict.list_cf(path)) if (held.path / "CURRENT").exists() else set()
         families = {"default", *present, *(_STORE + name for name in names)}
         self._db: Rdict | None = Rdict(path, options(), {family: options() for family in families})
         try:
             data = self._db.get(_MARK)
             self._mark: StoreMark | None = None if data is None else _decode_mark(data)
-            self._forget_others(self._db, names, families - {"default"}, options)
+            self._forget_others(self._db, names, present - {"default"}, options)
             self._families = {name: self._db.get_column_family(_STORE + name) for name in names}
             self._handles = {name: self._db.get_column_family_handle(_STORE + name) for name in names}
-            held.touch(self._touched, _manifest(held.path))
+            held.touch(self._touched, manifest_note(held.path))
         except BaseException:
             self._drop()
             raise
 
     def _forget_others(
-        self, db: Rdict, names: list[str], families: set[str], options: Callable[[], Options]
+        self, db: Rdict, names: list[str], present: set[str], options: Callable[[], Options]
     ) -> None:
         """Empty every store that the mark gives no position: what it holds is of no known age.
 
         Stores that the flow no longer has lose their position first, so that dying in between does no harm.
         """
-        if self._mark is not None and not self._mark.positions.keys() <= set(names):
-            kept = {name: at for name, at in self._mark.positions.items() if name in names}
-            self._mark = StoreMark(self._mark.incarnation, kept, self._mark.caught_up)
-            db[_MARK] = _encode_mark(self._mark)
         positions = self._mark.positions if self._mark is not None else {}
-        for family in families - {_STORE + name for name in positions}:
-            if family.removeprefix(_STORE) not in names:
-                db.drop_column_family(family)
-            elif not _empty(db.get_column_family(family)):
-                db.drop_column_family(family)
+        if missing := {_STORE + name for name in positions} - present:
+            raise _Damaged(f"there should be {', '.join(sorted(missing))}, too")
+        if self._mark is not None and not positions.keys() <= set(names):
+            positions = {name: at for name, at in positions.items() if name in names}
+            self._mark = replace(self._mark, positions=positions)
+            db[_MARK] = _encode_mark(self._mark)
+        for family in present - {_STORE + name for name in positions}:
+            db.drop_column_family(family)
+            if family.removeprefix(_STORE) in names:
                 db.create_column_family(family, options())
 
     def mark(self) -> StoreMark | None:
@@ -169,10 +170,11 @@ class RocksStores:
             reading = ReadOptions()
             if end := _after(prefix):
                 reading.set_iterate_upper_bound(end)
-            items = self._families[store].items(from_key=prefix, read_opt=reading)
+            rows = self._families[store].iter(reading)
+            rows.seek(prefix)
         except Exception as e:
             raise self._failed(e, store) from e
-        scan = _Scan(self, store, items, reading)
+        scan = _Scan(self, store, rows, reading)
         self._scans.add(scan)
         return scan
 
@@ -208,7 +210,7 @@ class RocksStores:
 
     def _touch(self, now: float) -> None:
         try:
-            self._held.touch(now, _manifest(self._held.path))
+            self._held.touch(now, manifest_note(self._held.path))
         except OSError:  # a full disk is told by the next write, not by a note
             log.warning("cannot note that %s is in use", self._held.path, exc_info=True)
 
@@ -246,10 +248,10 @@ class RocksStores:
 class _Scan:
     """An iterator that can be taken away: RocksDB stays locked as long as one exists."""
 
-    def __init__(self, stores: RocksStores, store: str, items: Iterator[Any], reading: ReadOptions) -> None:
+    def __init__(self, stores: RocksStores, store: str, rows: RdictIter, reading: ReadOptions) -> None:
         self._stores = stores
         self._store = store
-        self._items: Iterator[Any] | None = items
+        self._rows: RdictIter | None = rows
         # The upper bound lies in the options, and rocksdict's iterator does not keep them: without this
         # reference it compares with freed memory and ends anywhere.
         self._reading = reading
@@ -258,36 +260,22 @@ class _Scan:
         return self
 
     def __next__(self) -> tuple[bytes, bytes]:
-        if self._items is None:
-            raise StateError(f"the store {self._store!r} was closed during a scan")
+        rows = self._rows
         try:
-            pair: tuple[bytes, bytes] = next(self._items)
-        except StopIteration:
-            self._items = iter(())
-            raise
+            if rows is None:
+                raise StateError("the store was closed during a scan")
+            if rows.valid():
+                pair: tuple[bytes, bytes] = rows.key(), rows.value()
+                rows.next()
+                return pair
+            # An unreadable block ends an iterator like the end of the data does.
+            rows.status()
         except Exception as e:
             raise self._stores._failed(e, self._store) from e
-        return pair
+        raise StopIteration
 
     def drop(self) -> None:
-        self._items = None
-
-
-def _manifest(path: Path) -> str:
-    """Name and size of the list of RocksDB's files."""
-    try:
-        name = (path / "CURRENT").read_text().strip()
-        return f"{name} {(path / name).stat().st_size}"
-    except (OSError, ValueError):
-        return ""
-
-
-def _check_manifest(held: Directory) -> None:
-    """RocksDB takes a manifest that was cut short as one written so far, and opens with tables missing."""
-    name, _, size = held.note.partition(" ")
-    file = held.path / name
-    if name.startswith("MANIFEST") and size.isdecimal() and file.exists() and file.stat().st_size < int(size):
-        raise _Damaged(f"{file} was cut to {file.stat().st_size} of {size} bytes")
+        self._rows = None
 
 
 class _Damaged(Exception):
@@ -297,10 +285,6 @@ class _Damaged(Exception):
 def _machine(message: str) -> str | None:
     """What the machine lacks, if that is what an error of RocksDB says."""
     return next((cause for text, cause in _MACHINE if text in message), None)
-
-
-def _empty(family: Rdict) -> bool:
-    return next(iter(family.keys()), None) is None
 
 
 def _after(prefix: bytes) -> bytes:
