@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +32,14 @@ class Row:
 @click.command()
 @targets
 @log_options
-@click.option("--json", "as_json", is_flag=True, show_envvar=True, help="One JSON object per topic.")
+@click.option(
+    "--json",
+    "as_json",
+    envvar="REFLOW_TOPICS_JSON",
+    is_flag=True,
+    show_envvar=True,
+    help="One JSON object per topic.",
+)
 def topics(
     targets: tuple[str, ...], app_dir: Path, bootstrap: str | None, data_dir: Path, as_json: bool
 ) -> None:
@@ -51,12 +58,14 @@ def topics(
         click.echo(_table(rows))
 
 
-async def create_topics(flows: Sequence[Flow], bootstrap: str | None, data_dir: Path) -> list[Row]:
+async def create_topics(
+    flows: Sequence[Flow], bootstrap: str | None, data_dir: Path, *, drop_edges: Collection[str] = ()
+) -> list[Row]:
     """Create and verify the topics of flows, as an engine does when it starts."""
     log = _open(bootstrap, data_dir)
     await log.start()
     try:
-        return [row for flow in flows for row in await _create(flow, log)]
+        return [row for flow in flows for row in await _create(flow, log, drop_edges)]
     finally:
         await log.stop()
 
@@ -71,7 +80,7 @@ def _open(bootstrap: str | None, data_dir: Path) -> Log:
     return EmbeddedLog(data_dir, serve=False)
 
 
-async def _create(flow: Flow, log: Log) -> list[Row]:
+async def _create(flow: Flow, log: Log, drop_edges: Collection[str]) -> list[Row]:
     from reflow_kafka.engine.preparation import prepare
     from reflow_kafka.topology.plan import external_topics, make_plan
     from reflow_kafka.topology.topics import topic_specs
@@ -79,7 +88,7 @@ async def _create(flow: Flow, log: Log) -> list[Row]:
     spec = flow.spec()
     planned = make_plan(spec, await log.partition_counts(external_topics(spec)))
     before = await log.partition_counts([topic.name for topic in topic_specs(planned)])
-    topics = topic_specs(await prepare(spec, log))
+    topics = topic_specs(await prepare(spec, log, drop_edges=drop_edges))
     after = await log.partition_counts([topic.name for topic in topics])
     return [
         Row(

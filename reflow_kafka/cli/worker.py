@@ -174,7 +174,7 @@ def _supervise(options: Options, arguments: list[str]) -> int:
         # What is wrong with targets, address or topics is found here, and said once.
         flows = load_flows(options.targets, options.app_dir)
         display.banner(flows, options.bootstrap, options.data_dir, engines=options.engines)
-        asyncio.run(create_topics(flows, options.bootstrap, options.data_dir))
+        asyncio.run(create_topics(flows, options.bootstrap, options.data_dir, drop_edges=options.drop_edge))
     return Supervisor(
         [sys.executable, "-m", "reflow_kafka", *arguments],
         options.engines,

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -38,6 +38,7 @@ def run(
     guarantee: Literal["exactly-once", "at-least-once"] = "exactly-once",
     commit_interval: float = 0.1,
     shutdown_timeout: float = 25,
+    drop_edges: Collection[str] = (),
 ) -> None:
     """Run flows until they are told to stop, or with `until_end` until their sources have ended; blocks.
 
@@ -53,6 +54,7 @@ def run(
         guarantee: whether every event counts exactly once, or at least once.
         commit_interval: seconds after which results are committed at the latest.
         shutdown_timeout: seconds that a graceful stop may take.
+        drop_edges: topics of a former shape of a flow whose unread events may be forgotten.
 
     Raises:
         ReflowError: what stopped the flows.
@@ -68,6 +70,7 @@ def run(
             guarantee=guarantee,
             commit_interval=commit_interval,
             shutdown_timeout=shutdown_timeout,
+            drop_edges=drop_edges,
         )
 
     run_engine(make, until_end=until_end)

@@ -70,6 +70,15 @@ def logged(stderr: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stderr.splitlines()]
 
 
+def await_running(worker: subprocess.Popen[str]) -> None:
+    """Returns when lane 1 has (again) been taken over."""
+    assert worker.stderr is not None
+    while line := worker.stderr.readline():
+        if "lane 1 " in line and ": running" in line:
+            return
+    pytest.fail("the worker ended before a lane was running")
+
+
 def await_doubles(cli: Cli, topic: str, log: list[str], count: int) -> list[int]:
     deadline = time.monotonic() + 30
     while True:
@@ -102,6 +111,7 @@ def test_a_signal_stops_it_in_good_order(
 ) -> None:
     assert cli("produce", f"{unique}-numbers", *log, "--create", "2", input=numbers(100)).exit_code == 0
     worker = start("copying.py", *log)
+    await_running(worker)
     assert await_doubles(cli, f"{unique}-doubles", log, 100) == [2 * n for n in range(100)]
     worker.send_signal(sent)
     _, stderr = worker.communicate(timeout=25)
@@ -112,10 +122,8 @@ def test_a_signal_stops_it_in_good_order(
 
 def test_others_reach_the_log_of_a_running_worker(cli: Cli, start: Start, folder: Path) -> None:
     worker = start("copying.py")
-    deadline = time.monotonic() + 10
-    while cli("produce", "numbers", input=numbers(1)).exit_code:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    await_running(worker)
+    assert cli("produce", "numbers", input=numbers(1)).exit_code == 0
     assert await_doubles(cli, "doubles", [], 1) == [0]
     assert worker.poll() is None
     second = cli("worker", "copying.py")
@@ -153,9 +161,7 @@ def test_a_second_signal_ends_it_at_once(cli: Cli, start: Start, folder: Path) -
     (folder / "copying.py").write_text(source)
     assert cli("produce", "numbers", "--create", "2", input=numbers(1)).exit_code == 0
     worker = start("slow.py")
-    assert worker.stderr is not None
-    while "running" not in worker.stderr.readline():
-        pass
+    await_running(worker)
     time.sleep(0.3)
     begun = time.monotonic()
     worker.terminate()
@@ -209,17 +215,13 @@ def test_a_killed_engine_is_replaced(cli: Cli, start: Start, kafka: list[str], u
 
 def test_changed_code_is_loaded(cli: Cli, start: Start, folder: Path) -> None:
     worker = start("copying.py", "--reload")
-    deadline = time.monotonic() + 10
-    while cli("produce", "numbers", input=numbers(1)).exit_code:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    await_running(worker)
+    assert cli("produce", "numbers", input=numbers(1)).exit_code == 0
     assert await_doubles(cli, "doubles", [], 1) == [0]
     source = (folder / "copying.py").read_text()
     (folder / "copying.py").write_text(source.replace('2 * number["n"]', '7 + number["n"]'))
-    time.sleep(1)
-    while cli("produce", "numbers", input=numbers(1)).exit_code:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    await_running(worker)
+    assert cli("produce", "numbers", input=numbers(1)).exit_code == 0
     assert await_doubles(cli, "doubles", [], 2) == [0, 7]
     worker.terminate()
     assert worker.wait(10) == 0

@@ -145,7 +145,7 @@ def test_nothing_is_restarted_after_a_signal(supervise: Supervise) -> None:
     supervised = supervise({"0": "exit 1", "1": "stop"})
     supervised.await_starts(3, 1)
     supervised.process.send_signal(signal.SIGTERM)
-    assert supervised.ends() == 0
+    assert supervised.ends() in (0, 1)  # 1: the signal came before it had crashed again
     before = len(supervised.starts(0))
     time.sleep(0.2)
     assert len(supervised.starts(0)) == before
