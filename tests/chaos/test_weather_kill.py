@@ -36,7 +36,7 @@ def test_three_workers(kafka_bootstrap: str, unique: str, tmp_path: Path) -> Non
         Workers(tmp_path, unique, kafka_bootstrap) as workers,
     ):
         slots = [workers.start("weather") for _ in range(3)]
-        wait_until(lambda: len(workers.running()) == 8, 60, "the first workers run all lanes")
+        wait_until(lambda: workers.shares() == [2, 3, 3], 60, "three workers share all lanes")
         weather.feed.start()
         for _ in range(KILLS):
             time.sleep(chance.uniform(0, 3))

@@ -164,9 +164,15 @@ class Workers:
         self.all.append(worker)
         return worker
 
-    def running(self, since: str = "") -> set[int]:
-        """Lanes that run somewhere, among the workers that live."""
-        return set().union(*(worker.lanes(since) for worker in self.all if worker.alive))
+    def owners(self) -> dict[int, Worker]:
+        """Who took over each lane last."""
+        order = sorted((one.time, one.lane, n) for n, w in enumerate(self.all) for one in w.take_overs())
+        return {lane: self.all[number] for _, lane, number in order}
+
+    def shares(self) -> list[int]:
+        """How many lanes each worker has that lives, the smallest first."""
+        owners = list(self.owners().values())
+        return sorted(owners.count(worker) for worker in self.all if worker.alive)
 
     def take_overs(self, since: str = "") -> Counter[int]:
         """How often each lane was taken over by anyone."""
