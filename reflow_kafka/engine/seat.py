@@ -40,6 +40,7 @@ class Seat:
 
     def take(self) -> None:
         """From now on this process dies with its supervisor, even if that is killed."""
+        os.environ.pop(_VARIABLE, None)  # the seat is not for processes that this one starts
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         else:
