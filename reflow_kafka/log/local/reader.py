@@ -96,8 +96,13 @@ class LocalReader:
         while True:
             self._news.clear()
             self._log.fault("fetch")
-            fetched = self._collect(partitions, max_records)
-            if fetched or (left := deadline - loop.time()) <= 0:
+            self._log.check_open()
+            cursors = self._chosen(partitions)
+            before = [cursor.position for cursor in cursors]
+            fetched = self._collect(cursors, max_records)
+            # Passing a gap at the end is news, too: who waits for a position need not wait any longer.
+            moved = before != [cursor.position for cursor in cursors]
+            if moved or (left := deadline - loop.time()) <= 0:
                 return fetched
             try:
                 async with asyncio.timeout(left):
@@ -105,9 +110,7 @@ class LocalReader:
             except TimeoutError:
                 pass  # one last look, then the deadline ends it
 
-    def _collect(self, partitions: Collection[TopicPartition] | None, limit: int) -> Fetched:
-        self._log.check_open()
-        cursors = self._chosen(partitions)
+    def _collect(self, cursors: list[_Cursor], limit: int) -> Fetched:
         self._check_range(cursors)
         fetched: Fetched = {}
         budget = MAX_FETCH_BYTES
