@@ -95,7 +95,9 @@ class Committer:
                     return
             else:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._gate.changed.wait(), wait)
+                    # Not wait_for: before Python 3.12 it may swallow a cancellation.
+                    async with asyncio.timeout(wait):
+                        await self._gate.changed.wait()
 
     def _wait(self) -> float:
         """Seconds until the next commit."""

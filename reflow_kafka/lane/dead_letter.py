@@ -30,7 +30,7 @@ def error_headers(
 def fitting(
     key: bytes | None, value: bytes | None, headers: Headers
 ) -> tuple[bytes | None, bytes | None, Headers]:
-    """What of a dead letter a topic surely takes: all of it, or all but a value (or key) that is too large."""
+    """All of a dead letter that a topic surely takes: everything but a value (or key) that is too large."""
     try:
         check_size(key, value)
     except OversizedOutput:

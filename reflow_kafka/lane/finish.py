@@ -48,4 +48,5 @@ class FiniteRun:
         """Wait for the next record, but not for longer than `timeout` seconds."""
         self._news.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._news.wait()

@@ -79,7 +79,8 @@ class GeneratorReader:
         if not self._ready and not self._over:
             self._arrived.clear()
             try:
-                await asyncio.wait_for(self._arrived.wait(), 0.5)
+                async with asyncio.timeout(0.5):
+                    await self._arrived.wait()
             except TimeoutError:
                 return []
         events: list[Event[Any]] = []

@@ -189,7 +189,8 @@ class Lane:
 
     async def _pause(self, delay: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), delay)
+            async with asyncio.timeout(delay):
+                await self._stopping.wait()
 
     def __str__(self) -> str:
         return f"lane {self.number} of {self._env.plan.flow.name!r}"
