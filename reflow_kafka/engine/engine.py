@@ -28,6 +28,8 @@ from reflow_kafka.state.store import StateBackend
 logger = logging.getLogger(__name__)
 
 ALIVE_INTERVAL = 1.0
+COMMAND_PATIENCE = 3.0
+"""Seconds for which a command (`produce`, `consume`) may have the embedded log open at the engine's start."""
 
 
 class Engine:
@@ -194,7 +196,7 @@ class Engine:
         else:
             from reflow_kafka.log.embedded import EmbeddedLog
 
-            log = EmbeddedLog(self._data_dir)
+            log = EmbeddedLog(self._data_dir, patience=COMMAND_PATIENCE)
         await log.start()
         self._stack.push_async_callback(log.stop)
         return log

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 
 from reflow_kafka.log.api import TopicPartition
 from reflow_kafka.log.embedded.compaction import TOMBSTONE_RETENTION, Compactor
-from reflow_kafka.log.embedded.lock import DirectoryLock
+from reflow_kafka.log.embedded.lock import DirectoryLock, InUse
 from reflow_kafka.log.embedded.server import LogServer
 from reflow_kafka.log.embedded.storage import CACHE_BYTES, RocksStorage
 from reflow_kafka.log.local import Contents, Faults, LocalLog
@@ -68,6 +70,7 @@ class EmbeddedLog(LocalLog):
         cache_bytes: int = CACHE_BYTES,
         tombstone_retention: float = TOMBSTONE_RETENTION,
         serve: bool = True,
+        patience: float = 0.0,
         faults: Faults | None = None,
     ) -> None:
         super().__init__(
@@ -77,15 +80,24 @@ class EmbeddedLog(LocalLog):
             faults=faults,
         )
         self._server = LogServer(self, data_dir) if serve else None
+        self._patience = patience
 
     async def start(self) -> None:
-        """Open the log.
+        """Open the log; while a command holds it for a moment, wait for as long as `patience` says.
 
         Raises:
             UsageError: another process has the directory open, or it cannot be used.
             LogError: the database cannot be opened.
         """
-        await super().start()
+        give_up = time.monotonic() + self._patience
+        while True:
+            try:
+                await super().start()
+                break
+            except InUse:
+                if time.monotonic() >= give_up:
+                    raise
+                await asyncio.sleep(0.05)
         if self._server is not None:
             await self._server.start()
 

@@ -137,8 +137,8 @@ class KafkaMembership:
     async def stop(self) -> None:
         """Leave the group and end the thread, within a few seconds; never raises.
 
-        A static member (one with an instance id) does not leave: its lanes wait for its return until the
-        session ends.
+        A static member leaves too: who is stopped on purpose is not waited for. One that crashes is, until
+        its session ends.
         """
         self._member.leave()
         deadline = time.monotonic() + _STOP_TIMEOUT

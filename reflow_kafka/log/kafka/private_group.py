@@ -23,11 +23,12 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import fetcher, group_coordinator
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 from aiokafka.errors import KafkaError
-from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 
 from reflow_kafka.errors import ReflowError
 from reflow_kafka.log.kafka.assignor import Award, Claim, decode_award, decode_claim, divide, encode
 from reflow_kafka.log.kafka.discard import close_client, forget
+from reflow_kafka.log.kafka.requests import LeaveGroup
 
 PINNED = "0.14."
 
@@ -144,10 +145,7 @@ class PrivateGroup:
             self._consumer.seek(partition, 0)
 
     async def close(self) -> None:
-        """Leave the group and end the consumer, within a few seconds and whatever it is doing.
-
-        A static member does not leave: its lanes wait for it until the session ends.
-        """
+        """Leave the group and end the consumer, within a few seconds and whatever it is doing."""
         consumer, coordinator = self._consumer, self._consumer._coordinator
         consumer._closed = True
         tasks: set[asyncio.Task[Any] | None] = {self._looking}
@@ -176,9 +174,9 @@ class PrivateGroup:
         # Whatever the coordinator hears from now on, it is not to join again.
         if not coordinator._closing.done():
             coordinator._closing.set_result(None)
-        known = coordinator.member_id and coordinator.coordinator_id is not None
-        if known and coordinator._group_instance_id is None:
-            request = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
+        if coordinator.member_id and coordinator.coordinator_id is not None:
+            instance = coordinator._group_instance_id
+            request = LeaveGroup(coordinator.group_id, coordinator.member_id, instance)
             await coordinator._client.send(coordinator.coordinator_id, request)
 
     async def _send_watched(self, request: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
+    Array,
     Boolean,
     CompactArray,
     CompactString,
@@ -13,6 +14,7 @@ from aiokafka.protocol.types import (
     Int32,
     Int64,
     Schema,
+    String,
     TaggedFields,
 )
 
@@ -81,3 +83,44 @@ class StableOffsetFetch(Request[_OffsetFetchRequest]):
         for topic, partition in self.partitions:
             topics.setdefault(topic, []).append(partition)
         return request_struct_class(self._group, [(t, ps, {}) for t, ps in topics.items()], True, {})
+
+
+class _LeaveGroupResponse(Response):
+    API_KEY = 13
+    API_VERSION = 3
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("error_code", Int16),
+        (
+            "members",
+            Array(
+                ("member_id", String("utf-8")),
+                ("group_instance_id", String("utf-8")),
+                ("error_code", Int16),
+            ),
+        ),
+    )
+
+
+class _LeaveGroupRequest(RequestStruct):
+    API_KEY = 13
+    API_VERSION = 3
+    RESPONSE_TYPE = _LeaveGroupResponse
+    SCHEMA = Schema(
+        ("group", String("utf-8")),
+        ("members", Array(("member_id", String("utf-8")), ("group_instance_id", String("utf-8")))),
+    )
+
+
+class LeaveGroup(Request[_LeaveGroupRequest]):
+    """LeaveGroup v3 (Kafka 2.4 and later), by which static members can leave too; the library stops at 2."""
+
+    API_KEY = 13
+
+    def __init__(self, group: str, member: str, instance: str | None) -> None:
+        self._group = group
+        self._member = (member, instance)
+
+    def build(self, request_struct_class: type[_LeaveGroupRequest]) -> _LeaveGroupRequest:
+        """The request as it goes over the wire."""
+        return request_struct_class(self._group, [self._member])

@@ -26,7 +26,7 @@ from reflow_kafka.log.api import MemberOptions
 from reflow_kafka.log.kafka import member as member_module
 from reflow_kafka.log.kafka import membership as membership_module
 from reflow_kafka.log.kafka.membership import KafkaMembership
-from reflow_kafka.log.kafka.private_group import self_test
+from reflow_kafka.log.kafka.private_group import PrivateGroup, self_test
 
 LANES = 8
 SESSION = 6.0  # the least that a broker allows by default
@@ -410,7 +410,22 @@ async def test_every_follower_is_told_of_every_change(kafka_bootstrap: str, flow
         await membership.stop()
 
 
-async def test_a_static_member_that_returns_finds_its_lanes(kafka_bootstrap: str, flow: str) -> None:
+async def test_a_static_member_that_stops_leaves_at_once(kafka_bootstrap: str, flow: str) -> None:
+    async with engine(kafka_bootstrap, flow, instance="b") as other:
+        async with engine(kafka_bootstrap, flow, instance="a") as one:
+            await eventually(lambda: divided(one, other), "two share")
+        began = time.monotonic()
+        await eventually(lambda: divided(other), "the one that stays has all")
+        assert time.monotonic() - began < SESSION
+
+
+async def test_a_static_member_that_crashed_and_returns_finds_its_lanes(
+    kafka_bootstrap: str, flow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crash(_: object) -> None:
+        """A process that dies says nothing to the group."""
+
+    monkeypatch.setattr(PrivateGroup, "_leave", crash)
     async with engine(kafka_bootstrap, flow, instance="b") as other:
         async with engine(kafka_bootstrap, flow, instance="a") as one:
             await eventually(lambda: divided(one, other), "two share")
