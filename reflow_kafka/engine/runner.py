@@ -43,6 +43,7 @@ class Runner:
         self._past: dict[str, Tally] = {}
         self._past_commits = 0
         self._stop = asyncio.Event()
+        self._changed = asyncio.Event()
         self._restores: dict[int, RestoreProgress] = {}
         env.restoring = self._restoring
 
@@ -69,7 +70,8 @@ class Runner:
 
     async def _follow(self, watching: asyncio.Task[None]) -> None:
         stopped = asyncio.create_task(self._stop.wait())
-        changed = asyncio.create_task(self.env.membership.changed())
+        following = asyncio.create_task(self._follow_membership())
+        changed = asyncio.create_task(self._changed.wait())
         try:
             while True:
                 wanted = frozenset() if self._stop.is_set() else self.env.membership.wanted()
@@ -77,20 +79,29 @@ class Runner:
                 self._release(wanted)
                 if self._stop.is_set() and not self._places:
                     return
-                waits: set[asyncio.Task[Any]] = {p.task for p in self._places.values()} | {changed}
+                waits: set[asyncio.Task[Any]] = {p.task for p in self._places.values()}
+                waits |= {changed, following}
                 waits |= {watching} if not watching.done() else set()
                 waits |= {stopped} if not self._stop.is_set() else set()
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                 if watching.done() and not watching.cancelled():
                     watching.result()
                 self._collect()
+                if following.done():
+                    following.result()
                 if changed.done():
-                    changed.result()
-                    changed = asyncio.create_task(self.env.membership.changed())
+                    self._changed.clear()
+                    changed = asyncio.create_task(self._changed.wait())
         finally:
-            for task in (stopped, changed):
+            for task in (stopped, following, changed):
                 task.cancel()
-            await asyncio.gather(stopped, changed, return_exceptions=True)
+            await asyncio.gather(stopped, following, changed, return_exceptions=True)
+
+    async def _follow_membership(self) -> None:
+        """Note its changes. In one task for good: to every new one, all there ever was would be news."""
+        while True:
+            await self.env.membership.changed()
+            self._changed.set()
 
     def _open(self, wanted: frozenset[int]) -> None:
         for number in sorted(wanted - self._places.keys()):
