@@ -17,6 +17,7 @@ from reflow_kafka.errors import FlowStopped, LogError, ReflowError, Reject
 from reflow_kafka.event import Event, received
 from reflow_kafka.lane.calls import call, quietly
 from reflow_kafka.lane.dead_letter import append_dead_letter, error_headers
+from reflow_kafka.lane.env import place_logger
 from reflow_kafka.lane.gate import MAX_BYTES, Gate
 from reflow_kafka.lane.inbox import Inbox
 from reflow_kafka.lane.outbox import Channel, Outbox
@@ -56,6 +57,7 @@ class Drain:
         self._inputs = dict(zip(self.inputs, inputs, strict=True))
         self._lane = lane
         self._flow = flow
+        self._log = place_logger(log, flow=flow, stage=node.name, lane=lane)
         self._sink = sink
         self._outbox = outbox
         self._dead_letters = dead_letters
@@ -63,12 +65,7 @@ class Drain:
         self._seek = seek
         self._incarnation = incarnation
         self._decoders = {tp: edge_codec(i.type, i.format).decode for tp, i in self._inputs.items()}
-        self._context = ConnectorContext(
-            flow,
-            node.name,
-            lane,
-            logging.LoggerAdapter(log, {"flow": flow, "stage": node.name, "lane": lane}),
-        )
+        self._context = ConnectorContext(flow, node.name, lane, self._log)
         self._writer: Writer | None = None
 
     # ---- what the lane asks
@@ -118,8 +115,8 @@ class Drain:
             except ReflowError as error:
                 raise FlowStopped(f"sink {self.node.name!r} stopped the flow: {error}") from error
             except Exception as error:
-                log.warning("%s: sink failed (%s: %s); again in %.1f s",
-                            self, type(error).__name__, error, delay)  # fmt: skip
+                self._log.warning("sink failed (%s: %s); again in %.1f s",
+                                  type(error).__name__, error, delay)  # fmt: skip
                 await self._give_up()
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, BACKOFF[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,11 @@ Guarantee = Literal["exactly-once", "at-least-once"]
 def wall_clock() -> int:
     """The time in epoch milliseconds."""
     return int(time.time() * 1000)
+
+
+def place_logger(logger: logging.Logger, **place: object) -> logging.LoggerAdapter[logging.Logger]:
+    """A logger whose lines carry `flow`, `stage` and `lane`."""
+    return logging.LoggerAdapter(logger, place)
 
 
 @dataclass(slots=True)

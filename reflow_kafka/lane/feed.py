@@ -19,6 +19,7 @@ from reflow_kafka.event import Event
 from reflow_kafka.lane.calls import call, quietly
 from reflow_kafka.lane.dead_letter import error_headers, fitting
 from reflow_kafka.lane.emitter import Emitter, Prepared, UnknownTopic
+from reflow_kafka.lane.env import place_logger
 from reflow_kafka.lane.gate import MAX_BYTES, Gate
 from reflow_kafka.lane.inbox import Inbox
 from reflow_kafka.lane.outbox import Channel, Outbox
@@ -72,6 +73,7 @@ class Feed:
         self.tally = Tally()
         self._lane = lane
         self._flow = flow
+        self._log = place_logger(log, flow=flow, stage=node.name, lane=lane)
         self._source = source
         self._emitter = emitter
         self._outbox = outbox
@@ -81,12 +83,7 @@ class Feed:
         self._timestamp = timestamp
         self._learn = learn
         self._now = now
-        self._context = ConnectorContext(
-            flow,
-            node.name,
-            lane,
-            logging.LoggerAdapter(log, {"flow": flow, "stage": node.name, "lane": lane}),
-        )
+        self._context = ConnectorContext(flow, node.name, lane, self._log)
         self._readers: dict[str, Reader] = {}
         self._positions: dict[str, Any] = {}
         self._changed: dict[str, Any] = {}
@@ -104,7 +101,7 @@ class Feed:
             try:
                 await call(reader.close)
             except Exception:
-                log.exception("closing %s part %r failed", self, part)
+                self._log.exception("closing part %r failed", part)
 
     def in_hand(self) -> bool:
         return False
@@ -146,7 +143,7 @@ class Feed:
                     parts = {p for p in await call(self._source.parts) if self._owns(p)}
                     delay = BACKOFF[0]
                 except Exception as error:
-                    log.warning("%s: source not available (%s); again in %.1f s", self, error, delay)
+                    self._log.warning("source not available (%s); again in %.1f s", error, delay)
                     wait, delay = delay, min(delay * 2, BACKOFF[1])
                 else:
                     for part in sorted(parts - running.keys()):
@@ -176,8 +173,8 @@ class Feed:
             except ReflowError as error:
                 raise FlowStopped(f"source {self.node.name!r} stopped the flow: {error}") from error
             except Exception as error:
-                log.warning("%s: part %r failed (%s: %s); again in %.1f s",
-                            self, part, type(error).__name__, error, delay)  # fmt: skip
+                self._log.warning("part %r failed (%s: %s); again in %.1f s",
+                                  part, type(error).__name__, error, delay)  # fmt: skip
                 failed = self._readers.pop(part, None)
                 if failed is not None:
                     await quietly(failed.close)

@@ -28,7 +28,7 @@ from reflow_kafka.errors import (
     StateError,
     TopologyMismatch,
 )
-from reflow_kafka.lane.env import LaneEnv
+from reflow_kafka.lane.env import LaneEnv, place_logger
 from reflow_kafka.lane.refusals import Refusals
 from reflow_kafka.lane.session import Session
 from reflow_kafka.lane.takeover import take_over
@@ -65,6 +65,7 @@ class Lane:
         self.restored = 0
         """Changelog records read at the last take-over."""
         self._env = env
+        self._log = place_logger(log, flow=env.plan.flow.name, lane=number)
         self._session: Session | None = None
         self._refusals = Refusals()
         self._stopping = asyncio.Event()
@@ -139,9 +140,8 @@ class Lane:
             own.restored.stores.close()
             await own.writer.close()
             raise
-        log.info(
-            "%s: running (taken over in %.2f s, %d changelog records read%s)",
-            self,
+        self._log.info(
+            "running (taken over in %.2f s, %d changelog records read%s)",
             time.monotonic() - began,
             self.restored,
             f", in full: {own.restored.reason}" if own.restored.reason else "",
@@ -180,11 +180,11 @@ class Lane:
             ) from error
         delay = min(BACKOFF[0] * 2 ** (self._failures - 1), BACKOFF[1])
         if isinstance(error, LaneLost):
-            log.info("%s: lost (%s); again in %.1f s if still assigned", self, error, delay)
+            self._log.info("lost (%s); again in %.1f s if still assigned", error, delay)
         elif isinstance(error, LogError | ReflowError):
-            log.warning("%s: %s: %s; taking over again in %.1f s", self, type(error).__name__, error, delay)
+            self._log.warning("%s: %s; taking over again in %.1f s", type(error).__name__, error, delay)
         else:
-            log.error("%s: unexpected; taking over again in %.1f s", self, delay, exc_info=error)
+            self._log.error("unexpected; taking over again in %.1f s", delay, exc_info=error)
         await self._pause(delay)
 
     async def _pause(self, delay: float) -> None:

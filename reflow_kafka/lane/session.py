@@ -186,7 +186,7 @@ class Session:
                 upstream = next(n for n in self.env.plan.nodes if n.name == upstreams[tp.topic])
                 if not self.env.finite.done(upstream.name, upstream.lanes):
                     return False
-                # Uncommitted: a lane record can be visible a moment before the outputs of the same commit are.
+                # Uncommitted: a lane record can be visible a moment before the outputs of its commit are.
                 ends.update(await self.env.log.end_offsets([tp], committed=False))
             if work.inbox.done[tp] < ends[tp]:
                 return False

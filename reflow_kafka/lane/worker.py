@@ -20,6 +20,7 @@ from reflow_kafka.lane.careful import CarefulPeriod
 from reflow_kafka.lane.compile import Compilation, compile_stage
 from reflow_kafka.lane.dead_letter import append_dead_letter, error_headers
 from reflow_kafka.lane.emitter import Emitter, Lead, UnknownTopic
+from reflow_kafka.lane.env import place_logger
 from reflow_kafka.lane.gate import MAX_BYTES, MAX_DIRTY, Gate
 from reflow_kafka.lane.inbox import Inbox
 from reflow_kafka.lane.lifecycle import Lifecycle
@@ -75,6 +76,7 @@ class Worker:
         self.inputs = tuple(TopicPartition(i.topic, lane) for i in node.inputs if lane < i.partitions)
         self._lane = lane
         self._flow = flow
+        self._log = place_logger(log, flow=flow, stage=node.name, lane=lane)
         self._gate = gate
         self._refusals = refusals
         self._seek = seek
@@ -151,7 +153,7 @@ class Worker:
             try:
                 changes = self._cache.snapshot()
             except Exception as error:  # some state cannot be encoded: find out which event did it
-                log.warning("%s: state cannot be encoded (%s); going back to find the event", self, error)
+                self._log.warning("state cannot be encoded (%s); going back to find the event", error)
                 self._go_back()
                 return Share(positions=self.inbox.share())
         share = Share(self._outbox.take(), changes, self.inbox.share(), self._events, self._last)
@@ -326,9 +328,8 @@ class Worker:
     def _dead_letter(self, record: Record, error: Exception) -> None:
         self.tally.dead_letters += 1
         if self.tally.dead_letters <= 3:  # the first few are told, the topic has them all
-            log.warning(
-                "%s: event %s[%d]@%d dead-lettered: %s: %s",
-                self,
+            self._log.warning(
+                "event %s[%d]@%d dead-lettered: %s: %s",
                 *self._current,
                 record.offset,
                 type(error).__name__,

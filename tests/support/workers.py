@@ -15,9 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 FLOWS = Path(__file__).parent / "flows"
-_RUNNING = re.compile(
-    r"lane (\d+) of '[^']+': running \(taken over in [\d.]+ s, (\d+) changelog records read"
-)
+_RUNNING = re.compile(r"running \(taken over in [\d.]+ s, (\d+) changelog records read")
 
 
 class TakeOver:
@@ -104,7 +102,7 @@ class Worker:
     def take_overs(self, since: str = "") -> list[TakeOver]:
         """Lanes that were taken over, in that order."""
         return [
-            TakeOver(int(found[1]), int(found[2]), line["time"])
+            TakeOver(line["lane"], int(found[1]), line["time"])
             for line in self.lines()
             if line["time"] >= since and (found := _RUNNING.search(line["message"]))
         ]
