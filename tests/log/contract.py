@@ -574,6 +574,20 @@ class MembershipContract:
             await member.stop()
         assert runs[0] != runs[1]
 
+    async def test_after_the_end_of_a_run_lanes_are_for_the_next_run_only(
+        self, log: Log, unique: str
+    ) -> None:
+        one = await self.member(log, unique)
+        await eventually(lambda: len(one.lanes) == 4, "all lanes run")
+        one.member.end_run()
+        await eventually(lambda: not one.lanes, "the ended run gives its lanes back")
+        two = await self.member(log, unique, started=2)
+        assert not two.lanes
+        await one.stop()
+        await eventually(lambda: len(two.lanes) == 4, "the next run has all lanes")
+        assert two.member.run != one.member.run
+        await two.stop()
+
     async def test_lanes_go_to_the_newest_plan(self, log: Log, unique: str) -> None:
         old = await self.member(log, unique)
         await eventually(lambda: len(old.lanes) == 4, "the old plan runs")

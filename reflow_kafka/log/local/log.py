@@ -127,7 +127,12 @@ class LocalLog:
     async def grow_topic(self, topic: str, partitions: int) -> None:
         """Give an existing topic as many partitions."""
         self.check_open()
-        spec = replace(self._topics[topic], partitions=partitions)
+        found = self._topics.get(topic)
+        if found is None:
+            raise LogError(f"there is no topic {topic!r} in the {self.name} log")
+        if found.partitions >= partitions:
+            return
+        spec = replace(found, partitions=partitions)
         self._storage.write(Change(topics=[spec]))
         self._topics[topic] = spec
         for tp in partitions_of(spec):

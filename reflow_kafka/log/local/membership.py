@@ -43,27 +43,46 @@ class LocalGroup:
     """
 
     def __init__(self) -> None:
-        self.run = ""
-        self._ended = False  # the run is: nobody gets lanes any more
         self.members: list[LocalMembership] = []
+        self.waiting: list[LocalMembership] = []  # for the run after one that has ended
+        self._run = ""
+        self._ended = False  # the run is: nobody gets lanes any more
         self._owners: dict[int, LocalMembership] = {}  # may still run the lane
         self._targets: dict[int, LocalMembership] = {}  # shall run the lane
 
     def join(self, member: LocalMembership) -> None:
         """A new member; the first one starts a new run."""
+        if self._ended and self.members:
+            self.waiting.append(member)
+        else:
+            self._enter([member])
+
+    def _enter(self, members: list[LocalMembership]) -> None:
         if not self.members:
-            self.run = str(uuid.uuid4())
+            self._run = str(uuid.uuid4())
             self._ended = False
-        self.members.append(member)
+        for member in members:
+            member.run = self._run
+        self.members += members
         self._divide()
+
+    def knows(self, member: LocalMembership) -> bool:
+        """Whether this is a member, with or without lanes."""
+        return member in self.members or member in self.waiting
 
     def leave(self, member: LocalMembership) -> None:
         """A member goes, its work has stopped."""
+        if member in self.waiting:
+            self.waiting.remove(member)
         if member not in self.members:
             return
         self.members.remove(member)
         self._owners = {lane: owner for lane, owner in self._owners.items() if owner is not member}
-        self._divide()
+        if self.waiting and not self.members:
+            waiting, self.waiting = self.waiting, []
+            self._enter(waiting)
+        else:
+            self._divide()
 
     def release(self, member: LocalMembership, lane: int) -> None:
         """A member stopped a lane."""
@@ -105,20 +124,14 @@ class LocalMembership:
 
     def __init__(self, group: LocalGroup, options: MemberOptions) -> None:
         self.options = options
+        self.run = ""  # identity of the run of the flow; set by the group
         self._group = group
-        self._run = ""
         self._news = asyncio.Event()
         self._seen: frozenset[int] = frozenset()
-
-    @property
-    def run(self) -> str:
-        """Identity of this run of the flow."""
-        return self._run
 
     async def start(self) -> None:
         """Join; the first assignment is known at once."""
         self._group.join(self)
-        self._run = self._group.run
 
     def wanted(self) -> frozenset[int]:
         """The lanes this member should run now."""
@@ -143,7 +156,7 @@ class LocalMembership:
 
     def proof(self) -> float:
         """Now, as long as this is a member: there is no coordinator that could lose sight of it."""
-        return time.monotonic() if self in self._group.members else -math.inf
+        return time.monotonic() if self._group.knows(self) else -math.inf
 
     def end_run(self) -> None:
         """Announce that this run has ended."""
