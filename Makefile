@@ -6,10 +6,10 @@ STAMP  := $(VENV)/.installed
 SOURCES := reflow_kafka connectors examples tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint format types bench clean
+.PHONY: help setup demo test quick lint format types bench bench-quick clean
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Create .venv with everything that development needs
 
@@ -39,8 +39,11 @@ types: $(STAMP)  ## Check types with mypy and pyright
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-bench: $(STAMP)  ## Measure throughput on real Kafka
+bench: $(STAMP)  ## Measure speed on real Kafka, this library and others; takes long
 	$(BIN)/python -m benchmarks
+
+bench-quick: $(STAMP)  ## The same for this library alone, in a few minutes
+	$(BIN)/python -m benchmarks --quick
 
 clean:  ## Remove what was built or left by runs, .venv included
 	rm -rf $(VENV) build dist .reflow .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,190 @@
+"""The command line: ``python -m benchmarks --help``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import click
+import uvloop
+
+from benchmarks import latency, startup
+from benchmarks.events import Readings
+from benchmarks.job import AT_LEAST_ONCE, EXACTLY_ONCE
+from benchmarks.processes import cpu_seconds
+from benchmarks.report import Report, machine
+from benchmarks.systems import SYSTEMS, WORKLOADS, System, Unavailable
+from benchmarks.throughput import LANES, Bench, Input, RunFailed
+from benchmarks.topics import KafkaTopics
+from reflow_kafka.devbroker import DevBroker
+
+QUICK_EVENTS, EVENTS = 300_000, 1_000_000
+QUICK_SYSTEMS = "reflow,reflow-typed,reflow-embedded,bare-lane"
+
+
+class Names(click.ParamType):
+    """Some of several names, separated by commas, or ``all``."""
+
+    name = "names"
+
+    def __init__(self, *known: str) -> None:
+        self._known = known
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        """Check and divide."""
+        if not isinstance(value, str):
+            return list(value)
+        names = list(self._known) if value == "all" else [name for name in value.split(",") if name]
+        if unknown := [name for name in names if name not in self._known]:
+            self.fail(f"found {', '.join(unknown)}, wanted some of {', '.join(self._known)}", param, ctx)
+        return names
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help=f"One round of {QUICK_EVENTS:,} events: {QUICK_SYSTEMS}.")
+@click.option("--systems", type=Names(*SYSTEMS), help="Of these (all).")
+@click.option("--workloads", type=Names(*WORKLOADS), default="all", show_default=True)
+@click.option(
+    "--guarantees", type=Names(EXACTLY_ONCE, AT_LEAST_ONCE), help="Of these (all; quick: exactly-once)."
+)
+@click.option("--events", type=click.IntRange(1), help=f"Per run ({EVENTS:,}).")
+@click.option("--rounds", type=click.IntRange(1), help="How often each run is repeated, in turns (3).")
+@click.option("--warm-up", type=click.IntRange(0),
+              help="Events before those that count (a tenth as many).")  # fmt: skip
+@click.option("--time-limit", type=float, default=600.0, show_default=True, help="Seconds per run.")
+@click.option("--throughput/--no-throughput", default=True)
+@click.option("--latency/--no-latency", "latencies", default=True)
+@click.option("--start/--no-start", "starts", default=True)
+@click.option("--into", type=click.Path(path_type=Path), default="benchmarks/results", show_default=True,
+              help="Folder for benchmarks.json and benchmarks.md.")  # fmt: skip
+def main(quick: bool, into: Path, **options: Any) -> None:
+    """Measure this library, and others beside it, on a real Kafka of its own."""
+    options["quick"] = quick
+    options["systems"] = options["systems"] or (QUICK_SYSTEMS.split(",") if quick else list(SYSTEMS))
+    options["guarantees"] = options["guarantees"] or [EXACTLY_ONCE, *([] if quick else [AT_LEAST_ONCE])]
+    options["events"] = options["events"] or (QUICK_EVENTS if quick else EVENTS)
+    if options["warm_up"] is None:
+        options["warm_up"] = options["events"] // 10
+    options["rounds"] = options["rounds"] or (1 if quick else 3)
+    report = uvloop.run(Session(options, into).run())
+    click.echo(f"\n{report.markdown()}\nAlso in {into}.")
+    raise SystemExit(0 if report.ok else 1)
+
+
+class Session:
+    """Everything that one call measures."""
+
+    def __init__(self, options: dict[str, Any], into: Path) -> None:
+        shown = ("events", "rounds", "warm_up", "systems", "workloads", "guarantees")
+        self.report = Report({name: options[name] for name in shown} | {"lanes": LANES}, machine())
+        self._options = options
+        self._into = into
+        self._systems = [SYSTEMS[name] for name in options["systems"]]
+        self._numbers = count(1)
+        self._inputs: dict[int, Input] = {}
+
+    async def run(self) -> Report:
+        """Measure; what is known so far is written after each step."""
+        self._prepare()
+        with ExitStack() as stack:
+            broker = stack.enter_context(DevBroker())
+            self._kafka = KafkaTopics(broker.bootstrap)
+            cpu = partial(cpu_seconds, broker.pid)
+            self._bench = Bench(self._kafka, cpu, self._options["time_limit"])
+            if self._options["starts"]:
+                await self._starts()
+            if self._options["latencies"]:
+                await self._latencies()
+            if self._options["throughput"]:
+                await self._throughput()
+        return self.report
+
+    def _prepare(self) -> None:
+        """Build what has to be built, before anything is measured."""
+        for system in list(self._systems):
+            try:
+                system.command()
+            except Unavailable as error:
+                self._failed(f"{system.name}: not available: {error}")
+                self._systems.remove(system)
+
+    async def _throughput(self) -> None:
+        for turn, system, workload, guarantee in self._plan():
+            title = f"round {turn}, {workload}, {system.name}, {guarantee}"
+            try:
+                run = await self._bench.run(
+                    system, workload, guarantee, self._input(system), self._name(system)
+                )
+            except RunFailed as error:
+                self._failed(f"{title}: {error}")
+                continue
+            self.report.runs.append(run)
+            self._step(f"{title}: {run.rate / 1000:.0f} k events per worker-CPU-second, {run.check}")
+
+    def _plan(self) -> Iterator[tuple[int, System, str, str]]:
+        """In turns, so that whatever else happens on the machine meets all systems alike."""
+        for turn in range(1, self._options["rounds"] + 1):
+            for workload in self._options["workloads"]:
+                for system in self._systems:
+                    for guarantee in self._guarantees(system):
+                        if workload in system.workloads:
+                            yield turn, system, workload, guarantee
+
+    def _input(self, system: System) -> Input:
+        """As many events as the system is given, made at their first use."""
+        share = min(1.0, (system.limit or self._options["events"]) / self._options["events"])
+        warm_up, events = (int(self._options[name] * share) for name in ("warm_up", "events"))
+        if events not in self._inputs:
+            self._inputs[events] = Input(Readings(warm_up + events), warm_up)
+        return self._inputs[events]
+
+    async def _latencies(self) -> None:
+        quick = self._options["quick"]
+        seconds = 3.0 if quick else 10.0
+        for lanes, hops in ((1, 1), (8, 1)) if quick else ((1, 1), (8, 1), (1, 2), (8, 2)):
+            for system in (system for system in self._systems if system.latency):
+                for guarantee in self._guarantees(system):
+                    title = f"latency, {system.name}, {guarantee}, lanes {lanes}, hops {hops}"
+                    name = self._name(system)
+                    try:
+                        found = await latency.measure(
+                            system, guarantee, lanes, hops, self._kafka, name, seconds
+                        )
+                    except RunFailed as error:
+                        self._failed(f"{title}: {error}")
+                        continue
+                    self.report.latencies.append(found)
+                    self._step(f"{title}: p50 {found.p50:.1f} ms, p99 {found.p99:.1f} ms")
+
+    async def _starts(self) -> None:
+        for system in (system for system in self._systems if "W2" in system.workloads and system.recovers):
+            try:
+                start = await startup.measure(system, self._kafka, self._name(system))
+            except RunFailed as error:
+                self._failed(f"start, {system.name}: {error}")
+                continue
+            self.report.starts.append(start)
+            self._step(f"start, {system.name}: first {start.first:.2f} s, later {start.later:.2f} s")
+
+    def _guarantees(self, system: System) -> list[str]:
+        return [g for g in system.guarantees if g in self._options["guarantees"]]
+
+    def _name(self, system: System) -> str:
+        return f"{system.name}-{next(self._numbers)}-{int(time.time()) % 100_000}"
+
+    def _failed(self, what: str) -> None:
+        self.report.failures.append(what)
+        self._step(f"FAILED {what}")
+
+    def _step(self, what: str) -> None:
+        click.echo(what)
+        self.report.write(self._into)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The input: readings of 10,000 sensors at 50 sites, about 90 bytes of JSON each, the same at every call."""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections import deque
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+import orjson
+
+SENSORS = 10_000
+SITES = 50
+WINDOW = 10
+FIRST_TIMESTAMP = 1_700_000_000_000
+
+
+class Event(NamedTuple):
+    """A reading as it stands in the topic."""
+
+    key: bytes
+    value: bytes
+    timestamp: int
+
+
+class Readings:
+    """So many readings: number i is of sensor `sensor[i]` and says `temperature[i]`."""
+
+    def __init__(self, count: int) -> None:
+        chance = random.Random(1)
+        self.count = count
+        self.sensor = array("H")
+        self.temperature = array("d")
+        for _ in range(count):
+            self.sensor.append(int(chance.random() * SENSORS))
+            self.temperature.append(round(chance.random() * 40 + 9, 2))  # a tenth is below 13
+
+    @cached_property
+    def means(self) -> array[float]:
+        """The mean of the last ten temperatures of the sensor, at each reading."""
+        last: dict[int, deque[float]] = {}
+        means = array("d")
+        for sensor, temperature in zip(self.sensor, self.temperature, strict=True):
+            window = last.get(sensor)
+            if window is None:
+                window = last[sensor] = deque(maxlen=WINDOW)
+            window.append(temperature)
+            means.append(sum(window) / len(window))
+        return means
+
+    def __iter__(self) -> Iterator[Event]:
+        for id in range(self.count):
+            timestamp = FIRST_TIMESTAMP + id
+            value = {
+                "id": id,
+                "sensor": sensor_name(self.sensor[id]),
+                "site": site_name(self.sensor[id]),
+                "temperature": self.temperature[id],
+                "ts": timestamp,
+            }
+            yield Event(value["sensor"].encode(), orjson.dumps(value), timestamp)
+
+
+def sensor_name(sensor: int) -> str:
+    """The key of a reading."""
+    return f"s-{sensor:05d}"
+
+
+def site_name(sensor: int) -> str:
+    """Where a sensor stands."""
+    return f"plant-{sensor % SITES}"

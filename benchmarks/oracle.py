@@ -1,0 +1,113 @@
+"""What each workload must put out, computed from the input; every output is compared."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from benchmarks.events import FIRST_TIMESTAMP, SENSORS, Readings, sensor_name, site_name
+
+THRESHOLD = 13
+_TOLERANCE = 1e-9  # sums of ten numbers, in whatever order and precision a language adds them
+
+Judge = Callable[[bytes, dict[str, Any]], bool]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How the outputs compare with what they must be."""
+
+    expected: int
+    right: int = 0
+    missing: int = 0
+    duplicated: int = 0
+    wrong: int = 0
+    """Other content, another key, or none that should exist."""
+    disordered: int = 0
+    """Behind a later reading of the same sensor."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every output is there once, as it must be."""
+        return self.right == self.expected and not (self.duplicated or self.wrong or self.disordered)
+
+    def __str__(self) -> str:
+        if self.ok:
+            return f"ok, {self.expected:,} outputs"
+        faults = ("missing", "duplicated", "wrong", "disordered")
+        return ", ".join(f"{getattr(self, fault):,} {fault}" for fault in faults if getattr(self, fault))
+
+
+class Oracle:
+    """Takes the outputs partition by partition, in their order, and says what is wrong with them.
+
+    With `count`, those of the first so many readings.
+    """
+
+    def __init__(self, workload: str, readings: Readings, count: int | None = None) -> None:
+        self._readings = readings
+        self._count = readings.count if count is None else count
+        self._judge: Judge = {"W1": self._converted, "W2": self._mean, "W4": self._counted}[workload]
+        self._counts: dict[str, int] = {}
+        self._seen = bytearray(self._count)
+        self._last = array("q", [-1]) * SENSORS
+        self._wrong = self._duplicated = self._disordered = 0
+        dropped = sum(t < THRESHOLD for t in readings.temperature[: self._count]) if workload == "W1" else 0
+        self.expected = self._count - dropped
+
+    def take(self, key: bytes | None, value: bytes) -> None:
+        """Look at the next output."""
+        output = orjson.loads(value)
+        id = output.get("id", -1)
+        if not 0 <= id < self._count:
+            self._wrong += 1
+        elif self._seen[id]:
+            self._duplicated += 1
+        elif key is None or not self._judge(key, output):
+            self._wrong += 1
+        else:
+            self._seen[id] = 1
+            sensor = self._readings.sensor[id]
+            self._disordered += id < self._last[sensor]
+            self._last[sensor] = id
+
+    def verdict(self) -> Verdict:
+        """What came of it."""
+        right = self._seen.count(1)
+        missing = self.expected - right
+        return Verdict(self.expected, right, missing, self._duplicated, self._wrong, self._disordered)
+
+    # ---- what is right, per workload
+
+    def _converted(self, key: bytes, output: dict[str, Any]) -> bool:
+        id = output["id"]
+        celsius, sensor = self._readings.temperature[id], self._readings.sensor[id]
+        name = sensor_name(sensor)
+        return (
+            celsius >= THRESHOLD
+            and key == name.encode()
+            and output
+            == {
+                "id": id,
+                "sensor": name,
+                "site": site_name(sensor),
+                "temperature": celsius,
+                "ts": FIRST_TIMESTAMP + id,
+                "fahrenheit": celsius * 1.8 + 32,
+            }
+        )
+
+    def _mean(self, key: bytes, output: dict[str, Any]) -> bool:
+        id = output["id"]
+        name = sensor_name(self._readings.sensor[id])
+        near = abs(output["avg"] - self._readings.means[id]) < _TOLERANCE
+        return near and output["sensor"] == name and key == name.encode()
+
+    def _counted(self, key: bytes, output: dict[str, Any]) -> bool:
+        site = site_name(self._readings.sensor[output["id"]])
+        count = self._counts[site] = self._counts.get(site, 0) + 1
+        return output["count"] == count and output["site"] == site and key == site.encode()

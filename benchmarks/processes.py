@@ -1,0 +1,94 @@
+"""Starting a measured program, and what it costs as seen from outside."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+ROOT = Path(__file__).parent.parent
+_GRACE = 15.0
+_PR_SET_PDEATHSIG = 1
+
+
+class Worker:
+    """A program under measurement; it never outlives this one."""
+
+    def __init__(self, command: Sequence[str], log: Path) -> None:
+        self._command = list(command)
+        self._log = log
+        self.started = 0.0
+        """`time.perf_counter()` just before it was started."""
+
+    def __enter__(self) -> Self:
+        self.started = time.perf_counter()
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 - one system call
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended by itself."""
+        return self._process.poll() is None
+
+    def cpu(self) -> float:
+        """CPU seconds since its start, those of all its threads."""
+        return cpu_seconds(self._process.pid)
+
+    def peak_memory(self) -> float:
+        """The most memory it ever had resident, MB."""
+        with suppress(OSError):
+            status = Path(f"/proc/{self._process.pid}/status").read_text()
+            if found := re.search(r"VmHWM:\s+(\d+) kB", status):
+                return int(found[1]) / 1024
+        return psutil.Process(self._process.pid).memory_info().rss / 2**20
+
+    def last_words(self, lines: int = 3) -> str:
+        """The end of what it wrote."""
+        told = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        return " | ".join(told[-lines:])
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU seconds of a process since its start."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+def _end_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def python(*arguments: str, interpreter: str | os.PathLike[str] = sys.executable) -> list[str]:
+    """A command that runs a module of this package."""
+    return [os.fspath(interpreter), "-m", *arguments]

@@ -1,0 +1,1 @@
+"""Programs that are measured and run in this project's own environment."""
