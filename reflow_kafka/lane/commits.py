@@ -116,10 +116,17 @@ class Committer:
         return IDLE if due is None else max(due - now, 0.0)
 
     async def _hand_over(self) -> None:
-        for work in self._works:
-            batches = work.results()
-            if batches:
-                await self._writer.send(batches)
+        try:
+            for work in self._works:
+                batches = work.results()
+                if batches:
+                    await self._writer.send(batches)
+        except RecordRefused as error:  # it belongs to the events since the last commit
+            shares = [(work, work.take()) for work in self._works]
+            self._refused(
+                error, shares, {tp: at for _, share in shares for tp, at in share.positions.items()}
+            )
+            raise
 
     async def _commit(self) -> None:
         began = time.perf_counter()

@@ -11,6 +11,7 @@ that can fail; then, with no way to fail, append results and mark the state as c
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import linecache
 import textwrap
@@ -21,6 +22,7 @@ from typing import Any
 from reflow_kafka.context import Context
 from reflow_kafka.definition.spec import Shape, StateBy
 from reflow_kafka.event import NO_HEADERS, Event, received
+from reflow_kafka.lane.calls import from_within
 from reflow_kafka.lane.emitter import Emitter, Lead
 from reflow_kafka.lane.outbox import check_size
 from reflow_kafka.log.api import Record
@@ -96,6 +98,8 @@ def _scope(c: Compilation) -> dict[str, Any]:
         "CLEARED": CLEARED,
         "MissingKey": MissingKey,
         "upstream": c.upstream,
+        "CancelledError": asyncio.CancelledError,
+        "from_within": from_within,
     }
     scope.update({f"arg_{name}": value for name, value in c.by_name.items()})
     if c.context is not None:
@@ -139,6 +143,7 @@ def _source(c: Compilation) -> str:
     lines += [textwrap.indent(line, " " * 12) for line in body]
     lines += ["        except Exception as error:", "            failed(r, error)"]
     if suspends:
+        lines += ["        except CancelledError as error:", "            failed(r, from_within(error))"]
         lines += ["        finished(r.offset)"]
     return "\n".join(lines) + "\n"
 

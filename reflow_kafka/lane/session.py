@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from reflow_kafka.lane.build import Builder
+from reflow_kafka.lane.calls import uncancelled
 from reflow_kafka.lane.commits import Committer
 from reflow_kafka.lane.env import LaneEnv
 from reflow_kafka.lane.gate import Gate
@@ -71,11 +72,14 @@ class Session:
             await work.open()
         self._open_readers()
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(self._intake(r, tps)) for r, tps in self._readers]
-            background.append(tasks.create_task(self._trim()))
-            background.append(tasks.create_task(self._watch_end()))
-            committing = tasks.create_task(self.committer.run())
-            working = [tasks.create_task(work.run()) for work in self.works]
+
+            def start(work: Awaitable[None]) -> asyncio.Task[None]:
+                return tasks.create_task(uncancelled(work))
+
+            background = [start(self._intake(r, tps)) for r, tps in self._readers]
+            background += [start(self._trim()), start(self._watch_end())]
+            committing = start(self.committer.run())
+            working = [start(work.run()) for work in self.works]
             await self._stop.wait()
             self.gate.stop()
             for work in self.works:

@@ -270,6 +270,7 @@ class Worker:
         self._careful.went_back(time.monotonic())
         self._is_careful = True
         self.inbox.go_back(self._seek)
+        self._gate.moved.set()  # there is room now, and if nothing is in hand nobody else will say so
 
     # ---- failing
 
