@@ -6,10 +6,10 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 DEADLINE = 30.0
@@ -19,6 +19,9 @@ ANY_TIME = {
     "message.timestamp.before.max.ms": str(2**63 - 1),
     "message.timestamp.after.max.ms": str(2**63 - 1),
 }
+
+
+Message = Any  # the client's own type says that everything may be None
 
 
 class Input(NamedTuple):
@@ -91,24 +94,33 @@ def produce(bootstrap: str, topic: str, events: Iterable[Input], rate: float | N
 
 
 class Feed(threading.Thread):
-    """Produces events at a steady rate beside the test."""
+    """Produces events at a steady rate beside the test, all of them or until cancelled."""
 
     def __init__(self, bootstrap: str, topic: str, events: Iterable[Input], rate: float) -> None:
         super().__init__(name="feed", daemon=True)
-        self._arguments = (bootstrap, topic, events, rate)
+        self.sent = 0
+        """How many were produced so far."""
+        self._arguments = (bootstrap, topic, self._until_cancelled(events), rate)
         self._error: BaseException | None = None
         self._cancelled = threading.Event()
 
     def run(self) -> None:
-        """Produce all of them, or until cancelled."""
+        """The thread's work."""
         bootstrap, topic, events, rate = self._arguments
         try:
-            produce(bootstrap, topic, (e for e in events if not self._cancelled.is_set()), rate)
+            produce(bootstrap, topic, events, rate)
         except BaseException as error:
             self._error = error
 
+    def _until_cancelled(self, events: Iterable[Input]) -> Iterator[Input]:
+        for event in events:
+            if self._cancelled.is_set():
+                return
+            self.sent += 1
+            yield event
+
     def cancel(self) -> None:
-        """Produce no more."""
+        """Produce no more; what was sent is written when this returns."""
         self._cancelled.set()
         self.finish(DEADLINE)
 

@@ -33,6 +33,7 @@ class Worker:
 
     def __init__(self, command: list[str], env: dict[str, str], log: Path) -> None:
         self.log = log
+        self._may_end = False
         with log.open("ab") as file:
             self._process = subprocess.Popen(
                 command, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
@@ -45,11 +46,18 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether it has not ended."""
-        return self._process.poll() is None
+        """Whether it has not ended.
+
+        Raises:
+            AssertionError: it has ended, and nobody wanted it to.
+        """
+        code = self._process.poll()
+        assert code is None or self._may_end, f"ended by itself with code {code}\n{self.last_words()}"
+        return code is None
 
     def kill(self) -> None:
         """``kill -9``, and see it gone."""
+        self._may_end = True
         self._process.kill()
         self._process.wait(10)
 
@@ -63,6 +71,7 @@ class Worker:
 
     def wait(self, seconds: float) -> int:
         """Its exit code, once it has ended by itself."""
+        self._may_end = True
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -183,8 +192,7 @@ class Workers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for worker in self.all:
-            if worker.alive:
-                worker.kill()
+            worker.kill()
             if error is not None:
                 print(worker.last_words())
 
