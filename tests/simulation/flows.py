@@ -1,0 +1,190 @@
+"""The flow that is simulated, and what its output has to be."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from reflow_kafka import ConnectorContext, Event, Flow, Reject, State
+from reflow_kafka.errors import LaneLost
+
+LANES = 3
+TICKS = 30
+RECORD_LIMIT = 20_000
+"""Bytes of a record that the simulated log takes at most."""
+
+
+@dataclass
+class Total:
+    count: int = 0
+    sum: int = 0
+    last: list[int] = field(default_factory=list)
+
+    def add(self, number: int) -> None:
+        self.count += 1
+        self.last = [*self.last, number][-3:]
+        self.sum += number
+
+
+@dataclass
+class Table:
+    """A table elsewhere that keeps each lane's position together with its rows."""
+
+    rng: random.Random
+    faults: float = 0.0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    positions: dict[int, Any] = field(default_factory=dict)
+
+    async def open(self, ctx: ConnectorContext) -> TableWriter:
+        self.may_fail()
+        return TableWriter(self, ctx.lane, self.positions.get(ctx.lane))
+
+    def may_fail(self) -> None:
+        if self.rng.random() < self.faults:
+            raise OSError("the table is away")
+
+
+class TableWriter:
+    def __init__(self, table: Table, lane: int, expected: Any) -> None:
+        self.table, self.lane, self.expected = table, lane, expected
+        self.waiting: list[dict[str, Any]] = []
+
+    async def position(self) -> Any:
+        return self.expected
+
+    async def write(self, events: Sequence[Event[Any]]) -> None:
+        await asyncio.sleep(0)
+        self.table.may_fail()
+        self.waiting += [event.value for event in events]
+
+    async def flush(self, position: Any) -> None:
+        await asyncio.sleep(self.table.rng.choice((0.0, 0.05)))
+        self.table.may_fail()
+        if self.table.positions.get(self.lane) != self.expected:
+            raise LaneLost("somebody else has written to the table")
+        self.table.rows += self.waiting
+        self.table.positions[self.lane] = self.expected = position
+        self.waiting = []
+        self.table.may_fail()  # done, but nobody knows
+
+    async def close(self) -> None:
+        self.waiting = []
+
+
+def make_flow(rng: random.Random, table: Table) -> Flow:
+    flow = Flow("sim", partitions=LANES)
+    readings = flow.source("readings", topic="in")
+
+    @flow.stage(after=readings, state=Total)
+    def tally(total: Total, reading: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        total.add(reading["n"])
+        if reading["fails"] == "tally":
+            raise ValueError("tally fails")
+        if reading["fails"] == "reject":
+            raise Reject("tally rejects")
+        padding = "x" * 2 * RECORD_LIMIT if reading["fails"] == "large" else ""
+        yield {**reading, "seq": total.count, "sum": total.sum, "padding": padding}
+
+    @flow.stage(after=tally, key="group", state=lambda: 0)
+    async def group(count: State[int], reading: dict[str, Any]) -> dict[str, Any]:
+        if rng.random() < 0.3:
+            await asyncio.sleep(rng.choice((0.0, 0.01, 0.2)))
+        before, count.value = count.value, count.value + 1_000
+        if rng.random() < 0.2:
+            await asyncio.sleep(rng.choice((0.0, 0.03)))
+        if reading["fails"] == "group":
+            raise ValueError("group fails")
+        count.value = before + 1
+        padding = "x" * 2 * RECORD_LIMIT if reading["fails"] == "group-large" else ""
+        return {**reading, "place": count.value, "padding": padding}
+
+    @flow.stage(after=tally, when=lambda reading: reading["n"] % 2)
+    def odd(reading: dict[str, Any]) -> dict[str, Any]:
+        return reading
+
+    @flow.source(state=lambda: 0)
+    async def ticks(position: State[int]) -> AsyncIterator[dict[str, int]]:
+        while position.value < TICKS:
+            position.value += 1
+            yield {"tick": position.value}
+            await asyncio.sleep(0.05)
+
+    flow.sink("groups", after=group, topic="groups")
+    flow.sink("odds", after=odd, topic="odds")
+    flow.sink("ticked", after="ticks", topic="ticked", key=lambda _: "tick")
+    flow.sink("table", table, after=tally)
+    return flow
+
+
+def make_input(rng: random.Random, count: int) -> list[dict[str, Any]]:
+    """Readings of a few stations; one in a hundred or so will fail somewhere."""
+    kinds = ["tally", "reject", "large", "group", "group-large"]
+    share = rng.choice((0.0, 0.02, 0.1))
+    return [
+        {
+            "id": id,
+            "station": rng.choice("abcdefgh"),
+            "group": rng.choice("xyz"),
+            "n": rng.randrange(1_000),
+            "fails": rng.choice(kinds) if rng.random() < share else "",
+        }
+        for id in range(count)
+    ]
+
+
+Topics = dict[str, list[tuple[bytes | None, Any]]]
+
+
+def check(given: Sequence[dict[str, Any]], topics: Topics, table: Table) -> None:
+    """Whether the output follows from the input, each event counted exactly once."""
+    totals: dict[str, Total] = defaultdict(Total)
+    tallied: dict[int, dict[str, Any]] = {}
+    for reading in given:
+        if reading["fails"] in ("", "group", "group-large"):
+            total = totals[reading["station"]]
+            total.add(reading["n"])
+            tallied[reading["id"]] = {**reading, "seq": total.count, "sum": total.sum, "padding": ""}
+    _check_order("odds", [v for v in tallied.values() if v["n"] % 2], [v for _, v in topics["odds"]])
+    _check_order("table", list(tallied.values()), table.rows)
+    passed = [value for value in tallied.values() if not value["fails"]]
+    grouped = [value for _, value in topics["groups"]]
+    _check_order("groups", passed, [{k: v for k, v in value.items() if k != "place"} for value in grouped])
+    places: dict[str, int] = defaultdict(int)
+    for value in grouped:
+        places[value["group"]] += 1
+        assert value["place"] == places[value["group"]], f"groups: {value} at {places}"
+    ticked = [value["tick"] for _, value in topics["ticked"]]
+    assert ticked == list(range(1, TICKS + 1)), f"ticks: {ticked}"
+    dead = sorted(value["id"] for _, value in topics["sim.dead-letters"])
+    assert dead == [r["id"] for r in given if r["fails"]], f"dead letters: {dead}"
+    assert _state(topics["sim.tally.changelog"]) == {
+        station: {"count": total.count, "sum": total.sum, "last": total.last}
+        for station, total in totals.items()
+    }
+    assert _state(topics["sim.group.changelog"]) == dict(places)
+
+
+def _check_order(what: str, wanted: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) -> None:
+    """What belongs together in the order of the input, nothing missing and nothing twice."""
+    for way in itertools.product("abcdefgh", "xyz" if what == "groups" else [None]):
+        theirs, ours = (
+            [v for v in values if v["station"] == way[0] and way[1] in (v["group"], None)]
+            for values in (wanted, found)
+        )
+        assert ours == theirs, f"{what} of {way}: {[v['id'] for v in ours]} != {[v['id'] for v in theirs]}"
+
+
+def _state(changelog: Sequence[tuple[bytes | None, Any]]) -> dict[str, Any]:
+    last = {(key or b"").decode(): value for key, value in changelog}
+    return {key: value for key, value in last.items() if value is not None}
+
+
+def encoded(reading: dict[str, Any]) -> bytes:
+    return orjson.dumps(reading)
