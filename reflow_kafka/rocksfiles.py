@@ -10,14 +10,15 @@ _HEADER: Final = 7  # checksum (4), length (2), type (1)
 _RECYCLED: Final = frozenset({5, 6, 7, 8, 11})
 
 
-def wal_fault(path: Path) -> str | None:
-    """What makes a write-ahead log below `path` unreadable, or None.
+def log_fault(path: Path) -> str | None:
+    """What makes a log of the RocksDB in `path` unreadable, or None.
 
-    Record types of recycled logs appear in none of ours, only in garbage. When RocksDB (seen in 9.8, in every
-    recovery mode) meets one, opening never returns, and rocksdict holds the GIL meanwhile. Any other garbage
-    it notices by itself. A log is empty after a clean close; else this takes a second per gigabyte.
+    Manifests are logs like the write-ahead ones. Record types of recycled logs appear in none of ours, only
+    in garbage. When RocksDB (seen in 9.8, in every recovery mode) meets one, opening never returns, and
+    rocksdict holds the GIL meanwhile. Any other garbage it notices by itself. Write-ahead logs are empty
+    after a clean close.
     """
-    for file in sorted(path.glob("*.log")):
+    for file in [*path.glob("MANIFEST-*"), *path.glob("*.log")]:
         with file.open("rb") as reader:
             at = 0
             while block := reader.read(_BLOCK):

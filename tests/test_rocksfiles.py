@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rocksdict import Options, Rdict
 
-from reflow_kafka.rocksfiles import manifest_fault, manifest_note, wal_fault
+from reflow_kafka.rocksfiles import log_fault, manifest_fault, manifest_note
 
 
 @pytest.fixture
@@ -31,14 +31,14 @@ os._exit(0)
 
 
 def test_what_rocksdb_writes_is_sound(log: Path) -> None:
-    assert wal_fault(log.parent) is None
+    assert log_fault(log.parent) is None
     assert manifest_fault(log.parent, manifest_note(log.parent)) is None
 
 
 @pytest.mark.parametrize("cut", [1, 5, 20, 150_000])
 def test_a_torn_end_is_sound(log: Path, cut: int) -> None:
     os.truncate(log, log.stat().st_size - cut)
-    assert wal_fault(log.parent) is None
+    assert log_fault(log.parent) is None
     Rdict(str(log.parent), Options(raw_mode=True)).close()
 
 
@@ -49,14 +49,21 @@ def test_what_rocksdb_never_returns_from_is_found(log: Path, kind: int, at: int)
     at = len(data) if at < 0 else at
     data[at : at + 47] = b"abcd" + struct.pack("<HB", 20, kind) + b"z" * 40
     log.write_bytes(data)
-    assert str(log) in str(wal_fault(log.parent))
+    assert str(log) in str(log_fault(log.parent))
+
+
+def test_a_manifest_is_such_a_log_too(log: Path) -> None:
+    (file,) = log.parent.glob("MANIFEST-*")
+    with file.open("ab") as manifest:
+        manifest.write(b"abcd" + struct.pack("<HB", 20, 5) + b"z" * 40)
+    assert str(file) in str(log_fault(log.parent))
 
 
 @pytest.mark.parametrize("kind", [0, 1, 4, 9, 10, 12, 13, 130, 131, 255])
 def test_other_garbage_is_left_to_rocksdb(log: Path, kind: int) -> None:
     with log.open("ab") as file:
         file.write(b"abcd" + struct.pack("<HB", 60_000, kind) + b"z" * 40)
-    assert wal_fault(log.parent) is None
+    assert log_fault(log.parent) is None
     db = Rdict(str(log.parent), Options(raw_mode=True))
     assert len(db[b"large"]) == 100_000
     db.close()

@@ -14,7 +14,7 @@ import msgspec
 from rocksdict import Options, Rdict, RdictIter, ReadOptions, WriteBatch
 
 from reflow_kafka.errors import StateError
-from reflow_kafka.rocksfiles import manifest_fault, manifest_note, wal_fault
+from reflow_kafka.rocksfiles import log_fault, manifest_fault, manifest_note
 from reflow_kafka.state.directory import Directory, LaneDirectories
 from reflow_kafka.state.store import Changes, LaneStores, StoreMark
 from reflow_kafka.state.tuning import MIB, Tuning
@@ -113,7 +113,7 @@ class RocksStores:
         self._families: dict[str, Rdict] = {}
         self._handles: dict[str, Any] = {}
         path = str(held.path)
-        if fault := held.damaged or manifest_fault(held.path, held.note) or wal_fault(held.path):
+        if fault := held.damaged or log_fault(held.path) or manifest_fault(held.path, held.note):
             raise _Damaged(fault)
         present = set(Rdict.list_cf(path)) if (held.path / "CURRENT").exists() else set()
         families = {"default", *present, *(_STORE + name for name in names)}
