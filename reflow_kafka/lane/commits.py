@@ -191,7 +191,7 @@ class Committer:
             plan=self._env.plan.hash,
             changelogs=ends,
             positions={tp.topic: at for tp, at in positions.items()},
-            inputs=self._record.inputs or self._env.direct_inputs(),
+            inputs={**self._env.direct_inputs(), **self._record.inputs},
             run=self._env.membership.run,
             done=self._done,
         )

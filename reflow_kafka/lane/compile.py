@@ -12,11 +12,13 @@ that can fail; then, with no way to fail, append results and mark the state as c
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import linecache
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import CodeType
 from typing import Any
 
 from reflow_kafka.context import Context
@@ -73,13 +75,19 @@ class Compilation:
 def compile_stage(c: Compilation) -> Callable[[Sequence[Record]], Any]:
     """The loop of a stage: ``run(records)``, a coroutine function if the handler can suspend."""
     source = _source(c)
-    filename = f"<stage {c.name} {next(_serial)}>"
     scope = _scope(c)
-    exec(compile(source, filename, "exec"), scope)  # noqa: S102 - our own text, nothing from data
-    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    exec(_code(c.name, source), scope)  # noqa: S102 - our own text, nothing from data
     run: Callable[[Sequence[Record]], Any] = scope["run"]
     run.__doc__ = source
     return run
+
+
+@functools.cache
+def _code(name: str, source: str) -> CodeType:
+    """The same text is compiled once, however often its lanes are taken over."""
+    filename = f"<stage {name} {next(_serial)}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    return compile(source, filename, "exec")
 
 
 def _scope(c: Compilation) -> dict[str, Any]:

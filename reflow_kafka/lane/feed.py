@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from reflow_kafka.connector import ConnectorContext, Reader, Source
-from reflow_kafka.errors import FlowStopped, LogError, ReflowError
+from reflow_kafka.errors import FlowStopped, LogDoubt, LogError, ReflowError
 from reflow_kafka.event import Event
 from reflow_kafka.lane.calls import call, quietly
 from reflow_kafka.lane.dead_letter import error_headers, fitting
@@ -36,6 +36,8 @@ IDLE: Final = 0.02
 RESCAN: Final = 10.0
 """Seconds after which a source is asked for new parts."""
 BACKOFF: Final = (0.1, 30.0)
+ACKNOWLEDGE: Final = 30.0
+"""Seconds that a source may take to acknowledge: commits of the lane wait for it."""
 
 
 class _Origin(NamedTuple):
@@ -126,7 +128,13 @@ class Feed:
         for part, position in self._shared.items():
             reader = self._readers.get(part)
             if reader is not None:
-                await call(reader.committed, position)
+                try:
+                    async with asyncio.timeout(ACKNOWLEDGE):
+                        await call(reader.committed, position)
+                except TimeoutError:
+                    raise LogDoubt(
+                        f"{self}: part {part!r} did not acknowledge its position within {ACKNOWLEDGE:g} s"
+                    ) from None
         self._shared = {}
 
     # ---- working
@@ -232,7 +240,10 @@ class Feed:
             self.tally.skipped += 1
             return []
         self.tally.dead_letters += 1
-        value = orjson.dumps(event.value, default=repr, option=orjson.OPT_NON_STR_KEYS)
+        try:
+            value = orjson.dumps(event.value, default=repr, option=orjson.OPT_NON_STR_KEYS)
+        except Exception:  # a huge number, half a surrogate pair: it must not hold up the events behind it
+            value = ascii(event.value).encode()
         timestamp = event.timestamp if event.timestamp >= 0 else self._now()
         record = _Origin(-1, timestamp, event.key_bytes, value, tuple(event.headers.items()))
         origin = TopicPartition(f"source {self.node.name}", self._lane)

@@ -20,6 +20,7 @@ import orjson
 
 from reflow_kafka.connector import ConnectorContext
 from reflow_kafka.event import Event
+from reflow_kafka.lane.calls import from_within
 from reflow_kafka.serde.typed import Codec
 from reflow_kafka.value import State
 
@@ -144,6 +145,8 @@ class GeneratorReader:
                 if len(self._ready) >= AHEAD:
                     self._room.clear()
                     await self._room.wait()
+        except asyncio.CancelledError as error:
+            self._error = from_within(error)
         except Exception as error:
             self._error = error
         self._over = True

@@ -121,9 +121,15 @@ class Lane:
     async def _proven(self) -> bool:
         """Wait for a proof of assignment younger than the last failure; False if the lane is to stop."""
         self.phase = Phase.WAITING
+        began = time.monotonic()
         while not self._stopping.is_set():
-            proof = self._env.membership.proof()
-            if proof > self._failed_at and time.monotonic() - proof < PROOF_AGE:
+            membership = self._env.membership
+            proof = membership.proof()
+            fresh = proof > self._failed_at and time.monotonic() - proof < PROOF_AGE
+            # A lane that is no longer wanted will be stopped; a take-over would only disturb its new owner.
+            if fresh and self.number in membership.wanted():
+                if self._stuck_since is not None:  # a broker that is away does not make a lane stuck
+                    self._stuck_since += time.monotonic() - began
                 return True
             await self._pause(0.05)
         return False

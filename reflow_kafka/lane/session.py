@@ -103,9 +103,19 @@ class Session:
             stack.callback(self._close_stores)
             stack.push_async_callback(self.own.writer.close)
             for work in reversed(self.works):
-                stack.push_async_callback(work.close)
+                stack.push_async_callback(self._close_work, work)
             for reader, _ in self._readers:
                 stack.push_async_callback(reader.close)
+
+    async def _close_work(self, work: Work) -> None:
+        try:
+            async with asyncio.timeout(self.env.release_timeout):
+                await work.close()
+        except TimeoutError:
+            limit = self.env.release_timeout
+            log.error(
+                "%s: stage %r did not close within %g s; it is left as it is", self, work.node.name, limit
+            )
 
     def _close_stores(self) -> None:
         with contextlib.suppress(Exception):
@@ -161,8 +171,7 @@ class Session:
             await asyncio.sleep(TRIM_INTERVAL)
             positions = {tp: at for tp, at in self.committer.positions.items() if tp.topic in internal}
             try:
-                if positions:
-                    await self.env.log.trim(positions)
+                await self.env.log.trim(positions)  # of nothing, too: a log may have other things to tidy up
             except Exception as error:  # only disk space depends on it; it is tried again
                 log.warning("%s: trimming failed: %s", self, error)
 

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from reflow_kafka import Event, Flow
+from reflow_kafka.connector import ConnectorContext
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.lane.env import Guarantee
 from reflow_kafka.log.api import OutRecord, TopicKind, TopicPartition, TopicSpec
@@ -17,6 +18,7 @@ from reflow_kafka.log.memory import MemoryLog
 from reflow_kafka.state.memory import MemoryBackend
 
 DEADLINE = 20
+HALF = "\ud800"  # of a surrogate pair
 
 
 async def run(flow: Flow, events: Iterable[Any], guarantee: Guarantee = "exactly-once") -> MemoryLog:
@@ -32,10 +34,14 @@ async def run(flow: Flow, events: Iterable[Any], guarantee: Guarantee = "exactly
     return log
 
 
-async def written(log: MemoryLog, topic: str) -> list[Any]:
+async def raw(log: MemoryLog, topic: str) -> list[bytes]:
     reader = log.reader()
     reader.assign({TopicPartition(topic, 0): 0})
-    return [orjson.loads(r.value) for rs in (await reader.fetch(timeout=0)).values() for r in rs if r.value]
+    return [r.value for records in (await reader.fetch(timeout=0)).values() for r in records if r.value]
+
+
+async def written(log: MemoryLog, topic: str) -> list[Any]:
+    return [orjson.loads(value) for value in await raw(log, topic)]
 
 
 async def test_a_handler_that_awaits_what_was_cancelled() -> None:
@@ -67,3 +73,34 @@ async def test_a_result_that_the_log_refuses(guarantee: Guarantee) -> None:
     log = await run(flow, range(6), guarantee)
     assert [n for n in await written(log, "out") if n != 3] == [0, 1, 2, 4, 5]
     assert await written(log, "refused.dead-letters") == [3]
+
+
+class Numbers:
+    """A source of three values, one of which cannot be written as JSON."""
+
+    async def parts(self) -> list[str]:
+        return [""]
+
+    async def open(self, part: str, position: Any, ctx: ConnectorContext) -> Numbers:
+        self.left: list[Any] = [1, HALF, 3][position or 0 :]
+        return self
+
+    async def read(self, max_events: int) -> list[Event[Any]] | None:
+        return [Event(self.left.pop(0))] if self.left else None
+
+    def position(self) -> int:
+        return 3 - len(self.left)
+
+    async def committed(self, position: Any) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_an_event_of_a_source_that_not_even_a_dead_letter_can_express() -> None:
+    flow = Flow("numbers", partitions=1)
+    flow.sink("results", after=flow.source("readings", Numbers()), topic="out")
+    log = await run(flow, [])
+    assert await written(log, "out") == [1, 3]
+    assert await raw(log, "numbers.dead-letters") == [ascii(HALF).encode()]

@@ -1,0 +1,83 @@
+"""What lanes do over a long time."""
+
+from __future__ import annotations
+
+import asyncio
+import linecache
+from collections.abc import Mapping
+
+import pytest
+
+from reflow_kafka import Flow
+from reflow_kafka.engine.engine import Engine
+from reflow_kafka.lane import session
+from reflow_kafka.lane.tail import last_record
+from reflow_kafka.log.api import OutRecord, TopicKind, TopicPartition, TopicSpec
+from reflow_kafka.log.memory import MemoryLog
+from reflow_kafka.state.memory import MemoryBackend
+
+DEADLINE = 20
+
+
+class Trimmed(MemoryLog):
+    """Notes what is asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trimmed = asyncio.Event()
+
+    async def trim(self, positions: Mapping[TopicPartition, int]) -> None:
+        self.trimmed.set()
+        await super().trim(positions)
+
+
+async def new_log(*topics: str) -> Trimmed:
+    log = Trimmed()
+    await log.start()
+    await log.ensure_topics([TopicSpec(name, 1, TopicKind.EXTERNAL) for name in topics])
+    for topic in topics:
+        await log.publish(topic, 0, [OutRecord(b"k", b"1", 1000)])
+    return log
+
+
+def counting(*topics: str) -> Flow:
+    """A flow without edges, one stage with state for each topic."""
+    flow = Flow("counting", partitions=1)
+    for topic in topics:
+
+        @flow.stage(name=f"count_{topic}", after=flow.source(f"read_{topic}", topic=topic), state=dict)
+        def count(seen: dict[str, int], number: int) -> None:
+            seen["n"] = seen.get("n", 0) + number
+
+    return flow
+
+
+async def run(log: Trimmed, flow: Flow) -> None:
+    async with asyncio.timeout(DEADLINE), Engine(flow, log=log, state=MemoryBackend()) as engine:
+        await engine.wait(until_end=True)
+
+
+async def test_a_log_is_tidied_up_even_where_a_flow_has_no_edges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "TRIM_INTERVAL", 0.01)
+    log = await new_log("a")
+    async with Engine(counting("a"), log=log, state=MemoryBackend()):
+        async with asyncio.timeout(DEADLINE):
+            await log.trimmed.wait()
+
+
+async def test_taking_lanes_over_again_compiles_nothing_again() -> None:
+    log = await new_log("a")
+    await run(log, counting("a"))
+    known = len(linecache.cache)
+    for _ in range(5):
+        await run(log, counting("a"))
+    assert len(linecache.cache) == known
+
+
+async def test_the_partitions_of_a_topic_that_comes_later_are_noted_too() -> None:
+    log = await new_log("a", "b")
+    await run(log, counting("a"))
+    await run(log, counting("a", "b"))
+    record = await last_record(log, TopicPartition("counting.progress", 0))
+    assert record is not None
+    assert record.inputs == {"a": 1, "b": 1}
