@@ -294,6 +294,22 @@ def test_corrupt_state_never_stops_anything(model: Path, tmp_path: Path, kind: s
         stores.close()
 
 
+def test_an_unreadable_block_does_not_end_a_scan_as_if_it_were_the_end(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path, dirs_exist_ok=True)
+    tables = (tmp_path / "flow" / "lane-0").glob("*.sst")
+    table = max(tables, key=lambda file: file.stat().st_size)
+    table.write_bytes(HARM["one byte"](table.read_bytes()))
+    backend = RocksBackend(tmp_path)
+    stores = backend.open("flow", 0, STORES)
+    assert stores.mark() is not None
+    with pytest.raises(StateError, match="Corruption"):
+        rounds_in(stores)
+    stores.close()
+    stores = backend.open("flow", 0, STORES)
+    assert rounds_in(stores) == 0
+    stores.close()
+
+
 def test_missing_files_are_no_obstacle(model: Path, tmp_path: Path) -> None:
     for number, file in enumerate(kinds(model / "flow" / "lane-0")):
         data = tmp_path / str(number)
