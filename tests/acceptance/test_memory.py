@@ -11,7 +11,7 @@ from tests.support.kafka import Input, create_topics, end_of, produce
 from tests.support.waiting import wait_until
 from tests.support.workers import Workers
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(200)]
 
 EVENTS = 1_000_000
 MB = 1024 * 1024
@@ -19,7 +19,6 @@ GROWTH = 64 * MB
 LIMIT = 320 * MB
 
 
-@pytest.mark.timeout(240)
 def test_a_sink_that_does_not_move(kafka_bootstrap: str, unique: str, tmp_path: Path) -> None:
     """A million events pass a stage in front of a sink, and wait before another stage; neither moves."""
     create_topics(kafka_bootstrap, [f"{unique}-events"])

@@ -13,7 +13,7 @@ from tests.support.settings import seeded
 from tests.support.weather import assert_same
 from tests.support.workers import Workers
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(200)]
 
 EVENTS = 20_000
 NOW = 1_300_000_000_000

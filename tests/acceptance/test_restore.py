@@ -13,7 +13,7 @@ from tests.support.waiting import wait_until
 from tests.support.weather import assert_same, averages, readings
 from tests.support.workers import Worker, Workers
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(200)]
 
 STATIONS = 400
 PIECE = 10_000

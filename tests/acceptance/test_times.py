@@ -23,7 +23,7 @@ from tests.support.kafka import (
 from tests.support.weather import BEGAN, assert_same
 from tests.support.workers import Workers
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(200)]
 
 HOUR = 3_600_000
 

@@ -11,7 +11,7 @@ from tests.support.kafka import Input, create_topics, produce, read_committed, t
 from tests.support.settings import seeded
 from tests.support.workers import Workers
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(200)]
 
 WORDS = ["zürich", "東京", "naïve", *(f"{letter}{number}" for letter in "abcdefgh" for number in range(30))]
 

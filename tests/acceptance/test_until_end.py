@@ -12,7 +12,7 @@ from tests.support.kafka import Input, by_key, create_topics, produce, read_comm
 from tests.support.settings import seeded
 from tests.support.workers import Workers
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(200)]
 
 WORDS = [f"{letter}{number}" for letter in "abcdefghij" for number in range(50)]
 
