@@ -65,6 +65,14 @@ class Committer:
         self._finishing = False
         self._progress = TopicPartition(env.plan.progress_topic, lane)
 
+    async def begin(self) -> None:
+        """The first act of a lane that is new: where it starts, and who it is, are decided once.
+
+        What a sink stores with its data names the lane's incarnation: it must be known before.
+        """
+        if self._forced:
+            await self._commit()
+
     def mark_done(self, stage: str) -> None:
         """A stage of this lane has finished the run: to be said in the lane record."""
         self._done = (*self._done, stage)

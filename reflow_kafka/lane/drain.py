@@ -67,6 +67,8 @@ class Drain:
         self._decoders = {tp: edge_codec(i.type, i.format).decode for tp, i in self._inputs.items()}
         self._context = ConnectorContext(flow, node.name, lane, self._log)
         self._writer: Writer | None = None
+        self._letters = self._letters_taken = self._letters_safe = 0  # dead letters: written, committed
+        self._settled = asyncio.Event()
 
     # ---- what the lane asks
 
@@ -87,10 +89,12 @@ class Drain:
         return self._outbox.take()
 
     def take(self) -> Share:
+        self._letters_taken = self._letters
         return Share(batches=self._outbox.take(), positions=self.inbox.share())
 
     def settled(self) -> None:
-        """Nothing waits for it."""
+        self._letters_safe = self._letters_taken
+        self._settled.set()
 
     async def committed(self) -> None:
         """Nothing to acknowledge."""
@@ -158,60 +162,76 @@ class Drain:
         self._gate.worked()
 
     async def _write(self, writer: Writer, partition: TopicPartition, records: Sequence[Record]) -> None:
-        bad: list[tuple[Record, Exception]] = []
-        events = [event for record in records if (event := self._event(partition, record, bad)) is not None]
-        if events:
+        good: list[tuple[Record, Event[Any]]] = []
+        for record in records:
             try:
-                await call(writer.write, events)
-            except Reject:
-                await self._one_by_one(writer, partition, records, bad)
-        at = records[-1].offset + 1
+                good.append((record, self._event(partition, record)))
+            except ValueError as error:
+                await self._write_good(writer, partition, good)
+                good = []
+                self._reject(partition, record, error)
+        await self._write_good(writer, partition, good)
+
+    async def _write_good(
+        self, writer: Writer, partition: TopicPartition, good: Sequence[tuple[Record, Event[Any]]]
+    ) -> None:
+        """Write events that could be decoded; of those the sink finds one bad, only that is rejected."""
+        if not good:
+            return
+        written = 0
+        try:
+            await call(writer.write, [event for _, event in good])
+            written = len(good)
+        except Reject:  # none of them was taken: which one is it?
+            for record, event in good:
+                try:
+                    await call(writer.write, [event])
+                    written += 1
+                except Reject as error:
+                    if written:
+                        await self._flush(writer, partition, record.offset, written)
+                        written = 0
+                    self._reject(partition, record, error)
+        if written:
+            await self._flush(writer, partition, good[-1][0].offset + 1, written)
+
+    async def _flush(self, writer: Writer, partition: TopicPartition, at: int, events: int) -> None:
+        """Make what was written durable: everything below `at` is done then."""
         if hasattr(writer, "position"):
+            # After a crash the sink's position wins. It must not pass a dead letter that may still be lost.
+            await self._letters_committed()
             done = {tp.topic: offset for tp, offset in self.inbox.done.items()}
             position = {"incarnation": self._incarnation, "positions": {**done, partition.topic: at}}
             await call(writer.flush, position)
         else:
             await call(writer.flush)
-        for record, error in bad:  # no await from here on: dead letters and position belong together
-            self._dead_letter(partition, record, error)
         self.inbox.done[partition] = at
-        self.tally.events += len(records)
+        self.tally.events += events
         self._gate.worked()
 
-    async def _one_by_one(
-        self,
-        writer: Writer,
-        partition: TopicPartition,
-        records: Sequence[Record],
-        bad: list[tuple[Record, Exception]],
-    ) -> None:
-        """A batch with a bad event in it: only the bad one becomes a dead letter."""
-        undecodable = {id(record) for record, _ in bad}
-        for record in records:
-            event = None if id(record) in undecodable else self._event(partition, record, bad)
-            if event is not None:
-                try:
-                    await call(writer.write, [event])
-                except Reject as error:
-                    bad.append((record, error))
-
-    def _event(
-        self, partition: TopicPartition, record: Record, bad: list[tuple[Record, Exception]]
-    ) -> Event[Any] | None:
-        entry = self._inputs[partition]
-        try:
-            value = None if record.value is None else self._decoders[partition](record.value)
-        except ValueError as error:
-            bad.append((record, error))
-            return None
-        headers = {name: data or b"" for name, data in record.headers}
-        id_ = f"{partition.topic}/{self._lane}/{record.offset}"
-        return received(value, record.key, record.timestamp, headers, entry.upstream, id_)
-
-    def _dead_letter(self, partition: TopicPartition, record: Record, error: Exception) -> None:
+    def _reject(self, partition: TopicPartition, record: Record, error: Exception) -> None:
+        """Everything before is flushed. No await in here: dead letter and position belong together."""
         self.tally.dead_letters += 1
         headers = error_headers(record, partition, self._flow, self.node.name, error)
         append_dead_letter(self._dead_letters, record, headers)
+        self._letters += 1
+        self.inbox.done[partition] = record.offset + 1
+        self.tally.events += 1
+        self._gate.worked()
+
+    async def _letters_committed(self) -> None:
+        while self._letters_safe < self._letters:
+            self._settled.clear()
+            self._gate.full = True  # this writer waits for the commit
+            self._gate.worked()
+            await self._settled.wait()
+
+    def _event(self, partition: TopicPartition, record: Record) -> Event[Any]:
+        entry = self._inputs[partition]
+        value = None if record.value is None else self._decoders[partition](record.value)
+        headers = {name: data or b"" for name, data in record.headers}
+        id_ = f"{partition.topic}/{self._lane}/{record.offset}"
+        return received(value, record.key, record.timestamp, headers, entry.upstream, id_)
 
     def __str__(self) -> str:
         return f"{self._flow}.{self.node.name}[{self._lane}]"

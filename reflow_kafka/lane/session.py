@@ -68,6 +68,7 @@ class Session:
 
     async def run(self) -> None:
         """Work until `stop`; raises what ended the work otherwise (in an ExceptionGroup)."""
+        await self.committer.begin()
         for work in self.works:
             await work.open()
         self._open_readers()
