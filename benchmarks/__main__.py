@@ -16,9 +16,10 @@ import uvloop
 from benchmarks import latency, startup
 from benchmarks.events import Readings
 from benchmarks.job import AT_LEAST_ONCE, EXACTLY_ONCE
+from benchmarks.peers.environment import Unavailable
 from benchmarks.processes import cpu_seconds
 from benchmarks.report import Report, machine
-from benchmarks.systems import SYSTEMS, WORKLOADS, System, Unavailable
+from benchmarks.systems import SYSTEMS, WORKLOADS, System
 from benchmarks.throughput import LANES, Bench, Input, RunFailed
 from benchmarks.topics import KafkaTopics
 from reflow_kafka.devbroker import DevBroker

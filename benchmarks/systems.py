@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from benchmarks.job import AT_LEAST_ONCE, EXACTLY_ONCE
-from benchmarks.processes import python
+from benchmarks.peers.environment import maven_project, virtual_environment
+from benchmarks.processes import ROOT, python
+from reflow_kafka.devbroker import find_java
 
 BOTH = (EXACTLY_ONCE, AT_LEAST_ONCE)
 WORKLOADS = {
@@ -15,10 +17,6 @@ WORKLOADS = {
     # W3, a tumbling 10 s mean per sensor, comes with windows: an oracle, and a program of each system.
     "W4": "map, re-key by site through a topic, count per site, one output each",
 }
-
-
-class Unavailable(Exception):
-    """A system cannot be measured here, and why."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,16 @@ def _reflow(values: str) -> Callable[[], list[str]]:
 
 def _program(name: str) -> Callable[[], list[str]]:
     return lambda: python(f"benchmarks.workers.{name}")
+
+
+def _kafka_streams() -> list[str]:
+    class_path = maven_project("kafka-streams", ROOT / "benchmarks" / "peers" / "kafka_streams")
+    options = ["-Xmx1g", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+    return [find_java(), *options, "-cp", class_path, "benchmarks.Workloads"]
+
+
+def _peer(name: str, *requirements: str) -> Callable[[], list[str]]:
+    return lambda: python(f"benchmarks.peers.{name}", interpreter=virtual_environment(name, *requirements))
 
 
 _ALL = (
@@ -77,6 +85,20 @@ _ALL = (
         guarantees=(AT_LEAST_ONCE,),
         workloads=("W1",),
         notes="ceiling: a loop by hand",
+    ),
+    System("kafka-streams", _kafka_streams, latency=True, notes="4.1.1, one thread"),
+    System("quix", _peer("quix", "quixstreams==3.28.1", "orjson==3.13.0")),
+    System(
+        "bytewax",
+        _peer("bytewax_flows", "bytewax[kafka]==0.21.1", "orjson==3.13.0"),
+        guarantees=(AT_LEAST_ONCE,),
+        notes="state is in memory, saved every 10 s; W4 has no topic in between",
+    ),
+    System(
+        "faust",
+        _peer("faust_app", "faust-streaming[rocksdict]==0.15.3", "orjson==3.13.0"),
+        guarantees=(AT_LEAST_ONCE,),
+        limit=50_000,
     ),
 )
 SYSTEMS = {system.name: system for system in _ALL}

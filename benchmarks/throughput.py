@@ -145,7 +145,8 @@ class Bench:
                 peak = worker.peak_memory()
                 await topics.close()
             verdict = await check(part, topics, input.readings, count)
-        return _figures(system, job, input, *ends, peak, load, verdict)
+        begin, done = ends
+        return _figures(system, job, input, begin, done, peak, load, verdict)
 
 
 class Watch:

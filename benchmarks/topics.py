@@ -114,7 +114,7 @@ class KafkaTopics:
             while time.monotonic() < deadline:
                 for message in consumer.consume(_CHUNK, timeout=0.1):
                     if (error := message.error()) is None:
-                        yield message.key(), message.value()
+                        yield message.key(), message.value() or b""
                     elif error.code() == KafkaError._PARTITION_EOF:
                         return
                     elif not error.retriable():
