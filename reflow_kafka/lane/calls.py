@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import inspect
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -42,10 +45,44 @@ async def call(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         if inspect.iscoroutinefunction(function):
             return await function(*arguments)
-        result = await asyncio.to_thread(function, *arguments)
+        result = await _in_thread(function, *arguments)
         return await result if inspect.isawaitable(result) else result
     except asyncio.CancelledError as error:
         raise from_within(error) from error
+
+
+def _in_thread(function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+    """Call a function in a thread of its own, which dies with the process.
+
+    In a pool, calls that block (a read without time limit) would keep all others waiting, a client's look-up
+    of a broker's address among them; and the end of the process waits for the threads of a pool.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def tell(result: Any, error: BaseException | None) -> None:
+        if future.done():  # cancelled: nobody waits any more
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    def work() -> None:
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            result = context.run(function, *arguments)
+        except StopIteration as stop:  # a future refuses it
+            error = RuntimeError(f"{function} raised {stop!r}")
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(tell, result, error)
+
+    threading.Thread(target=work, name="connector", daemon=True).start()
+    return future
 
 
 async def quietly(function: Callable[..., Any], *arguments: Any) -> None:
