@@ -15,7 +15,7 @@ from reflow_kafka.lane.emitter import Emitter, Lead, UnknownTopic
 from reflow_kafka.lane.feed import Feed
 from reflow_kafka.lane.gate import Gate
 from reflow_kafka.lane.generator import GeneratorSource
-from reflow_kafka.lane.lifecycle import Lifecycle
+from reflow_kafka.lane.lifecycle import Lifecycle, Users
 from reflow_kafka.lane.outbox import Channel, Outbox
 from reflow_kafka.lane.refusals import Refusals
 from reflow_kafka.lane.work import Work
@@ -43,6 +43,8 @@ class Builder:
     """The lane's history: a sink's position counts only within it."""
     seek: Callable[[TopicPartition, int], None]
     resources: Mapping[str, Any]
+    users: dict[str, Users]
+    """Of instances, which all lanes of an engine share, by stage."""
     counts: Mapping[str, int]
     """Partitions of topics named by functions of the value, as far as known; 0 = cannot exist."""
     learn: Callable[[str], Awaitable[None]]
@@ -113,8 +115,9 @@ class Builder:
         lifecycle = None
         if spec.kind == "class":
             target = target(**self._named(node, spec.init_by_name))
-        if spec.kind != "function":
             lifecycle = Lifecycle(target, node.name)
+        elif spec.kind == "instance":
+            lifecycle = Lifecycle(target, node.name, self.users.setdefault(node.name, Users()))
         return target, lifecycle, self._named(node, spec.by_name)
 
     def _named(self, node: Node, names: Sequence[str]) -> dict[str, Any]:

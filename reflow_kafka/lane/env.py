@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from reflow_kafka.lane.finish import FiniteRun
+from reflow_kafka.lane.lifecycle import Users
 from reflow_kafka.lane.pace import Load
 from reflow_kafka.log.api import Log, Membership, TopicKind, TopicPartition, TopicSpec
 from reflow_kafka.state.changelog import RestoreProgress
@@ -50,6 +51,8 @@ class LaneEnv:
     """Seconds after which a lane that is taken over again and again without moving stops the engine."""
     now: Callable[[], int] = wall_clock
     restoring: Callable[[RestoreProgress], None] | None = None
+    users: dict[str, Users] = field(default_factory=dict)
+    """Workers of this engine that share the instance given as a stage, by stage."""
     counts: dict[str, int] = field(default_factory=dict)
     """Partition counts of topics named by functions of the value (0: cannot exist)."""
     _learning: dict[str, asyncio.Lock] = field(default_factory=dict)

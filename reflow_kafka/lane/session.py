@@ -56,6 +56,7 @@ class Session:
             incarnation=own.record.incarnation,
             seek=self._seek,
             resources=env.resources,
+            users=env.users,
             counts=env.counts,
             learn=env.learn,
             now=env.now,

@@ -81,3 +81,30 @@ async def test_the_partitions_of_a_topic_that_comes_later_are_noted_too() -> Non
     record = await last_record(log, TopicPartition("counting.progress", 0))
     assert record is not None
     assert record.inputs == {"a": 1, "b": 1}
+
+
+class Client:
+    """A stage given as an instance."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def open(self) -> None:
+        self.calls.append("open")
+
+    async def close(self) -> None:
+        self.calls.append("close")
+
+    def __call__(self, number: int) -> None:
+        self.calls.append("call")
+
+
+async def test_an_instance_is_opened_by_the_first_of_its_lanes_and_closed_by_the_last() -> None:
+    log, client = await new_log(), Client()
+    await log.ensure_topics([TopicSpec("wide", 4, TopicKind.EXTERNAL)])
+    for lane in range(4):
+        await log.publish("wide", lane, [OutRecord(b"k", b"1", 1000)])
+    flow = Flow("sharing", partitions=4)
+    flow.stage(client, name="client", after=flow.source("readings", topic="wide"))
+    await run(log, flow)
+    assert client.calls == ["open", "call", "call", "call", "call", "close"]
