@@ -32,10 +32,10 @@ def from_within(error: asyncio.CancelledError) -> AwaitedCancelled:
     return AwaitedCancelled("it awaited something that was cancelled")
 
 
-async def uncancelled(work: Awaitable[None]) -> None:
+async def uncancelled(work: Callable[..., Awaitable[None]], *arguments: Any) -> None:
     """Wait for `work`; that it is cancelled by anybody but the current task's canceller is a failure."""
     try:
-        await work
+        await work(*arguments)
     except asyncio.CancelledError as error:
         raise from_within(error) from error
 

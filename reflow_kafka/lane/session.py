@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from reflow_kafka.lane.build import Builder
 from reflow_kafka.lane.calls import uncancelled
@@ -75,13 +76,13 @@ class Session:
         self._open_readers()
         async with asyncio.TaskGroup() as tasks:
 
-            def start(work: Awaitable[None]) -> asyncio.Task[None]:
-                return tasks.create_task(uncancelled(work))
+            def start(work: Callable[..., Awaitable[None]], *arguments: Any) -> asyncio.Task[None]:
+                return tasks.create_task(uncancelled(work, *arguments))
 
-            background = [start(self._intake(r, tps)) for r, tps in self._readers]
-            background += [start(self._trim()), start(self._watch_end())]
-            committing = start(self.committer.run())
-            working = [start(work.run()) for work in self.works]
+            background = [start(self._intake, r, tps) for r, tps in self._readers]
+            background += [start(self._trim), start(self._watch_end)]
+            committing = start(self.committer.run)
+            working = [start(work.run) for work in self.works]
             await self._stop.wait()
             self.gate.stop()
             for work in self.works:
