@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -16,6 +16,7 @@ from reflow_kafka.engine.engine import Engine
 from reflow_kafka.errors import LaneLost, LogDoubt, LogError
 from reflow_kafka.log.api import OutRecord, Reader, TopicKind, TopicPartition, TopicSpec
 from reflow_kafka.log.local import Faults, LocalReader
+from reflow_kafka.log.local.reader import Fetched
 from reflow_kafka.log.memory import MemoryLog
 from reflow_kafka.serde.keys import partition_of
 from reflow_kafka.state.memory import MemoryBackend
@@ -30,9 +31,19 @@ FAULTS = {
 
 
 class NumberedReader(LocalReader):
-    """A reader whose place in a set does not depend on where it lies in memory."""
+    """A reader whose place in a set does not depend on where it lies in memory.
+
+    What it returns may be on its way for a while, as it is from a broker.
+    """
 
     number = 0
+    delay: Callable[[], float]
+
+    async def fetch(self, *arguments: Any, **options: Any) -> Fetched:
+        found = await super().fetch(*arguments, **options)
+        if found and (delay := self.delay()):
+            await asyncio.sleep(delay)
+        return found
 
     def __hash__(self) -> int:
         return self.number
@@ -41,13 +52,15 @@ class NumberedReader(LocalReader):
 class SimulatedLog(MemoryLog):
     """A memory log on which the same things happen in the same order each time."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Faults, delay: Callable[[], float]) -> None:
         super().__init__(max_record_bytes=RECORD_LIMIT, faults=faults)
         self._numbers = itertools.count()
+        self._delay = delay
 
     def reader(self, *, committed: bool = True) -> Reader:
         reader = NumberedReader(self, committed=committed)
         reader.number = next(self._numbers)
+        reader.delay = self._delay
         return reader
 
 
@@ -101,7 +114,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.fault_rate = 0.0
-        self.log = SimulatedLog(self.fault)
+        self.log = SimulatedLog(self.fault, lambda: self.rng.choice((0.0, 0.0, 0.0, 0.02)))
         self.table = Table(self.rng)
         self.hosts = [Host(self) for _ in range(self.rng.choice((1, 1, 2, 3)))]
         self.input = make_input(self.rng, self.rng.choice((20, 100, 300)))
