@@ -246,7 +246,8 @@ def _prepare_inline(leads: Sequence[Lead], *, checked: bool) -> list[str]:
         lines += [f"{pad}d{i} = d0" if shared else f"{pad}d{i} = encode{i}(out)"]
         lines += [f"{pad}k{i} = key" if lead.key is None else f"{pad}k{i} = key{i}(out)"]
         if checked:  # with a single lead and nothing kept the append itself checks, before it has any effect
-            lines += [f"{pad}if len(d{i}) > 400_000:", f"{pad}    check_size(k{i}, d{i})"]
+            large = f"len(d{i}) > 400_000 or (k{i} is not None and len(k{i}) > 400_000)"
+            lines += [f"{pad}if {large}:", f"{pad}    check_size(k{i}, d{i})"]
     return lines
 
 

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Final
 
-from reflow_kafka.lane.outbox import Channel, OversizedOutput, check_size
+from reflow_kafka.lane.outbox import MAX_RECORD, Channel
 from reflow_kafka.log.api import Headers, Record, TopicPartition
 
 PREFIX: Final = "reflow.error."
@@ -30,13 +30,15 @@ def error_headers(
 def fitting(
     key: bytes | None, value: bytes | None, headers: Headers
 ) -> tuple[bytes | None, bytes | None, Headers]:
-    """All of a dead letter that a topic surely takes: everything but a value (or key) that is too large."""
-    try:
-        check_size(key, value)
-    except OversizedOutput:
-        omitted = (PREFIX + "omitted", b"%d" % (len(key or b"") + len(value or b"")))
-        return (key if key is not None and len(key) <= MAX_KEY else None), None, [*headers, omitted]
-    return key, value, headers
+    """What of a dead letter a topic surely takes: all, or all but what is too large of it."""
+    room = MAX_RECORD - sum(len(name) + len(data or b"") for name, data in headers)
+    size = len(key or b"") + len(value or b"")
+    if size <= room:
+        return key, value, headers
+    cause = [header for header in headers if header[0].startswith(PREFIX)]
+    kept = headers if room > MAX_KEY else cause
+    omitted = (PREFIX + "omitted", b"%d" % size)
+    return (key if key is not None and len(key) <= MAX_KEY else None), None, [*kept, omitted]
 
 
 def append_dead_letter(channel: Channel, record: Record, headers: Headers) -> None:

@@ -122,7 +122,7 @@ class Drain:
                 self._log.warning("sink failed (%s: %s); again in %.1f s",
                                   type(error).__name__, error, delay)  # fmt: skip
                 await self._give_up()
-                await asyncio.sleep(delay)
+                await self.inbox.pause(delay)
                 delay = min(delay * 2, BACKOFF[1])
 
     async def _open(self) -> Writer:

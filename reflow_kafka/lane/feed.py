@@ -186,7 +186,7 @@ class Feed:
                 failed = self._readers.pop(part, None)
                 if failed is not None:
                     await quietly(failed.close)
-                await asyncio.sleep(delay)
+                await self.inbox.pause(delay)
                 delay = min(delay * 2, BACKOFF[1])
 
     async def _open(self, part: str) -> Reader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -25,7 +26,7 @@ class Inbox:
         self.done = dict(positions)
         self.generation = 0
         """Changes with each going back: what was fetched before is void."""
-        self.stopped = False
+        self._stop = asyncio.Event()
         self._given = dict(positions)
         self._shared = dict(positions)
         self._queue: deque[tuple[TopicPartition, Sequence[Record]]] = deque()
@@ -84,7 +85,18 @@ class Inbox:
             self._given[partition] = self.done[partition] = position
             seek(partition, position)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing more is given out."""
+        return self._stop.is_set()
+
     def stop(self) -> None:
         """Give nothing more out."""
-        self.stopped = True
+        self._stop.set()
         self._wake.set()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait before another try, but no longer than until the stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()

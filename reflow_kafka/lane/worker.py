@@ -14,13 +14,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from reflow_kafka.definition.spec import Shape, StateBy
-from reflow_kafka.errors import FlowStopped, ReflowError, Reject
-from reflow_kafka.event import Event, received
+from reflow_kafka.errors import ReflowError
 from reflow_kafka.lane.careful import CarefulPeriod
 from reflow_kafka.lane.compile import Compilation, compile_stage
-from reflow_kafka.lane.dead_letter import append_dead_letter, error_headers
 from reflow_kafka.lane.emitter import Emitter, Lead, UnknownTopic
 from reflow_kafka.lane.env import place_logger
+from reflow_kafka.lane.failures import Failures
 from reflow_kafka.lane.gate import MAX_BYTES, MAX_DIRTY, Gate
 from reflow_kafka.lane.inbox import Inbox
 from reflow_kafka.lane.lifecycle import Lifecycle
@@ -82,10 +81,10 @@ class Worker:
         self._seek = seek
         self._learn = learn
         self._outbox = outbox
-        self._dead_letters = dead_letters
         self._cache = cache
         self._lifecycle = lifecycle
         self._emitter = Emitter(leads, (*node.stage.outputs, "error"))
+        self._failures = Failures(node, flow, self._emitter, dead_letters, self.tally, self._log)
         spec = node.stage.handler
         self._suspends = spec is not None and spec.shape.suspends
         self._inputs = dict(zip(self.inputs, _present(node, lane), strict=True))
@@ -245,7 +244,7 @@ class Worker:
             if reason is None:
                 good.append(record)
             else:
-                self._dead_letter(record, RefusedByLog(reason))
+                self._failures.dead_letter(record, partition, RefusedByLog(reason))
         return good
 
     async def _run_suspending(self, run: Run, partition: TopicPartition, records: Sequence[Record]) -> None:
@@ -272,8 +271,6 @@ class Worker:
         self.inbox.go_back(self._seek)
         self._gate.moved.set()  # there is room now, and if nothing is in hand nobody else will say so
 
-    # ---- failing
-
     def _failed(self, record: Record, error: Exception) -> None:
         """An event has failed: undo its state, then what the stage says is done with such events.
 
@@ -287,57 +284,7 @@ class Worker:
         if isinstance(error, UnknownTopic):
             self._unknown = error.topic
             raise _GoBack from error
-        policy = self.node.stage.on_error
-        if not isinstance(error, Reject):
-            if policy == "skip":
-                self.tally.skipped += 1
-                return
-            if policy == "stop":
-                raise FlowStopped(
-                    f"stage {self.node.name!r} stopped the flow (on_error='stop'): {type(error).__name__}: "
-                    f"{error}; event {self._current.topic}[{self._current.partition}]@{record.offset}"
-                ) from error
-        try:
-            if self._emitter.follows("error"):
-                self._emit_error(record, error)
-                return
-            if callable(policy) and not isinstance(error, Reject):
-                result = policy(error, self._event(record))
-                self._emitter.deliver(self._emitter.prepare((result,), record, record.timestamp))
-                return
-        except Exception as second:
-            second.__context__ = error
-            error = second
-        self._dead_letter(record, error)
-
-    def _event(self, record: Record) -> Event[Any]:
-        entry = self._inputs[self._current]
-        value = None
-        if record.value is not None:
-            value = edge_codec(entry.type, entry.format).decode(record.value)
-        headers = {name: data or b"" for name, data in record.headers}
-        id = f"{self._current.topic}/{self._lane}/{record.offset}"
-        return received(value, record.key, record.timestamp, headers, entry.upstream, id)
-
-    def _emit_error(self, record: Record, error: Exception) -> None:
-        cause = error_headers(record, self._current, self._flow, self.node.name, error)
-        headers = {name: data or b"" for name, data in cause}
-        event = self._event(record)
-        event = event.replace(event.value, headers=headers, to="error")
-        self._emitter.deliver(self._emitter.prepare((event,), record, record.timestamp))
-
-    def _dead_letter(self, record: Record, error: Exception) -> None:
-        self.tally.dead_letters += 1
-        if self.tally.dead_letters <= 3:  # the first few are told, the topic has them all
-            self._log.warning(
-                "event %s[%d]@%d dead-lettered: %s: %s",
-                *self._current,
-                record.offset,
-                type(error).__name__,
-                error,
-            )
-        headers = error_headers(record, self._current, self._flow, self.node.name, error)
-        append_dead_letter(self._dead_letters, record, headers)
+        self._failures.handle(record, self._current, error)
 
     def __str__(self) -> str:
         return f"{self._flow}.{self.node.name}[{self._lane}]"

@@ -21,6 +21,7 @@ from reflow_kafka.log.embedded.layout import (
     end_of,
 )
 from reflow_kafka.log.local import Change, Contents, LocalBatch
+from reflow_kafka.rocksfiles import log_fault
 
 CACHE_BYTES = 32 * 1024 * 1024
 
@@ -43,6 +44,8 @@ class RocksStorage:
 
     def open(self) -> Contents:
         """Open the database and read all but the batches."""
+        if fault := log_fault(self.path):  # opening it would never return
+            raise LogError(f"the embedded log in {self.path} is damaged ({fault}): restore it from a copy")
         try:
             self._db = Rdict(str(self.path), _options())
         except Exception as error:

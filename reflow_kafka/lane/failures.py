@@ -1,0 +1,92 @@
+"""What becomes of an event that failed, as its stage says; its state has been undone already."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from reflow_kafka.errors import FlowStopped, Reject
+from reflow_kafka.event import Event, received
+from reflow_kafka.lane.dead_letter import append_dead_letter, error_headers
+from reflow_kafka.lane.emitter import Emitter
+from reflow_kafka.lane.outbox import Channel
+from reflow_kafka.lane.work import Tally
+from reflow_kafka.log.api import Record, TopicPartition
+from reflow_kafka.serde.typed import edge_codec
+from reflow_kafka.topology.plan import Node
+
+TOLD: Final = 3
+"""Dead letters that are logged; the topic has them all."""
+
+
+class Failures:
+    """The `on_error` of one worker. Everything is appended to its outbox, so it commits with the position."""
+
+    def __init__(
+        self,
+        node: Node,
+        flow: str,
+        emitter: Emitter,
+        dead_letters: Channel,
+        tally: Tally,
+        log: logging.LoggerAdapter[logging.Logger],
+    ) -> None:
+        self._node = node
+        self._inputs = {i.topic: i for i in node.inputs}
+        self._flow = flow
+        self._emitter = emitter
+        self._dead_letters = dead_letters
+        self._tally = tally
+        self._log = log
+
+    def handle(self, record: Record, origin: TopicPartition, error: Exception) -> None:
+        """Skip it, emit it to "error", ask the stage's function, or dead-letter it.
+
+        Raises:
+            FlowStopped: the stage says that a failure stops the flow.
+        """
+        policy = self._node.stage.on_error
+        rejected = isinstance(error, Reject)
+        if policy == "skip" and not rejected:
+            self._tally.skipped += 1
+            return
+        if policy == "stop" and not rejected:
+            raise FlowStopped(
+                f"stage {self._node.name!r} stopped the flow (on_error='stop'): {type(error).__name__}: "
+                f"{error}; event {origin.topic}[{origin.partition}]@{record.offset}"
+            ) from error
+        try:
+            if self._emitter.follows("error"):
+                self._emit_error(record, origin, error)
+                return
+            if callable(policy) and not rejected:
+                result = policy(error, self._event(record, origin))
+                self._emitter.deliver(self._emitter.prepare((result,), record, record.timestamp))
+                return
+        except Exception as second:
+            second.__context__ = error
+            error = second
+        self.dead_letter(record, origin, error)
+
+    def dead_letter(self, record: Record, origin: TopicPartition, error: Exception) -> None:
+        """Write the event, as it came, to the dead letters."""
+        self._tally.dead_letters += 1
+        if self._tally.dead_letters <= TOLD:
+            what = f"{type(error).__name__}: {error}"
+            self._log.warning("event %s[%d]@%d dead-lettered: %s", *origin, record.offset, what)
+        headers = error_headers(record, origin, self._flow, self._node.name, error)
+        append_dead_letter(self._dead_letters, record, headers)
+
+    def _event(self, record: Record, origin: TopicPartition) -> Event[Any]:
+        entry = self._inputs[origin.topic]
+        decode = edge_codec(entry.type, entry.format).decode
+        value = None if record.value is None else decode(record.value)
+        headers = {name: data or b"" for name, data in record.headers}
+        id = f"{origin.topic}/{origin.partition}/{record.offset}"
+        return received(value, record.key, record.timestamp, headers, entry.upstream, id)
+
+    def _emit_error(self, record: Record, origin: TopicPartition, error: Exception) -> None:
+        cause = error_headers(record, origin, self._flow, self._node.name, error)
+        event = self._event(record, origin)
+        event = event.replace(event.value, headers={n: data or b"" for n, data in cause}, to="error")
+        self._emitter.deliver(self._emitter.prepare((event,), record, record.timestamp))
