@@ -19,6 +19,7 @@ from reflow_kafka.engine.runner import Runner
 from reflow_kafka.engine.statistics import Statistics
 from reflow_kafka.errors import ReflowError, UsageError
 from reflow_kafka.flow import Flow
+from reflow_kafka.lane.calm import Calm
 from reflow_kafka.lane.env import Guarantee, LaneEnv
 from reflow_kafka.lane.finish import FiniteRun
 from reflow_kafka.lane.pace import Load
@@ -85,6 +86,7 @@ class Engine:
         self._log = log
         self._state = state
         self._load = Load()
+        self._calm = Calm()
         self._runners: list[Runner] = []
         self._memberships: list[Membership] = []
         self._stack = AsyncExitStack()
@@ -177,6 +179,7 @@ class Engine:
                 membership=membership,
                 finite=FiniteRun(plan, lambda membership=membership: membership.run),  # type: ignore[misc]
                 load=self._load,
+                calm=self._calm,
                 resources=resources,
                 lanes=lambda: sum(runner.lanes for runner in self._runners),
                 guarantee=self._guarantee,

@@ -10,6 +10,7 @@ from typing import Any
 from reflow_kafka.connector import Source
 from reflow_kafka.context import Context
 from reflow_kafka.definition.spec import Handler, StateBy
+from reflow_kafka.lane.calm import Calm
 from reflow_kafka.lane.drain import Drain
 from reflow_kafka.lane.emitter import Emitter, Lead, UnknownTopic
 from reflow_kafka.lane.feed import Feed
@@ -37,6 +38,7 @@ class Builder:
     new_batch: Callable[[], BatchBuilder]
     stores: LaneStores
     gate: Gate
+    calm: Calm
     refusals: Refusals
     positions: Mapping[TopicPartition, int]
     incarnation: str
@@ -100,6 +102,7 @@ class Builder:
             outbox=outbox,
             dead_letters=dead_letters,
             gate=self.gate,
+            calm=self.calm,
             refusals=self.refusals,
             positions=self.positions,
             seek=self.seek,

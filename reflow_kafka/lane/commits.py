@@ -149,7 +149,8 @@ class Committer:
         forced, self._forced = self._forced, False
         self._add_record(commit, positions, ends)
         try:
-            bases = await self._writer.commit(commit)
+            async with self._env.calm.commit():
+                bases = await self._writer.commit(commit)
         except RecordRefused as error:
             self._refused(error, shares, positions)
             raise

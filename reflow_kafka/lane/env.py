@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from reflow_kafka.lane.calm import Calm
 from reflow_kafka.lane.finish import FiniteRun
 from reflow_kafka.lane.lifecycle import Users
 from reflow_kafka.lane.pace import Load
@@ -40,6 +41,8 @@ class LaneEnv:
     membership: Membership
     finite: FiniteRun
     load: Load
+    calm: Calm
+    """Keeps blocking handlers and commits apart; shared by all flows of the engine."""
     resources: Mapping[str, Any]
     lanes: Callable[[], int]
     """Lanes that share this process, those of other flows included."""

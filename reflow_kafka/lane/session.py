@@ -52,6 +52,7 @@ class Session:
             new_batch=own.writer.batch,
             stores=own.restored.stores,
             gate=self.gate,
+            calm=env.calm,
             refusals=refusals,
             positions=own.positions,
             incarnation=own.record.incarnation,

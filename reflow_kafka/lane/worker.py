@@ -8,6 +8,7 @@ so no commit can see half of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 from reflow_kafka.definition.spec import Shape, StateBy
 from reflow_kafka.errors import ReflowError
+from reflow_kafka.lane.calm import LONG, Calm
 from reflow_kafka.lane.careful import CarefulPeriod
 from reflow_kafka.lane.compile import Compilation, compile_stage
 from reflow_kafka.lane.emitter import Emitter, Lead, UnknownTopic
@@ -61,6 +63,7 @@ class Worker:
         outbox: Outbox,
         dead_letters: Channel,
         gate: Gate,
+        calm: Calm,
         refusals: Refusals,
         positions: Mapping[TopicPartition, int],
         seek: Callable[[TopicPartition, int], None],
@@ -77,6 +80,8 @@ class Worker:
         self._flow = flow
         self._log = place_logger(log, flow=flow, stage=node.name, lane=lane)
         self._gate = gate
+        self._calm = calm
+        self._blocks = False
         self._refusals = refusals
         self._seek = seek
         self._learn = learn
@@ -94,7 +99,7 @@ class Worker:
         self._events = 0
         self._last: tuple[TopicPartition, int] | None = None
         self._current = self.inputs[0]
-        self._size = 1 if self._suspends else 200
+        self._size = 1  # grows while events are fast
         self._careful = CarefulPeriod()
         self._is_careful = self._suspends
         self._leads = leads
@@ -183,8 +188,9 @@ class Worker:
             admitted = await self._gate.admit(min(self._size, len(records) - at), self._is_full)
             if not admitted:
                 return  # stopping
-            if self.inbox.generation == generation:  # else a commit has sent it back while it waited
-                await self._slice(partition, records[at : at + admitted])
+            async with self._calm.blocking() if self._blocks else contextlib.nullcontext():
+                if self.inbox.generation == generation:  # else a commit has sent it back while it waited
+                    await self._slice(partition, records[at : at + admitted])
             if self.inbox.generation != generation:
                 self._gate.worked()  # a commit makes room again for what was counted as begun
                 await self._learn_topic()
@@ -221,6 +227,7 @@ class Worker:
         finally:
             self._suspended = False
         took = time.perf_counter() - began
+        self._blocks = not self._suspends and took > LONG * len(records)
         self._size = max(1, min(2000, int(self._size * min(2.0, SLICE / max(took, 1e-6)))))
 
     def _count(self, partition: TopicPartition, events: int, last: int) -> None:
