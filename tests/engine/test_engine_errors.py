@@ -13,7 +13,18 @@ from reflow_kafka.lane import worker
 from reflow_kafka.log.api import Commit, CommittedPosition, TopicPartition
 from reflow_kafka.log.memory import MemoryLog
 from reflow_kafka.state.memory import MemoryBackend
-from tests.engine.memory import DEADLINE, error_of, new_log, numbers, others, put, records, run, values
+from tests.engine.memory import (
+    DEADLINE,
+    error_of,
+    new_log,
+    numbers,
+    others,
+    put,
+    records,
+    run,
+    until_seen,
+    values,
+)
 
 
 def failing(shape: str = "def", **options: Any) -> Flow:
@@ -170,10 +181,11 @@ async def test_the_event_that_made_state_unencodable_is_found(
         return {"seen": [n for n in seen if isinstance(n, int)]}
 
     flow.sink("out", after=collect, topic="out")
-    async with asyncio.timeout(DEADLINE), Engine(flow, log=log, state=MemoryBackend()) as engine:
+    async with asyncio.timeout(DEADLINE), Engine(flow, log=log, state=MemoryBackend()):
         await put(log, "in", ("a", {"n": 0}))
+        await until_seen(log, "out", 1)
         await put(log, "in", *((f"{n % 4}", {"n": n}) for n in range(1, 40)))
-        await engine.wait(until_end=True)
+        await until_seen(log, "out", 38)
     assert await values(log, "f.dead-letters") == [{"n": 5}, {"n": 11}]
     last = {(r.key or b"").decode(): r.value for r in await records(log, "f.collect.changelog")}
     wanted = {str(k): [n for n in range(1, 40) if n % 4 == k and n not in (5, 11)] for k in range(4)}
