@@ -10,6 +10,7 @@ import pytest
 from reflow_kafka import DataLoss, Event, Flow, FlowStopped, Reject, State
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.lane import worker
+from reflow_kafka.lane.pace import Pace
 from reflow_kafka.log.api import Commit, CommittedPosition, TopicPartition
 from reflow_kafka.log.memory import MemoryLog
 from reflow_kafka.state.memory import MemoryBackend
@@ -191,6 +192,26 @@ async def test_the_event_that_made_state_unencodable_is_found(
     wanted = {str(k): [n for n in range(1, 40) if n % 4 == k and n not in (5, 11)] for k in range(4)}
     assert last == {"a": b"[0]", **{k: str(ns).replace(" ", "").encode() for k, ns in wanted.items()}}
     assert len(await values(log, "out")) == 38
+
+
+async def test_a_run_does_not_end_before_its_last_events_are_committed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Until then a worker may have to go back: here over the last event, whose state cannot be encoded."""
+    monkeypatch.setattr(Pace, "due", lambda self, **_: None if self._since is None else self._since + 1.0)
+    log = await new_log("in", partitions=1)
+    flow = Flow("f", partitions=1)
+
+    @flow.stage(after=flow.source("read", topic="in"), state=list)
+    def collect(seen: list[Any], value: dict[str, int]) -> dict[str, int]:
+        seen.append(value["n"] if value["n"] < 3 else object())
+        return value
+
+    flow.sink("out", after=collect, topic="out")
+    await put(log, "in", *numbers(4, "a"))
+    await run(log, flow)
+    assert await values(log, "out") == [{"n": 0}, {"n": 1}, {"n": 2}]
+    assert await values(log, "f.dead-letters") == [{"n": 3}]
 
 
 async def commit_position(log: MemoryLog, topic: str, at: int) -> None:
