@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reflow_kafka.lane.pace import COMMIT_CPU, SHARE_BUSY, SHARE_QUIET, Load, Pace
+
+shares = st.floats(0, 1)
+costs = st.floats(0, 0.5)
+
+
+def test_nothing_is_due_while_there_is_nothing() -> None:
+    assert Pace().due(quiet=True, full=True, busy=0.0, lanes=1) is None
+
+
+@pytest.mark.parametrize(
+    ("quiet", "full", "busy", "due"),
+    [
+        pytest.param(True, False, 0.1, 100.05, id="quiet: at once"),
+        pytest.param(False, False, 0.1, 100.1, id="work in hand: the interval"),
+        pytest.param(False, True, 0.9, 100.05, id="full: at once"),
+        pytest.param(True, False, 0.9, 100.1, id="busy: nothing is gained by haste"),
+    ],
+)
+def test_the_next_commit(quiet: bool, full: bool, busy: float, due: float) -> None:
+    pace = Pace()
+    pace.committing(100.0, 0.0)
+    pace.worked(100.05)
+    assert pace.due(quiet=quiet, full=full, busy=busy, lanes=1) == pytest.approx(due)
+
+
+def test_a_quiet_lane_leaves_time_between_commits() -> None:
+    pace = Pace()
+    pace.committing(100.0, 0.0)
+    pace.worked(100.0)
+    due = pace.due(quiet=True, full=False, busy=0.0, lanes=8)
+    assert due == pytest.approx(100.0 + 8 * COMMIT_CPU / SHARE_QUIET)
+
+
+def test_at_least_once_waits_for_its_interval() -> None:
+    pace = Pace(eager=False)
+    pace.committing(100.0, 0.0)
+    pace.worked(100.0)
+    assert pace.due(quiet=True, full=False, busy=0.0, lanes=1) == pytest.approx(100.1)
+
+
+@given(encodings=st.lists(costs, max_size=20), busy=shares, lanes=st.integers(1, 100))
+def test_a_commit_never_waits_longer_than_the_ceiling(
+    encodings: list[float], busy: float, lanes: int
+) -> None:
+    pace, now = Pace(), 100.0
+    for encoding in encodings:
+        pace.worked(now)
+        due = pace.due(quiet=False, full=False, busy=busy, lanes=lanes)
+        assert due is not None
+        assert now - pace.interval <= due <= now + pace.ceiling + 1e-9
+        now = max(now, due)
+        pace.committing(now, encoding)
+
+
+def test_commits_of_a_busy_process_take_a_tenth_of_it() -> None:
+    pace, now = Pace(), 100.0
+    for _ in range(50):
+        pace.worked(now)
+        due = pace.due(quiet=False, full=False, busy=0.9, lanes=4)
+        assert due is not None
+        now = max(now, due)
+        pace.committing(now, 0.014)
+    pace.worked(now)
+    due = pace.due(quiet=False, full=False, busy=0.9, lanes=4)
+    assert due == pytest.approx(now + 4 * (0.014 + COMMIT_CPU) / SHARE_BUSY, rel=0.01)
+
+
+@given(st.lists(st.tuples(st.floats(0.001, 1), shares), min_size=1, max_size=50))
+def test_the_load_stays_between_idle_and_busy(steps: list[tuple[float, float]]) -> None:
+    load, now, cpu = Load(), 0.0, 0.0
+    for elapsed, share in steps:
+        now += elapsed
+        cpu += elapsed * share
+        load.sample(now, cpu)
+        assert 0.0 <= load.busy <= 1.0
+
+
+def test_the_load_follows_within_half_a_second() -> None:
+    load = Load()
+    for tenth in range(1, 20):
+        load.sample(tenth / 10, tenth / 10)
+    assert load.busy > 0.9
+    for tenth in range(20, 27):
+        load.sample(tenth / 10, 1.9)
+    assert load.busy < 0.1
