@@ -20,7 +20,7 @@ from tests.support.workers import Workers
 
 EVENTS = int(200_000 * SCALE)
 KILLS = int(10 * SCALE)
-PERIOD = 40.0 * SCALE
+PERIOD = 30.0 * SCALE
 """Seconds over which events come in."""
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
@@ -65,7 +65,7 @@ def test_supervised_engines(kafka_bootstrap: str, unique: str, tmp_path: Path) -
         wait_until(lambda: len(worker.lanes()) == 8, 60, "the engines run all lanes")
         weather.feed.start()
         for _ in range(KILLS):
-            time.sleep(chance.uniform(1, 4))
+            time.sleep(chance.uniform(1, 3))
             os.kill(chance.choice(worker.children()), signal.SIGKILL)
         weather.check(seconds=90)
         assert worker.stop() == 0, worker.last_words()
