@@ -14,7 +14,6 @@ from typing import Any, Self
 
 from reflow_kafka.definition.spec import FlowSpec
 from reflow_kafka.engine.preparation import prepare
-from reflow_kafka.engine.resources import open_resources
 from reflow_kafka.engine.runner import Runner
 from reflow_kafka.engine.statistics import Statistics
 from reflow_kafka.errors import ReflowError, UsageError
@@ -23,6 +22,7 @@ from reflow_kafka.lane.calm import Calm
 from reflow_kafka.lane.env import Guarantee, LaneEnv
 from reflow_kafka.lane.finish import FiniteRun
 from reflow_kafka.lane.pace import Load
+from reflow_kafka.lane.resources import open_resources
 from reflow_kafka.log.api import Log, MemberOptions, Membership
 from reflow_kafka.state.store import StateBackend
 
@@ -160,7 +160,8 @@ class Engine:
         backend = self._open_state()
         for spec in self._specs:
             plan = await prepare(spec, log, drop_edges=self._drop_edges)
-            resources = await open_resources(spec.resources, self._stack, self._given)
+            shared = [name for name, resource in spec.resources.items() if resource.per == "engine"]
+            resources = await open_resources(spec.resources, shared, self._stack, self._given or {})
             options = MemberOptions(
                 flow=spec.name,
                 lanes=plan.lanes,

@@ -44,7 +44,8 @@ class Builder:
     incarnation: str
     """The lane's history: a sink's position counts only within it."""
     seek: Callable[[TopicPartition, int], None]
-    resources: Mapping[str, Any]
+    resources: Mapping[str, Mapping[str, Any]]
+    """Stage → what its handler finds by name."""
     users: dict[str, Users]
     """Of instances, which all lanes of an engine share, by stage."""
     counts: Mapping[str, int]
@@ -125,7 +126,8 @@ class Builder:
 
     def _named(self, node: Node, names: Sequence[str]) -> dict[str, Any]:
         context = Context(self.plan.flow.name, node.name, self.lane)
-        return {name: context if name == "ctx" else self.resources[name] for name in names}
+        resources = self.resources[node.name]
+        return {name: context if name == "ctx" else resources[name] for name in names}
 
     def _cache(self, node: Node) -> StateCache | None:
         state, handler = node.stage.state, node.stage.handler

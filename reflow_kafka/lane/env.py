@@ -44,6 +44,7 @@ class LaneEnv:
     calm: Calm
     """Keeps blocking handlers and commits apart; shared by all flows of the engine."""
     resources: Mapping[str, Any]
+    """Those that are shared by the whole engine."""
     lanes: Callable[[], int]
     """Lanes that share this process, those of other flows included."""
     guarantee: Guarantee = "exactly-once"

@@ -24,14 +24,16 @@ from reflow_kafka.errors import (
     LaneLost,
     LogError,
     NotPermitted,
+    RecordRefused,
     ReflowError,
     StateError,
     TopologyMismatch,
 )
 from reflow_kafka.lane.env import LaneEnv, place_logger
 from reflow_kafka.lane.refusals import Refusals
+from reflow_kafka.lane.resources import open_for_workers
 from reflow_kafka.lane.session import Session
-from reflow_kafka.lane.takeover import take_over
+from reflow_kafka.lane.takeover import Ownership, take_over
 from reflow_kafka.lane.work import Tally
 
 log = logging.getLogger(__name__)
@@ -114,6 +116,9 @@ class Lane:
                 try:
                     await self._own()
                 except Exception as error:
+                    if (task := asyncio.current_task()) is not None and task.cancelling():
+                        # Something failed just then; a TaskGroup tells of that, not of the cancellation.
+                        raise asyncio.CancelledError from error
                     await self._heal(_cause(error))
         finally:
             self.phase = Phase.STOPPED
@@ -135,33 +140,40 @@ class Lane:
         return False
 
     async def _own(self) -> None:
+        """Take the lane over and work, until it is to stop or something fails."""
         self.phase = Phase.TAKING_OVER
         began = time.monotonic()
         own = await take_over(self._env, self.number)
         self.take_overs += 1
         self.restored = sum(own.restored.records.values())
+        async with contextlib.AsyncExitStack() as stack:
+            session = await self._session_of(own, stack)
+            self._log.info(
+                "running (taken over in %.2f s, %d changelog records read%s)",
+                time.monotonic() - began,
+                self.restored,
+                f", in full: {own.restored.reason}" if own.restored.reason else "",
+            )
+            self._session = session
+            self.phase = Phase.RUNNING
+            if self._stopping.is_set():
+                session.stop()
+            try:
+                await session.run()
+            finally:
+                self._remember(session)
+                self._session = None
+                await session.close()
+
+    async def _session_of(self, own: Ownership, stack: contextlib.AsyncExitStack) -> Session:
+        env = self._env
         try:
-            session = Session(self._env, self.number, own, self._refusals)
+            resources = await open_for_workers(env.plan, self.number, stack, env.resources)
+            return Session(env, self.number, own, self._refusals, resources)
         except BaseException:
             own.restored.stores.close()
             await own.writer.close()
             raise
-        self._log.info(
-            "running (taken over in %.2f s, %d changelog records read%s)",
-            time.monotonic() - began,
-            self.restored,
-            f", in full: {own.restored.reason}" if own.restored.reason else "",
-        )
-        self._session = session
-        self.phase = Phase.RUNNING
-        if self._stopping.is_set():
-            session.stop()
-        try:
-            await session.run()
-        finally:
-            self._remember(session)
-            self._session = None
-            await session.close()
 
     def _remember(self, session: Session) -> None:
         for work in session.works:
@@ -173,9 +185,12 @@ class Lane:
 
     async def _heal(self, error: BaseException) -> None:
         """Decide what a failure means, and wait a little before the next try."""
-        self._failed_at = time.monotonic()
         if isinstance(error, FATAL):
             raise error
+        if isinstance(error, RecordRefused):  # no doubt about the lane, and each try halves what is suspected
+            self._log.warning("%s; looking for the events that led to it", error)
+            return
+        self._failed_at = time.monotonic()
         self._failures += 1
         if self._stuck_since is None:
             self._stuck_since = self._failed_at

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from reflow_kafka.lane.build import Builder
@@ -38,7 +38,14 @@ TRIM_INTERVAL = 30.0
 class Session:
     """The lane at work."""
 
-    def __init__(self, env: LaneEnv, lane: int, own: Ownership, refusals: Refusals) -> None:
+    def __init__(
+        self,
+        env: LaneEnv,
+        lane: int,
+        own: Ownership,
+        refusals: Refusals,
+        resources: Mapping[str, Mapping[str, Any]],
+    ) -> None:
         self.env = env
         self.lane = lane
         self.own = own
@@ -57,7 +64,7 @@ class Session:
             positions=own.positions,
             incarnation=own.record.incarnation,
             seek=self._seek,
-            resources=env.resources,
+            resources=resources,
             users=env.users,
             counts=env.counts,
             learn=env.learn,

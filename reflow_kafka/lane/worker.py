@@ -97,6 +97,7 @@ class Worker:
         self._suspended = False
         self._unknown: str | None = None
         self._events = 0
+        self._failed_before = (0, 0)
         self._last: tuple[TopicPartition, int] | None = None
         self._current = self.inputs[0]
         self._size = 1  # grows while events are fast
@@ -162,6 +163,7 @@ class Worker:
                 return Share(positions=self.inbox.share())
         share = Share(self._outbox.take(), changes, self.inbox.share(), self._events, self._last)
         self._events = 0
+        self._failed_before = (self.tally.dead_letters, self.tally.skipped)
         return share
 
     def settled(self) -> None:
@@ -271,6 +273,7 @@ class Worker:
         if self._cache is not None:
             self._cache.rewind()
         self.tally.events -= self._events  # they will be processed again
+        self.tally.dead_letters, self.tally.skipped = self._failed_before
         self._events = 0
         self.tally.rewinds += 1
         self._careful.went_back(time.monotonic())

@@ -110,14 +110,20 @@ def test_a_fourth_worker_joins(kafka_bootstrap: str, unique: str, tmp_path: Path
         ended = time.time() * 1000 - 1000
         began = datetime.fromisoformat(joined).timestamp() * 1000 - 2000
         commits = _commits(kafka_bootstrap, unique)
-        gaps = {}
-        for lane in commits.keys() - moved.keys():
-            times = [began, *(at for at in commits[lane] if began <= at <= ended), ended]
-            gaps[lane] = max(later - earlier for earlier, later in pairwise(times)) / 1000
+        stayed = commits.keys() - moved.keys()
+        gaps = {lane: _longest_gap(commits[lane], began, ended) for lane in stayed}
         print("longest pauses between commits:", {lane: f"{gap:.2f} s" for lane, gap in sorted(gaps.items())})
-        assert max(gaps.values()) < 1, "a lane that stayed was interrupted"
+        # A machine that is too busy to commit every second has such pauses without anybody joining, too.
+        before = max(_longest_gap(commits[lane], began - 3000, began) for lane in stayed)
+        assert max(gaps.values()) < max(1, 2 * before), "a lane that stayed was interrupted"
         load.check()
         assert [worker.stop() for worker in workers.all] == [0, 0, 0, 0]
+
+
+def _longest_gap(times: list[int], began: float, ended: float) -> float:
+    """Seconds between two commits, at most."""
+    within = [began, *(at for at in times if began <= at <= ended), ended]
+    return max(later - earlier for earlier, later in pairwise(within)) / 1000
 
 
 def _commits(bootstrap: str, flow: str) -> dict[int, list[int]]:

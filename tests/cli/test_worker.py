@@ -74,7 +74,7 @@ def await_running(worker: subprocess.Popen[str]) -> None:
     """Returns when lane 1 has (again) been taken over."""
     assert worker.stderr is not None
     while line := worker.stderr.readline():
-        if "lane 1 " in line and ": running" in line:
+        if '"message":"running (' in line.replace(": ", ":") and '"lane":1' in line.replace(": ", ":"):
             return
     pytest.fail("the worker ended before a lane was running")
 

@@ -47,7 +47,7 @@ class LocalGroup:
         self.waiting: list[LocalMembership] = []  # for the run after one that has ended
         self._run = ""
         self._ended = False  # the run is: nobody gets lanes any more
-        self._owners: dict[int, LocalMembership] = {}  # may still run the lane
+        self._owners: dict[int, LocalMembership] = {}  # may run the lane, or will when it looks
         self._targets: dict[int, LocalMembership] = {}  # shall run the lane
 
     def join(self, member: LocalMembership) -> None:
@@ -86,6 +86,7 @@ class LocalGroup:
 
     def release(self, member: LocalMembership, lane: int) -> None:
         """A member stopped a lane."""
+        member.shown.discard(lane)
         if self._owners.get(lane) is member:
             del self._owners[lane]
             self._hand_out()
@@ -114,7 +115,9 @@ class LocalGroup:
 
     def _hand_out(self) -> None:
         for lane, member in self._targets.items():
-            self._owners.setdefault(lane, member)
+            owner = self._owners.get(lane)
+            if owner is None or lane not in owner.shown:  # who never saw a lane need not release it
+                self._owners[lane] = member
         for member in self.members:
             member.look()
 
@@ -128,6 +131,8 @@ class LocalMembership:
         self._group = group
         self._news = asyncio.Event()
         self._seen: frozenset[int] = frozenset()
+        self.shown: set[int] = set()
+        """Lanes that it was told to run, and has not released since."""
 
     async def start(self) -> None:
         """Join; the first assignment is known at once."""
@@ -135,7 +140,9 @@ class LocalMembership:
 
     def wanted(self) -> frozenset[int]:
         """The lanes this member should run now."""
-        return self._group.wanted_by(self)
+        wanted = self._group.wanted_by(self)
+        self.shown |= wanted
+        return wanted
 
     async def changed(self) -> None:
         """Returns after the next change, or at once if one was not yet waited for."""
@@ -144,7 +151,7 @@ class LocalMembership:
 
     def look(self) -> None:
         """The group changed: does that concern this member?"""
-        wanted = self.wanted()
+        wanted = self._group.wanted_by(self)
         if wanted != self._seen:
             self._seen = wanted
             self._news.set()
