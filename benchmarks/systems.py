@@ -32,6 +32,8 @@ class System:
     latency: bool = False
     recovers: bool = True
     """It goes on where it was when it is started again."""
+    committed: bool = True
+    """It reads committed records only. If not, nothing can be held back, and its start-up counts as well."""
     limit: int | None = None
     """It is given no more events than these, being slow."""
     notes: str = field(default="")
@@ -98,6 +100,7 @@ _ALL = (
         "faust",
         _peer("faust_app", "faust-streaming[rocksdict]==0.15.3", "orjson==3.13.0"),
         guarantees=(AT_LEAST_ONCE,),
+        committed=False,
         limit=50_000,
     ),
 )

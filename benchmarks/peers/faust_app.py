@@ -28,8 +28,8 @@ app = faust.App(
     value_serializer="json",
     web_enabled=False,
 )
-readings = app.topic(job.input, key_type=str, key_serializer="raw", value_type=dict, value_serializer="json")
-results = app.topic(job.output, key_type=str, key_serializer="raw", value_type=dict, value_serializer="json")
+readings = app.topic(job.input, key_type=str, key_serializer="raw", value_serializer="json")
+results = app.topic(job.output, key_type=str, key_serializer="raw", value_serializer="json")
 
 
 def fahrenheit(reading: dict[str, Any]) -> dict[str, Any]:
@@ -66,9 +66,9 @@ else:
         f"{job.name}-by-site",
         key_type=str,
         key_serializer="raw",
-        value_type=dict,
         value_serializer="json",
         partitions=job.lanes,
+        internal=True,
     )
 
     @app.agent(readings)
@@ -87,5 +87,5 @@ else:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = ["worker", "--loglevel=warning"]
+    sys.argv[1:] = ["worker", "--loglevel=warn", "--without-web"]
     app.main()
