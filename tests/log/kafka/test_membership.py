@@ -183,7 +183,7 @@ async def test_lanes_are_handed_over_one_by_one_and_the_others_stay(kafka_bootst
 
 
 async def test_a_quiet_group_does_not_rebalance(kafka_bootstrap: str, flow: str) -> None:
-    from proxy import Proxy
+    from tests.log.kafka.proxy import Proxy
 
     async with (
         Proxy(kafka_bootstrap) as proxy,
@@ -332,7 +332,7 @@ async def test_a_blocked_main_loop_alone_does_not_cost_it(kafka_bootstrap: str, 
 
 
 async def test_a_broker_that_is_away_for_a_moment(kafka_bootstrap: str, flow: str) -> None:
-    from proxy import Proxy
+    from tests.log.kafka.proxy import Proxy
 
     async with Proxy(kafka_bootstrap) as proxy, engine(proxy.bootstrap, flow) as one:
         await proxy.cut()
@@ -347,7 +347,7 @@ async def test_a_broker_that_is_away_for_a_moment(kafka_bootstrap: str, flow: st
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["cut", "freeze"])
 async def test_a_broker_that_is_away_for_long(kafka_bootstrap: str, flow: str, way: str) -> None:
-    from proxy import Proxy
+    from tests.log.kafka.proxy import Proxy
 
     async with Proxy(kafka_bootstrap) as proxy, engine(proxy.bootstrap, flow) as one:
         await eventually(lambda: divided(one), "it has all")
