@@ -96,7 +96,11 @@ class Bench:
         with TemporaryDirectory(prefix="reflow-bench-") as folder:
             bootstrap = "" if system.embedded else self.kafka.bootstrap
             job = Job(workload, guarantee, bootstrap, LANES, f"{name}-in", f"{name}-out", name, folder)
-            return await measure(system, job, input)
+            try:
+                async with asyncio.timeout(2 * self.time_limit):  # filling and checking included
+                    return await measure(system, job, input)
+            except TimeoutError as error:
+                raise RunFailed(f"no end within {2 * self.time_limit:.0f} s: {error}") from None
 
     async def _on_kafka(self, system: System, job: Job, input: Input) -> Run:
         """All events are in the topic before the worker starts; those that count are in an open transaction.
