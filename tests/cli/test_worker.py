@@ -16,6 +16,8 @@ import pytest
 
 from tests.cli.conftest import Cli, Command
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("reflow_kafka.engine.engine")
 
 Start = Callable[..., subprocess.Popen[str]]

@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -28,6 +29,8 @@ from reflow_kafka.log.embedded import EmbeddedLog
 from reflow_kafka.log.local import LocalLog
 from reflow_kafka.log.memory import MemoryLog
 from tests.log.contract import drain
+
+pytestmark = pytest.mark.slow
 
 # Opening a database waits for the disk many times: in memory this takes a tenth of the time.
 RAM = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

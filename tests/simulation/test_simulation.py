@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.simulation.world import World, no_complaints
 
 SEEDS_PER_TEST = 16
 TESTS = 12
+QUICK = 2
 LIMIT = 1_000.0
 """Virtual seconds after which a history counts as hanging."""
 
@@ -36,10 +38,12 @@ def simulate(seed: int) -> World:
     return world
 
 
-def seeds() -> list[range]:
+def seeds() -> list[Any]:
+    """Ranges of seeds; most are for the full run only."""
     if given := os.environ.get("REFLOW_SIM_SEED"):
         return [range(int(given), int(given) + 1)]
-    return [range(n * SEEDS_PER_TEST, (n + 1) * SEEDS_PER_TEST) for n in range(TESTS)]
+    ranges = [range(n * SEEDS_PER_TEST, (n + 1) * SEEDS_PER_TEST) for n in range(TESTS)]
+    return [*ranges[:QUICK], *(pytest.param(rest, marks=pytest.mark.slow) for rest in ranges[QUICK:])]
 
 
 @pytest.mark.parametrize("seeds", seeds(), ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
