@@ -236,8 +236,14 @@ class Committer:
     def _refused(
         self, error: RecordRefused, shares: Sequence[tuple[Work, Share]], positions: dict[TopicPartition, int]
     ) -> None:
-        events = sum(share.events for _, share in shares)
-        last = next((share.last for _, share in shares if share.events), None)
+        """Suspect the events of those stages whose records were refused; a source's cannot be told apart."""
+        guilty = [
+            share
+            for work, share in shares
+            if any(tp in share.batches or tp.topic == work.node.changelog for tp in error.partitions)
+        ] or [share for _, share in shares]
+        events = sum(share.events for share in guilty)
+        last = next((share.last for share in guilty if share.events), None)
         if not self._refusals.refused(events, last, positions, str(error)):
             raise FlowStopped(
                 f"flow {self._env.plan.flow.name!r}, lane {self._lane}: the log refuses a record that cannot "
