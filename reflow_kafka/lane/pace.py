@@ -47,8 +47,6 @@ class Pace:
     """Seconds after which results are committed at the latest, unless the process is busy."""
     ceiling: float = 1.0
     """Seconds up to which the interval stretches when it is."""
-    eager: bool = True
-    """Commit as soon as the work in hand is done (at-least-once: a hop does not wait for commits)."""
     _since: float | None = None
     _last: float = float("-inf")
     _cost: float = COMMIT_CPU
@@ -77,7 +75,7 @@ class Pace:
             return None
         if full:
             return self._since
-        if quiet and self.eager and busy <= BUSY:
+        if quiet and busy <= BUSY:
             return max(self._since, self._last + self._cost * lanes / SHARE_QUIET)
         interval = self.interval
         if busy > BUSY:

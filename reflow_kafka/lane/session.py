@@ -71,7 +71,7 @@ class Session:
             now=env.now,
         ).works()
         self._reads = {tp: work for work in self.works for tp in work.inputs}
-        pace = Pace(interval=env.commit_interval, eager=env.guarantee == "exactly-once")
+        pace = Pace(interval=env.commit_interval)
         self.committer = Committer(env, lane, own, self.works, self.gate, pace, refusals)
 
     # ---- life

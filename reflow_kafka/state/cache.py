@@ -123,7 +123,9 @@ class StateCache:
         """
         changes = self._kept
         for key, state in self.dirty.items():
-            changes[key] = None if state is FORGOTTEN else self._encoded(state)
+            raw = None if state is FORGOTTEN else self._encoded(state)
+            # A copy of its own size, as it is kept until it is committed: what orjson gives holds 4 kB.
+            changes[key] = None if raw is None else b"".join((raw, b""))
         self.dirty.clear()  # in place: compiled stages hold it
         self._kept = {}
         self._pending = changes

@@ -102,9 +102,9 @@ def test_a_stateless_stage() -> None:
 
     flow.sink("out", after=convert, topic="out")
     python, c = per_event(compiled(flow, "convert", [lead()]))
-    # Python: decode, handler, encode, append; C: JSON twice, isinstance, dict.get, and the builder's own.
+    # Python: decode, handler, encode, append; C: JSON twice, isinstance, dict.get, the builder's four.
     assert python < 4.01
-    assert c < 7.01
+    assert c < 8.01
 
 
 def test_a_stage_with_state() -> None:
@@ -121,7 +121,7 @@ def test_a_stage_with_state() -> None:
     cache = StateCache("collect", stores, encode=codec.encode, decode=codec.decode, factory=list, boxed=False)
     python, c = per_event(compiled(flow, "collect", [lead()], cache))
     assert python < 4.01, "finding and marking the state calls no Python function"
-    assert c < 8.01, "it costs one more look-up in a dict"
+    assert c < 9.01, "it costs one more look-up in a dict"
 
 
 @dataclass

@@ -38,13 +38,6 @@ def test_a_quiet_lane_leaves_time_between_commits() -> None:
     assert due == pytest.approx(100.0 + 8 * COMMIT_CPU / SHARE_QUIET)
 
 
-def test_at_least_once_waits_for_its_interval() -> None:
-    pace = Pace(eager=False)
-    pace.committing(100.0, 0.0)
-    pace.worked(100.0)
-    assert pace.due(quiet=True, full=False, busy=0.0, lanes=1) == pytest.approx(100.1)
-
-
 @given(encodings=st.lists(costs, max_size=20), busy=shares, lanes=st.integers(1, 100))
 def test_a_commit_never_waits_longer_than_the_ceiling(
     encodings: list[float], busy: float, lanes: int
