@@ -93,14 +93,14 @@ class Committer:
         early = self._env.guarantee == "at-least-once"
         while True:
             self._gate.changed.clear()
-            if early:
-                await self._hand_over()
             wait = self._wait()
             if self._finishing or wait == 0:
                 await self._commit()
                 if self._finishing:
                     self._stores_are_current()
                     return
+            elif early and await self._hand_over():
+                continue  # which took its time
             else:
                 with contextlib.suppress(TimeoutError):
                     # Not wait_for: before Python 3.12 it may swallow a cancellation.
@@ -123,18 +123,22 @@ class Committer:
         )
         return IDLE if due is None else max(due - now, 0.0)
 
-    async def _hand_over(self) -> None:
+    async def _hand_over(self) -> bool:
+        """Let readers of uncommitted records see what there is; whether there was anything."""
+        sent = False
         try:
             for work in self._works:
                 batches = work.results()
                 if batches:
                     await self._writer.send(batches)
+                    sent = True
         except RecordRefused as error:  # it belongs to the events since the last commit
             shares = [(work, work.take()) for work in self._works]
             self._refused(
                 error, shares, {tp: at for _, share in shares for tp, at in share.positions.items()}
             )
             raise
+        return sent
 
     async def _commit(self) -> None:
         began = time.perf_counter()
