@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -25,8 +24,6 @@ from reflow_kafka.lane.takeover import Ownership
 from reflow_kafka.lane.work import Share, Work
 from reflow_kafka.log.api import BatchBuilder, Commit, CommittedPosition, TopicPartition
 from reflow_kafka.state.store import StoreMark
-
-log = logging.getLogger(__name__)
 
 IDLE: Final = 60.0
 
@@ -150,7 +147,7 @@ class Committer:
         moved = bool(commit.batches) or positions != self.positions
         if not moved and not self._forced and self._env.guarantee == "exactly-once":
             return
-        forced, self._forced = self._forced, False
+        self._forced = False
         self._add_record(commit, positions, ends)
         try:
             async with self._env.calm.commit():
@@ -169,8 +166,6 @@ class Committer:
             work.settled()
         for work, _ in shares:
             await work.committed()
-        if forced:
-            log.debug("lane %d of %r: lane record written", self._lane, self._env.plan.flow.name)
 
     def _content(
         self, shares: Sequence[tuple[Work, Share]], positions: dict[TopicPartition, int]

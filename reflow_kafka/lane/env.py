@@ -16,7 +16,7 @@ from reflow_kafka.lane.pace import Load
 from reflow_kafka.log.api import Log, Membership, TopicKind, TopicPartition, TopicSpec
 from reflow_kafka.state.changelog import RestoreProgress
 from reflow_kafka.state.store import StateBackend
-from reflow_kafka.topology.plan import Plan
+from reflow_kafka.topology.plan import Input, Plan
 
 Guarantee = Literal["exactly-once", "at-least-once"]
 
@@ -73,14 +73,14 @@ class LaneEnv:
             except ValueError:
                 self.counts[topic] = 0
 
-    def inputs(self, lane: int) -> list[TopicPartition]:
+    def inputs(self, lane: int) -> dict[TopicPartition, Input]:
         """Everything that the workers of a lane read."""
-        return [
-            TopicPartition(i.topic, lane)
+        return {
+            TopicPartition(entry.topic, lane): entry
             for node in self.plan.nodes_of(lane)
-            for i in node.inputs
-            if lane < i.partitions
-        ]
+            for entry in node.inputs
+            if lane < entry.partitions
+        }
 
     def changelogs(self, lane: int) -> dict[str, str]:
         """Store → changelog topic of the nodes of a lane that have state."""

@@ -52,6 +52,7 @@ class Session:
         self.gate = Gate(lambda: refusals.limit)
         self.began = time.monotonic()
         self._stop = asyncio.Event()
+        self._internal = {i.topic for node in env.plan.nodes for i in node.inputs if i.internal}
         self._readers: list[tuple[Reader, list[TopicPartition]]] = []
         self.works = Builder(
             plan=env.plan,
@@ -137,9 +138,8 @@ class Session:
     def _open_readers(self) -> None:
         """One reader; at-least-once a second one, so that edges are read before they are committed."""
         groups: dict[bool, list[TopicPartition]] = {}
-        internal = {i.topic for node in self.env.plan.nodes for i in node.inputs if i.internal}
         for tp in self._reads:
-            early = self.env.guarantee == "at-least-once" and tp.topic in internal
+            early = self.env.guarantee == "at-least-once" and tp.topic in self._internal
             groups.setdefault(not early, []).append(tp)
         for committed, tps in groups.items():
             reader = self.env.log.reader(committed=committed)
@@ -177,10 +177,9 @@ class Session:
 
     async def _trim(self) -> None:
         """Forget consumed events of the edges now and then."""
-        internal = {i.topic for node in self.env.plan.nodes for i in node.inputs if i.internal}
         while True:
             await asyncio.sleep(TRIM_INTERVAL)
-            positions = {tp: at for tp, at in self.committer.positions.items() if tp.topic in internal}
+            positions = {tp: at for tp, at in self.committer.positions.items() if tp.topic in self._internal}
             try:
                 await self.env.log.trim(positions)  # of nothing, too: a log may have other things to tidy up
             except Exception as error:  # only disk space depends on it; it is tried again

@@ -51,7 +51,7 @@ async def take_over(env: LaneEnv, lane: int) -> Ownership:
     try:
         if lane not in env.membership.wanted():
             raise LaneLost(f"lane {lane} of {flow!r} was assigned elsewhere during its take-over")
-        inputs = _inputs(env, lane)
+        inputs = env.inputs(lane)
         committed = await writer.committed(inputs)
         found = await last_record(env.log, TopicPartition(env.plan.progress_topic, lane))
         record = found or LaneRecord(incarnation=uuid.uuid4().hex, plan=env.plan.hash)
@@ -74,15 +74,6 @@ async def take_over(env: LaneEnv, lane: int) -> Ownership:
         raise
     fresh = found is None or any(committed[tp] is None for tp in inputs)
     return Ownership(writer, record, positions, restored, ends, fresh)
-
-
-def _inputs(env: LaneEnv, lane: int) -> dict[TopicPartition, Input]:
-    return {
-        TopicPartition(entry.topic, lane): entry
-        for node in env.plan.nodes_of(lane)
-        for entry in node.inputs
-        if lane < entry.partitions
-    }
 
 
 async def _positions(
