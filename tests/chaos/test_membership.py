@@ -113,9 +113,7 @@ def test_a_fourth_worker_joins(kafka_bootstrap: str, unique: str, tmp_path: Path
         stayed = commits.keys() - moved.keys()
         gaps = {lane: _longest_gap(commits[lane], began, ended) for lane in stayed}
         print("longest pauses between commits:", {lane: f"{gap:.2f} s" for lane, gap in sorted(gaps.items())})
-        # A machine that is too busy to commit every second has such pauses without anybody joining, too.
-        before = max(_longest_gap(commits[lane], began - 3000, began) for lane in stayed)
-        assert max(gaps.values()) < max(1, 2 * before), "a lane that stayed was interrupted"
+        assert max(gaps.values()) < 1, "a lane that stayed was interrupted"
         load.check()
         assert [worker.stop() for worker in workers.all] == [0, 0, 0, 0]
 
