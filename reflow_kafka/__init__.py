@@ -17,12 +17,14 @@ from reflow_kafka.errors import (
     FlowStopped,
     ReflowError,
     Reject,
+    RetryLater,
     TopologyMismatch,
     UsageError,
 )
 from reflow_kafka.event import Event
 from reflow_kafka.flow import Flow
 from reflow_kafka.handle import Stage
+from reflow_kafka.options import Batch, Rate, Retry
 from reflow_kafka.serde.typed import Format
 from reflow_kafka.value import State
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Batch",
     "BrokerUnavailable",
     "ConnectorContext",
     "Context",
@@ -43,9 +46,12 @@ __all__ = [
     "Flow",
     "FlowStopped",
     "Format",
+    "Rate",
     "Reader",
     "ReflowError",
     "Reject",
+    "Retry",
+    "RetryLater",
     "Sink",
     "Source",
     "Stage",

@@ -8,6 +8,7 @@
     ├── DataLoss               the log lacks what it must still have         (stops the flow)
     ├── FlowStopped            a stage with on_error="stop" failed, or a lane is stuck
     ├── Reject                 raised by a handler: this event is bad, dead-letter it
+    ├── RetryLater             raised by a handler: this event again after a while
     ├── StateError             local state cannot be written or read
     └── LogError               raised by a log towards a lane
         ├── LaneLost           another owner took the lane, or this one may not have it
@@ -23,6 +24,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+from reflow_kafka.units import Duration, seconds
 
 if TYPE_CHECKING:
     from reflow_kafka.log.api import TopicPartition
@@ -72,6 +75,26 @@ class FlowStopped(ReflowError):
 
 class Reject(ReflowError):
     """Raised by a handler: this event is bad, dead-letter it whatever `on_error` says."""
+
+
+class RetryLater(ReflowError):
+    """Raised by a handler: not now; try this event again after `delay` (seconds or a timedelta).
+
+    Until then only its key waits. It is no failure, and uses none of the stage's attempts.
+    """
+
+    def __init__(self, delay: Duration, reason: str = "") -> None:
+        self.delay = seconds(delay)
+        """Seconds."""
+        self.reason = reason
+        if not self.delay >= 0:
+            raise ValueError(
+                f"RetryLater({delay!r}): delay is a time in seconds or a timedelta, not negative"
+            )
+        super().__init__(delay, reason)
+
+    def __str__(self) -> str:
+        return f"again in {self.delay:g} s" + (f": {self.reason}" if self.reason else "")
 
 
 class StateError(ReflowError):

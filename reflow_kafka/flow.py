@@ -14,6 +14,7 @@ from reflow_kafka.definition.draft import Draft
 from reflow_kafka.definition.place import callers_place
 from reflow_kafka.definition.spec import FlowSpec, OnError
 from reflow_kafka.handle import Stage
+from reflow_kafka.options import Batch, Retry
 from reflow_kafka.typed import (
     Dicts,
     Events,
@@ -44,16 +45,26 @@ class Flow:
     """A named graph of stages, joined by durable edges.
 
     `name` is part of every topic's name and is the consumer group; `partitions` is how many lanes run each
-    stage; `on_error` is what stages do with an event that fails, unless they say otherwise.
+    stage. Unless a stage says otherwise, an event that fails is tried again as `retry` says, and then treated
+    as `on_error` says. If more than the share `dead_letter_limit` of a stage's events within a minute become
+    dead letters, something else is broken than the events, and the flow stops (1.0: it never does).
 
     Used as a decorator, `stage`, `source` and `sink` return the decorated object unchanged; called with it,
     they return a `Stage` handle. All methods raise `DefinitionError` for what cannot work.
     """
 
-    def __init__(self, name: str, *, partitions: int = 8, on_error: OnError = "dead-letter") -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        partitions: int = 8,
+        retry: Retry = Retry(),
+        on_error: OnError = "dead-letter",
+        dead_letter_limit: float = 0.5,
+    ) -> None:
         self.name = name
         self.partitions = partitions
-        self._draft = Draft(self, name, partitions, on_error, callers_place())
+        self._draft = Draft(self, name, partitions, retry, on_error, dead_letter_limit, callers_place())
 
     # ---- stages
 
@@ -65,6 +76,7 @@ class Flow:
         *,
         after: Upstreams,
         state: Factory[Any] = ...,
+        batch: Batch | None = ...,
         **options: Unpack[StageOptions],
     ) -> Stage[Any]: ...
     @overload
@@ -119,7 +131,18 @@ class Flow:
             state: what makes the state of a key, a class or a function; the handler then takes it first.
             partitions: how many lanes run it (as many as the flow's); 1 = a global singleton.
             outputs: names of further outputs, for ``Event(value, to="name")``.
-            on_error: ``"dead-letter"``, ``"stop"``, ``"skip"`` or a function of (error, event).
+            retry: when an event that fails is tried again (the flow's); while it waits, only its key waits.
+            on_error: what becomes of it then: ``"dead-letter"``, ``"stop"``, ``"skip"`` or a function of
+                (error, event) whose result is emitted instead (the flow's).
+            timeout: seconds, or a timedelta, that one call may take; longer is a failure (no limit). For
+                ``async def``, and for handlers in threads and processes.
+            concurrency: how many events of different keys are in progress at once in a worker (1). For
+                ``async def``, and for handlers in threads and processes. Events of one key keep their order.
+            batch: the handler takes a list of values or events, as long as `Batch` says. A list that it
+                returns is as long: its item i follows from event i, None emits nothing.
+            run_in: ``"loop"``, ``"thread"`` for a handler that blocks, ``"process"`` for one that computes.
+            rate: how many events its lanes take together in a time, such as ``Rate(100)`` (no limit).
+            chain: True: it runs inside its upstream's worker, with no topic between.
         """
         place = callers_place()
         if fn is not None and after is None:
@@ -130,7 +153,7 @@ class Flow:
             draft = self._draft
             options.setdefault("on_error", draft.on_error)
             refs = draft.refs(after, place, stage=_called(target, options))
-            return draft.add(stage_spec(target, place, after=refs, **options), place)
+            return draft.add(stage_spec(target, place, draft.retry, after=refs, **options), place)
 
         return _decorator(add) if fn is None else add(fn)
 
@@ -197,7 +220,10 @@ class Flow:
             topic: name of a topic, or a function of the value that gives it.
             format: how values are written to the topic: ``"json"``, ``"str"``, ``"bytes"`` or a `Format`.
             partitions: how many lanes run a connector or function (as many as the flow's).
-            after, name, key, when, on_error: as for `stage`.
+            batch: how many events a connector is given at a time, and a function takes as a list.
+            retry: of a connector: when it is opened and given its events again after an error (for ever: an
+                outage is not a bad event); of a function as for `stage`.
+            after, name, key, when, on_error: as for `stage`; a function takes all that says how it is run.
         """
         place = callers_place()
         if callable(subject) and after is None:
@@ -208,7 +234,8 @@ class Flow:
             draft = self._draft
             options.setdefault("on_error", draft.on_error)
             refs = draft.refs(after, place, stage=_called(target, options))
-            return draft.add(sink_spec(target, connector, place, after=refs, **options), place)
+            spec = sink_spec(target, connector, place, draft.retry, after=refs, **options)
+            return draft.add(spec, place)
 
         return _decorator(add) if subject is None else add(subject)
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypedDict, TypeVar, overload
 
-from reflow_kafka.definition.spec import KeyOf, OnError
+from reflow_kafka.definition.spec import KeyOf, OnError, RunIn
 from reflow_kafka.event import Event
 from reflow_kafka.handle import Stage
+from reflow_kafka.options import Batch, Rate, Retry
 from reflow_kafka.serde.typed import Format
+from reflow_kafka.units import Duration
 from reflow_kafka.value import State
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -109,10 +111,21 @@ class EdgeOptions(TypedDict, total=False):
     on_error: OnError
 
 
-class StageOptions(EdgeOptions, total=False):
-    """What a stage after a `V` can be told besides `after` and `state`."""
+class HandlerOptions(TypedDict, total=False):
+    """How the handler of a stage or sink is run, besides `batch`."""
 
     name: str
+    retry: Retry
+    timeout: Duration | None
+    concurrency: int
+    run_in: RunIn
+    rate: Rate | None
+    chain: bool
+
+
+class StageOptions(EdgeOptions, HandlerOptions, total=False):
+    """What a stage after a `V` can be told besides `after`, `state` and `batch`."""
+
     when: Callable[[Any], object] | None
     outputs: Sequence[str]
 
@@ -128,9 +141,11 @@ class TopicSinkOptions(SinkOptions, total=False):
 
     topic: str | Callable[[Any], str]
     format: str | Format
+    batch: Batch | None
+    retry: Retry
 
 
-class FunctionSinkOptions(SinkOptions, total=False):
+class FunctionSinkOptions(SinkOptions, HandlerOptions, total=False):
     """What a sink over a function can be told."""
 
-    name: str
+    batch: Batch | None

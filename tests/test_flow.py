@@ -7,12 +7,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reflow_kafka import Context, DefinitionError, Event, Flow, Stage, State
+from reflow_kafka import Batch, Context, DefinitionError, Event, Flow, Rate, Retry, Stage, State
 from reflow_kafka.definition.spec import UNSET, Shape, StateBy, UpstreamRef
 
 
@@ -407,3 +408,41 @@ def test_version() -> None:
     assert reflow_kafka.__version__ == version("reflow-kafka")
     with pytest.raises(AttributeError, match="has no attribute 'Missing'"):
         _ = reflow_kafka.Missing
+
+
+# ---- how handlers are run
+
+
+async def fetch(row: Any) -> Any:
+    return row
+
+
+def test_how_a_handler_is_run(flow: Flow) -> None:
+    flow.stage(fetch, after="rows", concurrency=100, timeout=timedelta(seconds=5), rate=Rate(10))
+    flow.stage(keep, name="thread", after="rows", run_in="thread", concurrency=4, timeout=2)
+    flow.stage(keep, name="batched", after="rows", batch=Batch(10), retry=Retry(None))
+    flow.stage(keep, name="chained", after="batched", chain=True)
+    flow.sink(fetch, name="put", after="rows", concurrency=3)
+    stages = {stage.name: stage for stage in flow.spec().stages}
+    found = stages["fetch"]
+    assert (found.concurrency, found.timeout, found.rate) == (100, 5.0, Rate(10))
+    assert (found.retry, found.batch, found.run_in, found.chain) == (Retry(), None, "loop", False)
+    assert (stages["thread"].run_in, stages["thread"].timeout) == ("thread", 2.0)
+    assert (stages["batched"].batch, stages["batched"].retry) == (Batch(10), Retry(None))
+    assert stages["chained"].chain
+    assert stages["put"].concurrency == 3
+    assert flow.spec().dead_letter_limit == 0.5
+
+
+def test_a_flow_says_how_its_stages_fail() -> None:
+    flow = Flow("test", retry=Retry(7), dead_letter_limit=1)
+    flow.source("rows", topic="rows")
+    flow.stage(keep, after="rows")
+    flow.stage(keep, name="other", after="rows", retry=Retry(2))
+    flow.sink(keep, name="function", after="rows")
+    flow.sink("connector", Nowhere(), after="rows", batch=Batch(5))
+    flow.sink("patient", Nowhere(), after="rows", retry=Retry(9))
+    attempts = {stage.name: stage.retry.attempts for stage in flow.spec().stages if stage.kind != "source"}
+    assert attempts == {"keep": 7, "other": 2, "function": 7, "connector": None, "patient": 9}
+    assert flow.spec().stage("connector").batch == Batch(5)
+    assert flow.spec().dead_letter_limit == 1

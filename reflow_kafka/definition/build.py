@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
 from reflow_kafka.connector import Sink, Source
 from reflow_kafka.definition.arguments import (
@@ -14,8 +14,9 @@ from reflow_kafka.definition.arguments import (
     read_topics,
 )
 from reflow_kafka.definition.check import check_stage
-from reflow_kafka.definition.handlers import CONTEXT, read_handler
+from reflow_kafka.definition.handlers import CONTEXT, Data, read_handler
 from reflow_kafka.definition.place import Place, did_you_mean, snake_case
+from reflow_kafka.definition.running import RUNNING, read_running
 from reflow_kafka.definition.spec import (
     ANY,
     UNSET,
@@ -30,14 +31,19 @@ from reflow_kafka.definition.spec import (
     UpstreamRef,
 )
 from reflow_kafka.definition.state import read_state
+from reflow_kafka.options import FOREVER, Retry
 
 Subject = str | Callable[..., Any]
 """What a source or sink is called, or the function that it is."""
+
+CONNECTOR_OPTIONS: Final = ("batch", "retry")
+"""What a sink over a connector can be told of how it is run."""
 
 
 def stage_spec(
     target: Any,
     place: Place,
+    retry: Retry,
     /,
     *,
     after: tuple[UpstreamRef, ...] = (),
@@ -48,18 +54,18 @@ def stage_spec(
     partitions: Any = None,
     outputs: Any = (),
     on_error: Any = "dead-letter",
-    **unknown: object,
+    **options: Any,
 ) -> StageSpec:
-    """A processing stage.
+    """A processing stage; `retry` is what it does unless told otherwise.
 
     Raises:
         DefinitionError: an argument or the handler is not what it must be.
     """
     name = _name_for(target, name, place)
-    _refuse_unknown(unknown, stage_spec, name, place)
-    handler = read_handler(
-        target, ("value",) if state is None else ("state", "value"), stage=name, place=place
-    )
+    running = read_running(options, retry, name, place)
+    _refuse_unknown(options, (*_options_of(stage_spec), *RUNNING), name, place)
+    data: Data = ("value",) if state is None else ("state", "value")
+    handler = read_handler(target, data, lists=running["batch"] is not None, stage=name, place=place)
     if not isinstance(outputs, list | tuple) or not all(isinstance(o, str) for o in outputs):
         place.fail(f'outputs= is a list of names, such as outputs=["big"], not {outputs!r}', stage=name)
     return _checked(
@@ -75,6 +81,7 @@ def stage_spec(
             partitions=partitions,
             outputs=tuple(outputs),
             on_error=on_error,
+            **running,
         )
     )
 
@@ -102,7 +109,7 @@ def source_spec(
         DefinitionError: an argument or the generator is not what it must be.
     """
     target, name = _subject(subject, name, place)
-    _refuse_unknown(unknown, source_spec, name, place)
+    _refuse_unknown(unknown, _options_of(source_spec), name, place)
     given = {"topic=": topic, "a connector": connector, "a generator": target}
     origin = _only_one(
         given, f'@flow.source() over a generator, flow.source("{name}", topic=...)', name, place
@@ -150,6 +157,7 @@ def sink_spec(
     subject: Subject,
     connector: Any,
     place: Place,
+    retry: Retry,
     /,
     *,
     after: tuple[UpstreamRef, ...] = (),
@@ -160,15 +168,17 @@ def sink_spec(
     when: Any = None,
     partitions: Any = None,
     on_error: Any = "dead-letter",
-    **unknown: object,
+    **options: Any,
 ) -> StageSpec:
-    """A sink into a topic, a connector or a function.
+    """A sink into a topic, a connector or a function; `retry` is what a function does unless told otherwise.
 
     Raises:
         DefinitionError: an argument or the function is not what it must be.
     """
     target, name = _subject(subject, name, place)
-    _refuse_unknown(unknown, sink_spec, name, place)
+    asked = {option: options[option] for option in RUNNING if option in options}
+    running = read_running(options, retry if connector is None else FOREVER, name, place)
+    _refuse_unknown(options, (*_options_of(sink_spec), *RUNNING), name, place)
     given = {"topic=": topic, "a connector": connector, "a function": target}
     origin = _only_one(
         given, f'@flow.sink(after=...) over a function, flow.sink("{name}", topic=...)', name, place
@@ -177,6 +187,11 @@ def sink_spec(
         {
             "format": format if topic is None else None,
             "partitions": partitions if topic is not None else None,
+            **(
+                {o: asked[o] for o in asked if topic is not None or o not in CONNECTOR_OPTIONS}
+                if target is None
+                else {}
+            ),
         },
         origin,
         name,
@@ -190,18 +205,23 @@ def sink_spec(
         place.fail(f"topic= is a topic's name or a function of the value, not {topic!r}", stage=name)
     sink = SinkSpec(topic=topic, connector=connector, format=format or "json")
     check_codec(ANY, sink.format, name, place)
+    handler = None
+    if target is not None:
+        lists = running["batch"] is not None
+        handler = read_handler(target, ("value",), lists=lists, stage=name, place=place)
     return _checked(
         StageSpec(
             name=name,
             kind="sink",
             where=place.where,
             after=after,
-            handler=None if target is None else read_handler(target, ("value",), stage=name, place=place),
+            handler=handler,
             key=key,
             when=when,
             partitions=partitions,
             sink=sink,
             on_error=on_error,
+            **running,
         )
     )
 
@@ -254,9 +274,13 @@ def _name_for(target: Any, name: Any, place: Place) -> str:
     return name
 
 
-def _refuse_unknown(unknown: Mapping[str, object], spec: Any, name: str, place: Place) -> None:
+def _options_of(spec: Any) -> tuple[str, ...]:
+    return tuple(spec.__kwdefaults__)
+
+
+def _refuse_unknown(unknown: Iterable[str], known: Iterable[str], name: str, place: Place) -> None:
     for option in unknown:
-        place.fail(f"unknown option {option!r}{did_you_mean(option, spec.__kwdefaults__)}", stage=name)
+        place.fail(f"unknown option {option!r}{did_you_mean(option, known)}", stage=name)
 
 
 def _refuse(given: Mapping[str, object], origin: str, name: str, place: Place) -> None:

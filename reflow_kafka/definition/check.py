@@ -30,6 +30,7 @@ from reflow_kafka.definition.spec import (
 )
 from reflow_kafka.definition.types import fits
 from reflow_kafka.errors import DefinitionError
+from reflow_kafka.options import Retry
 from reflow_kafka.serde.json import UnsupportedType
 from reflow_kafka.serde.typed import edge_codec
 from reflow_kafka.serde.types import type_name
@@ -65,6 +66,24 @@ def check_on_error(on_error: object, where: str, stage: str | None = None) -> No
             f"on_error= must be one of {', '.join(ON_ERROR)} or a plain function (error, event); it {wrong}"
         )
         raise DefinitionError(message, stage=stage, where=where)
+
+
+def check_retry(retry: object, where: str) -> None:
+    """What the stages of a flow do unless told otherwise."""
+    if not isinstance(retry, Retry):
+        raise DefinitionError(
+            f"retry= is a Retry, such as retry=Retry(attempts=5), not {retry!r}", where=where
+        )
+
+
+def check_dead_letter_limit(share: object, where: str) -> None:
+    """A share of events."""
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        message = (
+            "dead_letter_limit= is the share of a stage's events in a minute that may become dead letters "
+            f"before it stops the flow: from 0 to 1 (never), not {share!r}"
+        )
+        raise DefinitionError(message, where=where)
 
 
 def check_stage(stage: StageSpec) -> None:

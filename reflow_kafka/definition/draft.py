@@ -5,20 +5,41 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from reflow_kafka.definition.check import check_flow, check_flow_name, check_on_error, check_partitions
+from reflow_kafka.definition.check import (
+    check_dead_letter_limit,
+    check_flow,
+    check_flow_name,
+    check_on_error,
+    check_partitions,
+    check_retry,
+)
 from reflow_kafka.definition.place import Place, did_you_mean
 from reflow_kafka.definition.spec import FlowSpec, OnError, ResourceSpec, StageSpec, UpstreamRef
 from reflow_kafka.handle import Stage
+from reflow_kafka.options import Retry
 
 
 class Draft:
     """The definition behind a `Flow`."""
 
-    def __init__(self, flow: Any, name: str, partitions: int, on_error: OnError, place: Place) -> None:
+    def __init__(
+        self,
+        flow: Any,
+        name: str,
+        partitions: int,
+        retry: Retry,
+        on_error: OnError,
+        dead_letter_limit: float,
+        place: Place,
+    ) -> None:
         check_flow_name(name, place.where)
         check_partitions(partitions, place.where)
+        check_retry(retry, place.where)
         check_on_error(on_error, place.where)
+        check_dead_letter_limit(dead_letter_limit, place.where)
+        self.retry = retry
         self.on_error = on_error
+        self._dead_letter_limit = dead_letter_limit
         self._flow = flow
         self._name = name
         self._partitions = partitions
@@ -69,8 +90,14 @@ class Draft:
     def spec(self) -> FlowSpec:
         """The flow, checked and resolved; made again only after a change."""
         if self._checked is None:
-            stages, resources = tuple(self._stages.values()), dict(self._resources)
-            self._checked = check_flow(FlowSpec(self._name, self._partitions, stages, resources), self._where)
+            flow = FlowSpec(
+                name=self._name,
+                partitions=self._partitions,
+                stages=tuple(self._stages.values()),
+                resources=dict(self._resources),
+                dead_letter_limit=self._dead_letter_limit,
+            )
+            self._checked = check_flow(flow, self._where)
         return self._checked
 
     def _ref(self, upstream: Any, place: Place, stage: str | None) -> UpstreamRef:

@@ -16,10 +16,12 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Collection,
     Coroutine,
     Generator,
     Iterable,
     Iterator,
+    MutableSequence,
     Sequence,
 )
 from collections.abc import (
@@ -55,8 +57,14 @@ _SHAPE_OF_RESULT = {
 _ITERATORS = (Iterator, Generator, Iterable, AsyncIterator, AsyncGenerator, AsyncIterable)
 
 
-def read_handler(target: Any, data: Data, *, stage: str, place: Place) -> Handler:
+_LISTS = (list, MutableSequence, Sequence, Collection, Iterable)
+
+
+def read_handler(target: Any, data: Data, *, lists: bool = False, stage: str, place: Place) -> Handler:
     """Everything the definition needs to know about a handler that is called with `data`.
+
+    With `lists` it is called with a list of values: types are then those of one item, `takes_list` tells
+    whether its annotation allows it.
 
     `by_name` holds every other parameter, also those with a default; `fill_by_name` sorts them out once all
     resources are known.
@@ -70,6 +78,9 @@ def read_handler(target: Any, data: Data, *, stage: str, place: Place) -> Handle
     parameters = _parameters(target, kind)
     annotations = _data_annotations(parameters, data, hints, stage, place)
     state_annotation, value_annotation = annotations.get("state", ANY), annotations.get("value", ANY)
+    takes_list = lists and (value_annotation is ANY or _plain(value_annotation) in _LISTS)
+    if takes_list:
+        value_annotation = _item(value_annotation)
     shape = _shape(function, hints.get("return", ANY))
     return Handler(
         target=target,
@@ -80,8 +91,9 @@ def read_handler(target: Any, data: Data, *, stage: str, place: Place) -> Handle
         by_name=tuple(p.name for p in parameters[_taken(parameters, data) :] if p.kind in _BY_NAME),
         init_by_name=tuple(p.name for p in _init_parameters(target, kind) if p.kind in _BY_NAME),
         value_type=_union(m for m in _members(_argument(value_annotation, Event)) if m is not types.NoneType),
-        result_type=_emitted(hints.get("return", ANY), shape),
+        result_type=_emitted(hints.get("return", ANY), shape, takes_list),
         state_type=_argument(state_annotation, State),
+        takes_list=takes_list,
     )
 
 
@@ -259,8 +271,11 @@ def _state_by(data: Data, annotation: Any) -> StateBy:
     return StateBy.BOX if _plain(annotation) is State else StateBy.OBJECT
 
 
-def _emitted(result: Any, shape: Shape) -> Any:
-    """Type of one emitted value: ``Iterator[Event[int] | None]`` → ``int``; NoneType if it emits nothing."""
+def _emitted(result: Any, shape: Shape, lists: bool) -> Any:
+    """Type of one emitted value: ``Iterator[Event[int] | None]`` → ``int``; NoneType if it emits nothing.
+
+    With `lists` a list that is returned is one of emitted values.
+    """
     arguments = get_args(result)
     if shape in (Shape.GENERATOR, Shape.ASYNC_GENERATOR):
         result = arguments[0] if _plain(result) in _ITERATORS and arguments else ANY
@@ -268,7 +283,15 @@ def _emitted(result: Any, shape: Shape) -> Any:
         result = arguments[2] if len(arguments) == 3 else ANY
     elif _plain(result) is Awaitable:
         result = arguments[0] if arguments else ANY
-    values = [v for m in _members(result) for v in _members(_argument(m, Event))]
+    returned = _members(result)
+    if lists and shape in (Shape.PLAIN, Shape.COROUTINE):
+        returned = tuple(i for m in returned for i in _members(_item(m)))
+    values = [v for m in returned for v in _members(_argument(m, Event))]
     if values == [types.NoneType]:
         return types.NoneType
     return _union(v for v in values if v is not types.NoneType)
+
+
+def _item(annotation: Any) -> Any:
+    """``R`` of a ``list[R]``, anything else as it is."""
+    return (*get_args(annotation), ANY)[0] if _plain(annotation) in _LISTS else annotation

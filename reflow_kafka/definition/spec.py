@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from reflow_kafka.connector import Sink, Source
 from reflow_kafka.event import Event
+from reflow_kafka.options import Batch, Rate, Retry
 
 
 class Unset(enum.Enum):
@@ -25,6 +26,8 @@ KeyOf = str | Callable[[Any], object]
 """A field's name, or a function of the value."""
 OnError = Literal["dead-letter", "stop", "skip"] | Callable[[Exception, Event[Any]], Any]
 """What happens to an event that fails; a function's result is emitted instead."""
+RunIn = Literal["loop", "thread", "process"]
+"""Where a handler is called."""
 
 ANY: Final[Any] = Any
 """The type of an edge about which nobody said anything: JSON."""
@@ -90,6 +93,8 @@ class Handler:
     """
     state_type: Any = ANY
     """Annotated type of the state, State[] stripped (`ANY` if none)."""
+    takes_list: bool = False
+    """It is called with a list of values or events (``batch=``); the types above are those of one item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +153,17 @@ class StageSpec:
     source: SourceSpec | None = None
     sink: SinkSpec | None = None
     on_error: OnError = "dead-letter"
+    retry: Retry = Retry()
+    timeout: float | None = None
+    """Seconds that one call of the handler may take; longer is a failure."""
+    concurrency: int = 1
+    """Events (with `batch`: lists) of different keys in progress at once in a worker."""
+    batch: Batch | None = None
+    run_in: RunIn = "loop"
+    rate: Rate | None = None
+    """Of all lanes together."""
+    chain: bool = False
+    """It runs inside its upstream's worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +186,9 @@ class FlowSpec:
     partitions: int
     stages: tuple[StageSpec, ...]
     resources: Mapping[str, ResourceSpec] = field(default_factory=dict)
+    dead_letter_limit: float = 0.5
+    """Share of a stage's events within a minute that may become dead letters; beyond it the stage stops the
+    flow. 1.0: it never does."""
 
     def stage(self, name: str) -> StageSpec:
         """The stage of that name."""

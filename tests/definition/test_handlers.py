@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Sequence,
+)
 from dataclasses import dataclass
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -244,3 +253,48 @@ def test_factory_parameters() -> None:
 )
 def test_plain_callables(fn: Any, wrong: str | None) -> None:
     assert plain_callable(fn, 1) == wrong
+
+
+# ---- lists
+
+
+def of_values(rows: list[Row]) -> list[int | None]: ...
+def of_events(rows: list[Event[Row]]) -> list[Event[int]] | None: ...
+def of_a_sequence(rows: Sequence[Row]) -> int: ...
+async def awaited(rows: list[Row]) -> list[int]: ...
+
+
+def generated(rows: list[Row]) -> Iterator[int]:
+    yield len(rows)
+
+
+def unsaid(rows): ...
+def one(row: Row) -> list[int]: ...
+
+
+@pytest.mark.parametrize(
+    ("target", "takes_list", "takes_event", "takes", "gives"),
+    [
+        (of_values, True, False, Row, int),
+        (of_events, True, True, Row, int),
+        (of_a_sequence, True, False, Row, int),
+        (awaited, True, False, Row, int),
+        (generated, True, False, Row, int),
+        (unsaid, True, False, ANY, ANY),
+        (one, False, False, Row, list[int]),
+    ],
+)
+def test_of_a_list_the_types_are_those_of_an_item(
+    target: Any, takes_list: bool, takes_event: bool, takes: Any, gives: Any
+) -> None:
+    handler = read_handler(target, ("value",), lists=True, stage="s", place=NOWHERE)
+    assert handler.takes_list is takes_list
+    assert handler.takes_event is takes_event
+    assert (handler.value_type, handler.result_type) == (takes, gives)
+
+
+def test_without_a_batch_a_list_is_a_value() -> None:
+    handler = read(of_values)
+    assert not handler.takes_list
+    assert handler.value_type == list[Row]
+    assert handler.result_type == list[int | None]

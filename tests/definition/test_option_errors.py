@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reflow_kafka import ConnectorContext, Flow, Reader
+from reflow_kafka import ConnectorContext, Flow, Reader, Retry, Writer
 
 from .cases import Cases, handle
 
@@ -21,6 +21,13 @@ class Nowhere:
         return [""]
 
     async def open(self, part: str, position: Any, ctx: ConnectorContext) -> Reader:
+        raise NotImplementedError
+
+
+class NowhereTo:
+    """A sink connector that is only configured, never opened."""
+
+    async def open(self, ctx: ConnectorContext) -> Writer:
         raise NotImplementedError
 
 
@@ -43,7 +50,7 @@ def unknown_option_of_a_source(flow: Any) -> None:
     flow.source("more", topics="more")
 
 
-@CASES.refused("out", "unknown option 'qqq'; there is 'after', 'format', 'key'")
+@CASES.refused("out", "unknown option 'qqq'; there is 'after', 'batch', 'chain'")
 def unknown_option_like_none(flow: Any) -> None:
     flow.sink("out", after="rows", topic="out", qqq=1)
 
@@ -71,6 +78,61 @@ def misspelt_on_error(flow: Any) -> None:
 @CASES.refused("handle", "plain function (error, event); it does not take 2 arguments")
 def on_error_of_one_argument(flow: Any) -> None:
     flow.stage(handle, after="rows", on_error=handle)
+
+
+@CASES.refused("handle", "retry= is a Retry, such as retry=Retry(attempts=5), not 5")
+def retry_as_a_number(flow: Any) -> None:
+    flow.stage(handle, after="rows", retry=5)
+
+
+@CASES.refused("handle", "batch= is a Batch", "not 100")
+def batch_as_a_number(flow: Any) -> None:
+    flow.stage(handle, after="rows", batch=100)
+
+
+@CASES.refused("handle", "rate= is a Rate", "not 100")
+def rate_as_a_number(flow: Any) -> None:
+    flow.stage(handle, after="rows", rate=100)
+
+
+@CASES.refused("handle", "concurrency=", "whole number from 1 on, not 0")
+def no_concurrency(flow: Flow) -> None:
+    flow.stage(handle, after="rows", concurrency=0)
+
+
+@CASES.refused("handle", "timeout=", "longer than nothing, not 0")
+def no_time(flow: Flow) -> None:
+    flow.stage(handle, after="rows", timeout=0)
+
+
+@CASES.refused("handle", "timeout=", "not '5s'")
+def timeout_as_text(flow: Any) -> None:
+    flow.stage(handle, after="rows", timeout="5s")
+
+
+@CASES.refused("handle", "unknown run_in='threads'; did you mean 'thread'?")
+def unknown_run_in(flow: Any) -> None:
+    flow.stage(handle, after="rows", run_in="threads")
+
+
+@CASES.refused("handle", "chain= is True or False, not 'keep'")
+def chain_as_text(flow: Any) -> None:
+    flow.stage(handle, after="rows", chain="keep")
+
+
+@CASES.refused("out", "retry= cannot be combined with topic", "no meaning")
+def retry_of_a_topic(flow: Any) -> None:
+    flow.sink("out", after="rows", topic="out", retry=Retry(5))
+
+
+@CASES.refused("out", "concurrency= cannot be combined with a connector", "no meaning")
+def concurrency_of_a_connector(flow: Any) -> None:
+    flow.sink("out", NowhereTo(), after="rows", concurrency=5)
+
+
+@CASES.refused("more", "unknown option 'retry'")
+def retry_of_a_source(flow: Any) -> None:
+    flow.source("more", topic="more", retry=Retry(5))
 
 
 @CASES.refused("handle", "a list of names, such as outputs=[\"big\"], not 'big'")
