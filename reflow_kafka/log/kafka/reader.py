@@ -14,6 +14,7 @@ from reflow_kafka.log.api import Record, TopicPartition
 from reflow_kafka.log.kafka import protocol
 from reflow_kafka.log.kafka.discard import discard_consumer
 from reflow_kafka.log.kafka.errors import classify
+from reflow_kafka.log.kafka.fast import shorten_reading
 
 _DEFAULTS: dict[str, Any] = {
     "fetch_max_wait_ms": 500,
@@ -126,6 +127,7 @@ class KafkaReader:
         except BaseException:
             await _discard(consumer)
             raise
+        shorten_reading(consumer)
         self._consumer = consumer
         self._assign_consumer()
 

@@ -17,6 +17,7 @@ from reflow_kafka.log.api import BatchBuilder, Commit, CommittedPosition, TopicP
 from reflow_kafka.log.kafka import protocol
 from reflow_kafka.log.kafka.discard import discard_producer, forget
 from reflow_kafka.log.kafka.errors import SenderFailed, UnstableOffsetCommit, classify, worst
+from reflow_kafka.log.kafka.fast import shorten_writing
 from reflow_kafka.log.kafka.requests import StableOffsetFetch
 
 TRANSACTION_TIMEOUT_MS = 10_000
@@ -82,7 +83,7 @@ class KafkaLaneWriter:
 
     def batch(self) -> BatchBuilder:
         """A new, empty builder, bounded by the producer's `max_batch_size`."""
-        builder: BatchBuilder = self._producer.create_batch()
+        builder: BatchBuilder = shorten_writing(self._producer.create_batch())
         return builder
 
     async def committed(

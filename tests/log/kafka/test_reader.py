@@ -7,11 +7,11 @@ import time
 from typing import Any
 
 import pytest
-from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.errors import CorruptRecordException
 
 from reflow_kafka.errors import LogDoubt
 from reflow_kafka.log.api import Commit, OutRecord, TopicPartition
+from reflow_kafka.log.kafka import fast
 from reflow_kafka.log.kafka.log import KafkaLog
 from reflow_kafka.log.kafka.reader import KafkaReader
 from tests.log.kafka.helpers import NOW, edge, everything, filled
@@ -33,17 +33,18 @@ async def test_a_corrupt_record_loses_none_of_those_before_it(
 ) -> None:
     tp, _ = await edge(log, unique)
     await log.publish(*tp, [OutRecord(None, str(at).encode(), NOW) for at in range(10)])
-    real = PartitionRecords._consumer_record
+    real = fast._BatchRecords._unpack
     failures = 0
 
-    def corrupt(self: Any, tp: Any, record: Any) -> Any:
+    def corrupt(self: Any, limit: int | None) -> list[Any]:
         nonlocal failures
-        if record.offset == 5 and failures < 2:
+        records = real(self, limit)
+        if failures < 2:
             failures += 1
             raise CorruptRecordException(f"Invalid CRC - {tp}")
-        return real(self, tp, record)
+        return records
 
-    monkeypatch.setattr(PartitionRecords, "_consumer_record", corrupt)
+    monkeypatch.setattr(fast._BatchRecords, "_unpack", corrupt)
     reader = log.reader()
     reader.assign({tp: 0})
     for _ in range(2):
