@@ -51,6 +51,18 @@ async def call(function: Callable[..., Any], *arguments: Any) -> Any:
         raise from_within(error) from error
 
 
+def attempt(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> tuple[Any, BaseException | None]:
+    """Result and error of a call in another thread, the error as a future can take it."""
+    try:
+        return function(*args, **kwargs), None
+    except StopIteration as stop:  # a future refuses it
+        return None, RuntimeError(f"{function} raised {stop!r}")
+    except asyncio.CancelledError:  # it would look as if the waiting task had been cancelled
+        return None, AwaitedCancelled(f"{function} raised CancelledError")
+    except BaseException as error:
+        return None, error
+
+
 def _in_thread(function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
     """Call a function in a thread of its own, which dies with the process.
 
@@ -70,14 +82,7 @@ def _in_thread(function: Callable[..., Any], *arguments: Any) -> asyncio.Future[
             future.set_exception(error)
 
     def work() -> None:
-        result: Any = None
-        error: BaseException | None = None
-        try:
-            result = context.run(function, *arguments)
-        except StopIteration as stop:  # a future refuses it
-            error = RuntimeError(f"{function} raised {stop!r}")
-        except BaseException as raised:
-            error = raised
+        result, error = context.run(attempt, function, *arguments)
         with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(tell, result, error)
 
