@@ -16,7 +16,6 @@ from reflow_kafka.definition.spec import FlowSpec, OnError
 from reflow_kafka.handle import Stage
 from reflow_kafka.options import Batch, Retry
 from reflow_kafka.typed import (
-    Dicts,
     Events,
     F,
     Factory,
@@ -29,10 +28,12 @@ from reflow_kafka.typed import (
     StageOptions,
     T,
     Takes,
+    TakesList,
     TakesState,
+    TakesStateAndList,
     TopicOptions,
     TopicSinkOptions,
-    Untyped,
+    Unfollowed,
     Upstreams,
     V,
 )
@@ -85,7 +86,7 @@ class Flow:
     ) -> TakesState[S, V]: ...
     @overload
     def stage(
-        self, /, *, after: Untyped | Dicts, state: Factory[S], **options: Unpack[StageOptions]
+        self, /, *, after: Unfollowed, state: Factory[S], **options: Unpack[StageOptions]
     ) -> TakesState[S, Any]: ...
     @overload
     def stage(
@@ -106,7 +107,7 @@ class Flow:
     @overload
     def stage(self, /, *, after: Stage[V], **options: Unpack[StageOptions]) -> Takes[V]: ...
     @overload
-    def stage(self, /, *, after: Untyped | Dicts, **options: Unpack[StageOptions]) -> Takes[Any]: ...
+    def stage(self, /, *, after: Unfollowed, **options: Unpack[StageOptions]) -> Takes[Any]: ...
     @overload
     def stage(self, /, *, after: Events[V], **options: Unpack[StageOptions]) -> Takes[V]: ...
     @overload
@@ -115,6 +116,52 @@ class Flow:
     def stage(self, /, *, after: Many[V], **options: Unpack[StageOptions]) -> Takes[V]: ...
     @overload
     def stage(self, /, *, after: Once[V], **options: Unpack[StageOptions]) -> Takes[V]: ...
+    @overload
+    def stage(
+        self, /, *, after: Stage[V], batch: Batch, state: Factory[S], **options: Unpack[StageOptions]
+    ) -> TakesStateAndList[S, V]: ...
+    @overload
+    def stage(
+        self,
+        /,
+        *,
+        after: Unfollowed,
+        batch: Batch,
+        state: Factory[S],
+        **options: Unpack[StageOptions],
+    ) -> TakesStateAndList[S, Any]: ...
+    @overload
+    def stage(
+        self, /, *, after: Events[V], batch: Batch, state: Factory[S], **options: Unpack[StageOptions]
+    ) -> TakesStateAndList[S, V]: ...
+    @overload
+    def stage(
+        self, /, *, after: Later[V], batch: Batch, state: Factory[S], **options: Unpack[StageOptions]
+    ) -> TakesStateAndList[S, V]: ...
+    @overload
+    def stage(
+        self, /, *, after: Many[V], batch: Batch, state: Factory[S], **options: Unpack[StageOptions]
+    ) -> TakesStateAndList[S, V]: ...
+    @overload
+    def stage(
+        self, /, *, after: Once[V], batch: Batch, state: Factory[S], **options: Unpack[StageOptions]
+    ) -> TakesStateAndList[S, V]: ...
+    @overload
+    def stage(self, /, *, after: Stage[V], batch: Batch, **options: Unpack[StageOptions]) -> TakesList[V]: ...
+    @overload
+    def stage(
+        self, /, *, after: Unfollowed, batch: Batch, **options: Unpack[StageOptions]
+    ) -> TakesList[Any]: ...
+    @overload
+    def stage(
+        self, /, *, after: Events[V], batch: Batch, **options: Unpack[StageOptions]
+    ) -> TakesList[V]: ...
+    @overload
+    def stage(self, /, *, after: Later[V], batch: Batch, **options: Unpack[StageOptions]) -> TakesList[V]: ...
+    @overload
+    def stage(self, /, *, after: Many[V], batch: Batch, **options: Unpack[StageOptions]) -> TakesList[V]: ...
+    @overload
+    def stage(self, /, *, after: Once[V], batch: Batch, **options: Unpack[StageOptions]) -> TakesList[V]: ...
     def stage(self, fn: Any = None, /, *, after: Any = None, **options: Any) -> Any:
         """A processing stage: it takes the events of its upstreams and emits new ones.
 

@@ -45,6 +45,14 @@ Events = (
 Later = Callable[..., Coroutine[Any, Any, Event[V] | V | None]]
 Many = Callable[..., Iterator[Event[V] | V]] | Callable[..., AsyncIterator[Event[V] | V]]
 Once = Callable[..., Event[V] | V | None]
+Lists = (
+    Callable[Concatenate[list[Any], ...], Coroutine[Any, Any, list[Any] | None]]
+    | Callable[Concatenate[list[Any], ...], list[Any] | None]
+    | Callable[Concatenate[Any, list[Any], ...], Coroutine[Any, Any, list[Any] | None]]
+    | Callable[Concatenate[Any, list[Any], ...], list[Any] | None]
+)
+"""From a list to a list: with a batch it emits the items, without one the list, and nobody sees which."""
+Unfollowed = Untyped | Dicts | Lists
 Factory = Callable[[], S]
 
 
@@ -80,6 +88,44 @@ class TakesState(Protocol[S, V]):
     ) -> Callable[Concatenate[S, Event[V], P], R]: ...
     @overload
     def __call__(self, fn: Callable[Concatenate[S, V, P], R], /) -> Callable[Concatenate[S, V, P], R]: ...
+
+
+class TakesList(Protocol[V]):
+    """Decorates a handler of a batch of values."""
+
+    @overload
+    def __call__(self, fn: type[T], /) -> type[T]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[list[Event[V]], P], R], /
+    ) -> Callable[Concatenate[list[Event[V]], P], R]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[list[V], P], R], /
+    ) -> Callable[Concatenate[list[V], P], R]: ...
+
+
+class TakesStateAndList(Protocol[S, V]):
+    """Decorates a handler of a state and a batch of values."""
+
+    @overload
+    def __call__(self, fn: type[T], /) -> type[T]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[State[S], list[Event[V]], P], R], /
+    ) -> Callable[Concatenate[State[S], list[Event[V]], P], R]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # as above
+        self, fn: Callable[Concatenate[State[S], list[V], P], R], /
+    ) -> Callable[Concatenate[State[S], list[V], P], R]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[S, list[Event[V]], P], R], /
+    ) -> Callable[Concatenate[S, list[Event[V]], P], R]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[S, list[V], P], R], /
+    ) -> Callable[Concatenate[S, list[V], P], R]: ...
 
 
 class SourceOptions(TypedDict, total=False):

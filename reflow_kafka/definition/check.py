@@ -11,29 +11,23 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
-from types import NoneType
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from reflow_kafka.definition.fit import check_types
 from reflow_kafka.definition.handlers import CONTEXT, factory_parameters, fill_by_name, plain_callable
 from reflow_kafka.definition.place import did_you_mean, snake_case
+from reflow_kafka.definition.running import check_process, check_running
 from reflow_kafka.definition.spec import (
-    ANY,
     RESERVED_OUTPUTS,
     UNSET,
     FlowSpec,
     Handler,
     ResourceSpec,
-    SinkSpec,
-    SourceSpec,
     StageSpec,
     UpstreamRef,
 )
-from reflow_kafka.definition.types import fits
 from reflow_kafka.errors import DefinitionError
 from reflow_kafka.options import Retry
-from reflow_kafka.serde.json import UnsupportedType
-from reflow_kafka.serde.typed import edge_codec
-from reflow_kafka.serde.types import type_name
 
 FLOW_NAME = re.compile(r"[a-z][a-z0-9-]*")
 STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -97,6 +91,7 @@ def check_stage(stage: StageSpec) -> None:
     check_on_error(stage.on_error, stage.where, stage.name)
     _check_outputs(stage)
     _check_after(stage)
+    check_running(stage)
 
 
 def check_flow(flow: FlowSpec, where: str = "") -> FlowSpec:
@@ -121,7 +116,8 @@ def check_flow(flow: FlowSpec, where: str = "") -> FlowSpec:
         for s in flow.stages
     )
     for stage in resolved:
-        _check_types(stage, stages)
+        check_process(stage)
+        check_types(stage, stages)
     return replace(flow, stages=resolved, resources=resources)
 
 
@@ -185,6 +181,12 @@ def _check_upstream(stage: StageSpec, ref: UpstreamRef, stages: Mapping[str, Sta
         _fail(stage, f"its upstream {ref.stage!r} is no stage of this flow{did_you_mean(ref.stage, stages)}")
     if upstream.kind == "sink":
         _fail(stage, f"nothing can follow {ref.stage!r}, a sink; follow what the sink follows")
+    if stage.chain and upstream.kind == "source":
+        _fail(
+            stage,
+            f"{ref.stage!r} is a source, which has no handler to run in: take chain=True out "
+            "(a stage that is alone after a topic reads it directly, with no topic in between)",
+        )
     outputs = (*upstream.outputs, *RESERVED_OUTPUTS)
     if ref.output is not None and ref.output not in outputs:
         hint = did_you_mean(ref.output, outputs)
@@ -222,7 +224,7 @@ def _check_topic_names(flow: FlowSpec) -> None:
 
 def _topic_names(flow: FlowSpec) -> Iterator[tuple[StageSpec, str]]:
     for stage in flow.stages:
-        for upstream in dict.fromkeys(ref.stage for ref in stage.after):
+        for upstream in dict.fromkeys(ref.stage for ref in stage.after if not stage.chain):
             yield stage, f"{flow.name}.{upstream}.{stage.name}"
         if stage.state is not None or (stage.source is not None and stage.source.connector is not None):
             yield stage, f"{flow.name}.{stage.name}.changelog"
@@ -270,36 +272,3 @@ def _resolve_handler(stage: StageSpec, handler: Handler, known: set[str]) -> Han
             f"needs @flow.resource or a default)",
         )
     return filled
-
-
-# ---- types
-
-
-def _check_types(stage: StageSpec, stages: Mapping[str, StageSpec]) -> None:
-    wanted = stage.type if stage.handler is None else stage.handler.value_type
-    for ref in stage.after:
-        upstream = stages[ref.stage]
-        # What goes to a named output does not stand in the annotation.
-        given = ANY if ref.output is not None else _leaving(upstream)
-        if given is NoneType:
-            _fail(stage, f"{ref.stage!r} emits nothing: its handler is annotated to return None")
-        if not fits(given, wanted):
-            _fail(stage, f"it takes {type_name(wanted)}, but {ref.stage!r} emits {type_name(given)}")
-        if not _has_format(upstream.source) and not _has_format(stage.sink):
-            _check_codec(stage, given if wanted is ANY else wanted)
-
-
-def _leaving(upstream: StageSpec) -> Any:
-    return upstream.type if upstream.handler is None else upstream.handler.result_type
-
-
-def _has_format(end: SourceSpec | SinkSpec | None) -> bool:
-    """Whether a topic outside is written in a format of its own, which alone knows what it can carry."""
-    return end is not None and end.format != "json"
-
-
-def _check_codec(stage: StageSpec, carried: Any) -> None:
-    try:
-        edge_codec(carried)
-    except UnsupportedType as error:
-        _fail(stage, f"the events it takes cannot be written and read: {error}")

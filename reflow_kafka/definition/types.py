@@ -45,6 +45,11 @@ def fits(given: Any, wanted: Any) -> bool:
     return _fits(given, wanted, frozenset())
 
 
+def is_a(given: Any, wanted: Any) -> bool:
+    """False only if no value of type `given`, as it is in memory, is of type `wanted`."""
+    return fits(given, wanted) and any(_may_be(g, w) for g in members(given) for w in members(wanted))
+
+
 def holds(value: object, annotation: Any) -> bool:
     """False only if the value itself, as it is in memory, is certainly not of the annotated type."""
     return any(_is_instance(value, member) for member in members(annotation))
@@ -174,6 +179,15 @@ _ANY_FORM = frozenset({_NULL, _BOOLEAN, _NUMBER, _STRING, _ARRAY, _OBJECT})
 
 def _forms_of_values(values: Iterable[object]) -> frozenset[str]:
     return frozenset().union(*(_forms(type(v)) for v in values)) or _ANY_FORM
+
+
+def _may_be(given: Any, wanted: Any) -> bool:
+    """Whether an instance of one may be an instance of the other."""
+    one, other = (dict if typing.is_typeddict(t) else get_origin(t) or t for t in (given, wanted))
+    if not _is_class(one) or not _is_class(other):
+        return True
+    is_number = issubclass(one, int) and other in (float, complex)
+    return is_number or issubclass(one, other) or issubclass(other, one)
 
 
 def _is_array_like(cls: Any) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reflow_kafka import Event, Flow, State
+from reflow_kafka import Batch, Event, Flow, Retry, State
 
 flow = Flow("refused")
 
@@ -63,6 +63,42 @@ def wrong_order(row: Row, seen: dict[str, int]) -> None: ...
 def no_value() -> None: ...
 
 
+@flow.stage(after=rows, batch=Batch(10))  # E the items are Rows
+def wrong_batch(texts: list[str]) -> None: ...
+
+
+@flow.stage(after=rows, batch=Batch(10))  # E also inside events
+def wrong_batch_of_events(texts: list[Event[str]]) -> None: ...
+
+
+@flow.stage(after=rows, batch=Batch(10))  # E a batch is a list
+def no_batch(row: Row) -> None: ...
+
+
+@flow.stage(after=rows)  # E without a batch there is no list
+def no_list(rows: list[Row]) -> None: ...
+
+
+@flow.stage(after=rows, batch=Batch(10), state=int)  # E the state comes first
+def wrong_batch_order(rows: list[Row], n: State[int]) -> None: ...
+
+
+@flow.stage(after=number, batch=Batch(10))
+def squares(numbers: list[int]) -> Iterator[int]:
+    yield from numbers
+
+
+@flow.stage(after=squares)  # E one item is an int
+def after_squares(text: str) -> None: ...
+
+
+Retry(attempts="3")  # E a number
+Retry(on=KeyboardInterrupt)  # E no Exception
+Batch(10, within="1s")  # E seconds or a timedelta
+flow.stage(number, after=rows, batch=10)  # E a Batch
+flow.stage(number, after=rows, retry=3)  # E a Retry
+flow.stage(number, after=rows, run_in="threads")  # E no such choice
+flow.stage(number, after=rows, timeout="1s")  # E seconds or a timedelta
 flow.stage(number, after=rows, partitons=1)  # E no such option
 flow.stage(number, after=rows, on_error="ignore")  # E no such choice
 flow.stage(number)  # E needs after=

@@ -1,10 +1,11 @@
 """Programs that mypy --strict and pyright accept; each `reveal_type` states the type they must see."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, assert_type
 
-from reflow_kafka import Context, Event, Flow, Reject, Stage, State
+from reflow_kafka import Batch, Context, Event, Flow, Rate, Reject, Retry, RetryLater, Stage, State
 
 
 class Pool:
@@ -17,7 +18,7 @@ class Row:
     a: int
 
 
-flow = Flow("typed", partitions=4, on_error="stop")
+flow = Flow("typed", partitions=4, on_error="stop", retry=Retry(5, backoff=0.5), dead_letter_limit=1)
 
 # A function's result decides what the next may take; iterators give their items.
 lines = flow.source("lines", topic="text", type=str)
@@ -221,3 +222,94 @@ def mixed(row: Row) -> Event[int] | int | None:
 
 @flow.stage(after=mixed)
 def after_mixed(number: int) -> None: ...
+
+
+# How handlers are run.
+@flow.stage(
+    after=rows, concurrency=100, timeout=timedelta(seconds=5), retry=Retry(None, on=(OSError, KeyError))
+)
+async def fetch(row: Row) -> Row:
+    raise RetryLater(timedelta(minutes=1), "busy")
+
+
+@flow.stage(
+    after=fetch, run_in="process", concurrency=2, timeout=2.5, rate=Rate(100, per=timedelta(minutes=1))
+)
+def compute(row: Row) -> int:
+    return row.a
+
+
+@flow.stage(after=compute, chain=True)
+def chained(number: int) -> None: ...
+
+
+@flow.stage(after=rows, batch=Batch(100))
+def batched(rows: list[Row]) -> list[int | None]:
+    return [row.a or None for row in rows]
+
+
+assert_type(batched([]), list[int | None])
+
+
+@flow.stage(after=batched)
+def after_batched(number: int) -> None: ...
+
+
+@flow.stage(after=rows, batch=Batch(within=timedelta(seconds=1)))
+async def batched_later(rows: list[Event[Row]], *, pool: Pool) -> list[Event[int]]:
+    return [row.replace(row.value.a) for row in rows]
+
+
+@flow.stage(after=batched_later, batch=Batch(10))
+def batched_again(numbers: Sequence[int]) -> Iterator[str]:
+    yield from map(str, numbers)
+
+
+@flow.stage(after=batched_again, batch=Batch(10, per_key=True), state=int, key=str)
+def summed(n: State[int], texts: list[str]) -> int:
+    return len(texts)
+
+
+@flow.stage(after=batched_again, name="counts_of", batch=Batch(per_key=True), state=dict[str, int], key=str)
+def counted(counts: dict[str, int], texts: list[str]) -> list[str]:
+    return texts
+
+
+@flow.stage(after=counted)
+def after_counted(text: str) -> None: ...
+
+
+@flow.stage(after=average, batch=Batch())
+def of_dicts(readings: list[dict[str, float]]) -> int:
+    return len(readings)
+
+
+@flow.stage(after=of_dicts)
+def after_of_dicts(number: int) -> None: ...
+
+
+@flow.stage(after=[rows, "fetch"], batch=Batch())
+class InsertAll:
+    def __call__(self, rows: list[Row]) -> None: ...
+
+
+@flow.sink(after=rows, batch=Batch(1000), retry=Retry(None), run_in="thread", concurrency=4)
+def copy(events: list[Event[Row]], *, table: str) -> None: ...
+
+
+flow.stage(batched, name="called", after=rows, batch=Batch(10))
+
+
+# A list may be a value as well.
+@flow.stage(after=rows)
+def to_list(row: Row) -> list[int]:
+    return [row.a]
+
+
+@flow.stage(after=to_list)
+def of_list(numbers: list[int]) -> list[int]:
+    return numbers
+
+
+@flow.stage(after=of_list)
+def of_list_again(numbers: list[int]) -> None: ...

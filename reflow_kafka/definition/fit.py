@@ -1,0 +1,65 @@
+"""Whether what one stage emits can be what the next one takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import NoneType
+from typing import Any, NoReturn, get_args, get_origin
+
+from reflow_kafka.definition.spec import ANY, SinkSpec, SourceSpec, StageSpec
+from reflow_kafka.definition.types import fits, is_a
+from reflow_kafka.errors import DefinitionError
+from reflow_kafka.serde.json import UnsupportedType
+from reflow_kafka.serde.typed import edge_codec
+from reflow_kafka.serde.types import type_name
+
+
+def check_types(stage: StageSpec, stages: Mapping[str, StageSpec]) -> None:
+    """What is wrong with the types of the values a stage takes.
+
+    Raises:
+        DefinitionError: nothing that its upstream emits fits, or it cannot be carried to it.
+    """
+    wanted = stage.type if stage.handler is None else stage.handler.value_type
+    for ref in stage.after:
+        upstream = stages[ref.stage]
+        # What goes to a named output does not stand in the annotation.
+        given = ANY if ref.output is not None else _leaving(upstream)
+        if given is NoneType:
+            _fail(stage, f"{ref.stage!r} emits nothing: its handler is annotated to return None")
+        takes, emits = f"it takes {type_name(wanted)}", f"{ref.stage!r} emits {type_name(given)}"
+        if not fits(given, wanted):
+            _fail(stage, f"{takes}, but {emits}{_batch_hint(stage, given, wanted)}")
+        if stage.chain:
+            if not is_a(given, wanted):
+                _fail(stage, f"chain=True hands values over as they are: {takes}, but {emits}")
+        elif not _has_format(upstream.source) and not _has_format(stage.sink):
+            _check_codec(stage, given if wanted is ANY else wanted)
+
+
+def _batch_hint(stage: StageSpec, given: Any, wanted: Any) -> str:
+    """What a handler that takes a list of what it should take one by one may lack."""
+    is_list = stage.handler is not None and stage.batch is None and get_origin(wanted) in (list, Sequence)
+    if not is_list or not fits(given, get_args(wanted)[0]):
+        return ""
+    return "; to take many at once, add batch=Batch(max_events=500, within=1.0)"
+
+
+def _leaving(upstream: StageSpec) -> Any:
+    return upstream.type if upstream.handler is None else upstream.handler.result_type
+
+
+def _has_format(end: SourceSpec | SinkSpec | None) -> bool:
+    """Whether a topic outside is written in a format of its own, which alone knows what it can carry."""
+    return end is not None and end.format != "json"
+
+
+def _check_codec(stage: StageSpec, carried: Any) -> None:
+    try:
+        edge_codec(carried)
+    except UnsupportedType as error:
+        _fail(stage, f"the events it takes cannot be written and read: {error}")
+
+
+def _fail(stage: StageSpec, message: str) -> NoReturn:
+    raise DefinitionError(message, stage=stage.name, where=stage.where)
