@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Never, Unpack, overload
 
 from reflow_kafka.connector import Sink, Source
-from reflow_kafka.definition.build import resource_spec, sink_spec, source_spec, stage_spec
+from reflow_kafka.definition.build import reply_spec, resource_spec, sink_spec, source_spec, stage_spec
 from reflow_kafka.definition.draft import Draft
 from reflow_kafka.definition.place import callers_place
 from reflow_kafka.definition.spec import FlowSpec, OnError
@@ -285,6 +285,21 @@ class Flow:
             return draft.add(spec, place)
 
         return _decorator(add) if subject is None else add(subject)
+
+    def reply(
+        self, *, after: Upstreams, name: str = "reply", when: Callable[[Any], object] | None = None
+    ) -> Stage[Never]:
+        """The answer to requests: what its upstreams emit goes back to whoever asked, see `Client.request`.
+
+        An event answers the request that it comes from: its headers say which, and are inherited along the
+        flow. One that nobody asked for goes nowhere. The first answer to a request counts.
+
+        Args:
+            after, name, when: as for `stage`.
+        """
+        place = callers_place()
+        refs = self._draft.refs(after, place, stage=name)
+        return self._draft.add(reply_spec(place, after=refs, name=name, when=when), place)
 
     def __getitem__(self, stage: str | Callable[..., Any] | Stage[Any]) -> Stage[Any]:
         """The handle of a stage that is defined already, by its name or by the decorated object."""

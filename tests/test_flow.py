@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from reflow_kafka import Batch, Context, DefinitionError, Event, Flow, Rate, Retry, Stage, State
-from reflow_kafka.definition.spec import UNSET, Shape, StateBy, UpstreamRef
+from reflow_kafka.definition.spec import UNSET, Shape, SinkSpec, StateBy, UpstreamRef
 
 
 @dataclass
@@ -446,3 +446,26 @@ def test_a_flow_says_how_its_stages_fail() -> None:
     assert attempts == {"keep": 7, "other": 2, "function": 7, "connector": None, "patient": 9}
     assert flow.spec().stage("connector").batch == Batch(5)
     assert flow.spec().dead_letter_limit == 1
+
+
+def test_a_reply_stage_answers_what_follows_it(flow: Flow) -> None:
+    stage = flow.stage(keep, after="rows")
+    assert flow.reply(after=[stage, "keep.error"]).name == "reply"
+    flow.reply(after=keep, name="other", when=bool)
+    one, other = (flow.spec().stage(name) for name in ("reply", "other"))
+    assert (one.kind, [str(ref) for ref in one.after], one.when) == ("sink", ["keep", "keep.error"], None)
+    assert (one.sink, other.when) == (SinkSpec(reply=True), bool)
+
+
+def test_what_cannot_be_a_reply_stage(flow: Flow) -> None:
+    flow.reply(after="rows")
+    with pytest.raises(DefinitionError, match="its name is taken by the sink"):
+        flow.reply(after="rows")
+    wrong: Any = 7
+    with pytest.raises(DefinitionError, match="name= is a text, not 7"):
+        flow.reply(after="rows", name=wrong)
+    with pytest.raises(DefinitionError, match="when= must be a plain function"):
+        flow.reply(after="rows", name="third", when=wrong)
+    flow.stage(keep, after="reply")
+    with pytest.raises(DefinitionError, match="nothing can follow 'reply', a sink"):
+        flow.spec()

@@ -226,6 +226,21 @@ def sink_spec(
     )
 
 
+def reply_spec(place: Place, /, *, after: tuple[UpstreamRef, ...], name: Any, when: Any) -> StageSpec:
+    """A stage that answers requests.
+
+    Raises:
+        DefinitionError: an argument is not what it must be.
+    """
+    if not isinstance(name, str):
+        place.fail(f"name= is a text, not {name!r}")
+    return _checked(
+        StageSpec(
+            name=name, kind="sink", where=place.where, after=after, when=when, sink=SinkSpec(reply=True)
+        )
+    )
+
+
 def resource_spec(factory: Any, per: Any, place: Place) -> ResourceSpec:
     """A resource, named like its factory.
 

@@ -122,14 +122,15 @@ class SourceSpec:
 
 @dataclass(frozen=True, slots=True)
 class SinkSpec:
-    """Where a sink stage writes: a topic (or a function of the value naming it), or a connector.
-
-    Neither: the stage's handler is the sink.
+    """Where a sink stage writes: a topic (or a function of the value naming it), a connector, or back to
+    whoever asked. None of these: the stage's handler is the sink.
     """
 
     topic: str | Callable[[Any], str] | None = None
     connector: Sink | None = None
     format: Any = "json"
+    reply: bool = False
+    """It answers requests."""
 
 
 @dataclass(frozen=True, slots=True)

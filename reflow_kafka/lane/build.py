@@ -9,7 +9,7 @@ from typing import Any
 
 from reflow_kafka.connector import Source
 from reflow_kafka.context import Context
-from reflow_kafka.definition.spec import Handler, StateBy
+from reflow_kafka.definition.spec import Handler, StateBy, UpstreamRef
 from reflow_kafka.lane.calm import Calm
 from reflow_kafka.lane.drain import Drain
 from reflow_kafka.lane.emitter import Emitter, Lead, UnknownTopic
@@ -19,9 +19,10 @@ from reflow_kafka.lane.generator import GeneratorSource
 from reflow_kafka.lane.lifecycle import Lifecycle, Users
 from reflow_kafka.lane.outbox import Channel, Outbox
 from reflow_kafka.lane.refusals import Refusals
+from reflow_kafka.lane.replies import DeadLetters, Replies
 from reflow_kafka.lane.work import Work
 from reflow_kafka.lane.worker import Worker
-from reflow_kafka.log.api import BatchBuilder, TopicPartition
+from reflow_kafka.log.api import BatchBuilder, Headers, TopicPartition
 from reflow_kafka.serde.keys import key_getter, timestamp_getter
 from reflow_kafka.serde.typed import edge_codec, state_codec
 from reflow_kafka.state.cache import StateCache
@@ -60,23 +61,35 @@ class Builder:
 
     def _work(self, node: Node) -> Work:
         outbox = Outbox(self.new_batch)
-        dead_letters = outbox.channel(self.plan.dead_letter_topic, self.plan.flow.partitions)
-        leads = [self._lead(output, outbox) for output in node.outputs]
+        replies = self._replies(node, outbox)
+        make = Channel if replies is None else functools.partial(DeadLetters, replies)
+        dead_letters = outbox.channel(self.plan.dead_letter_topic, self.plan.flow.partitions, make)
+        leads = [self._lead(node, output, outbox, replies) for output in node.outputs]
         if node.role in ("connector-source", "generator"):
             return self._feed(node, leads, outbox, dead_letters)
         if node.role == "connector-sink":
             return self._drain(node, outbox, dead_letters)
         return self._worker(node, leads, outbox, dead_letters)
 
-    def _lead(self, output: Output, outbox: Outbox) -> Lead:
+    def _replies(self, node: Node, outbox: Outbox) -> Replies | None:
+        topic = self.plan.reply_topic
+        if topic is None:
+            return None
+        where = f"flow {self.plan.flow.name!r}, stage {node.name!r}"
+        return Replies(outbox.channel(topic, self.plan.flow.partitions), where)
+
+    def _lead(self, node: Node, output: Output, outbox: Outbox, replies: Replies | None) -> Lead:
         codec = edge_codec(output.type, output.format)
         lead = Lead(output.name, output.stage, output.when, key_getter(output.key), codec.encode, None)
+        if replies is not None and output.topic == self.plan.reply_topic:
+            lead.route = replies.route(str(UpstreamRef(node.name, output.name)))
+            return lead
         if isinstance(output.topic, str):
             lead.channel = outbox.channel(output.topic, output.partitions)
             return lead
         topic_of = output.topic
 
-        def route(value: Any) -> Channel:
+        def route(value: Any, headers: Headers) -> Channel:
             topic = topic_of(value)
             if not isinstance(topic, str):
                 raise TypeError(f"the sink's function gave {topic!r}, wanted the name of a topic")

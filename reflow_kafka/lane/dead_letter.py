@@ -11,6 +11,7 @@ from typing import Final
 
 from reflow_kafka.lane.outbox import MAX_RECORD, Channel
 from reflow_kafka.log.api import Headers, Record, TopicPartition
+from reflow_kafka.topology.replies import request_headers
 
 PREFIX: Final = "reflow.error."
 MAX_MESSAGE: Final = 2_000
@@ -35,8 +36,8 @@ def fitting(
     size = len(key or b"") + len(value or b"")
     if size <= room:
         return key, value, headers
-    cause = [header for header in headers if header[0].startswith(PREFIX)]
-    kept = headers if room > MAX_KEY else cause
+    needed = [header for header in headers if header[0].startswith(PREFIX)]
+    kept = headers if room > MAX_KEY else [*request_headers(headers), *needed]
     omitted = (PREFIX + "omitted", b"%d" % size)
     return (key if key is not None and len(key) <= MAX_KEY else None), None, [*kept, omitted]
 

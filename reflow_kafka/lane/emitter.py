@@ -9,11 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from reflow_kafka.event import INHERITED, Event
 from reflow_kafka.lane.outbox import NO_HEADERS, Channel, check_size
 from reflow_kafka.log.api import Headers, Record
+
+
+class Place(Protocol):
+    """What takes a result: a topic, or one partition of it."""
+
+    def append(self, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        """Add a record; it cannot fail."""
 
 
 @dataclass(slots=True)
@@ -26,11 +33,12 @@ class Lead:
     key: Callable[[Any], bytes | None] | None
     encode: Callable[[Any], bytes]
     channel: Channel | None
-    """None where the topic is a function of the value."""
-    route: Callable[[Any], Channel] | None = None
+    """None where the place is found for each event."""
+    route: Callable[[Any, Headers], Place | None] | None = None
+    """Finds it, by the value and headers; None: this event does not go along this edge."""
 
 
-Prepared = list[tuple[Channel, int, bytes | None, bytes | None, Headers]]
+Prepared = list[tuple[Place, int, bytes | None, bytes | None, Headers]]
 
 
 class UnknownTopic(LookupError):
@@ -98,20 +106,22 @@ class Emitter:
         for lead in leads:
             if lead.when is not None and not lead.when(value):
                 continue
+            place: Place | None = lead.channel
+            if place is None:
+                assert lead.route is not None
+                place = lead.route(value, headers)
+                if place is None:
+                    continue
             data = None if value is None else lead.encode(value)
             placed = key if lead.key is None or value is None else lead.key(value)
             check_size(placed, data)
-            channel = lead.channel
-            if channel is None:
-                assert lead.route is not None
-                channel = lead.route(value)
-            prepared.append((channel, timestamp, placed, data, headers))
+            prepared.append((place, timestamp, placed, data, headers))
 
     @staticmethod
     def deliver(prepared: Prepared) -> None:
-        """Append prepared results to their channels; cannot fail."""
-        for channel, timestamp, key, data, headers in prepared:
-            channel.append(timestamp, key, data, headers)
+        """Append prepared results to their places; cannot fail."""
+        for place, timestamp, key, data, headers in prepared:
+            place.append(timestamp, key, data, headers)
 
 
 def _headers(headers: Any) -> Headers:

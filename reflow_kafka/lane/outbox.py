@@ -94,11 +94,16 @@ class Outbox:
         self._new = new
         self._channels: dict[str, Channel] = {}
 
-    def channel(self, topic: str, partitions: int) -> Channel:
+    def channel(
+        self,
+        topic: str,
+        partitions: int,
+        make: Callable[[str, int, Callable[[], BatchBuilder]], Channel] = Channel,
+    ) -> Channel:
         """The channel of a topic, made at its first use."""
         channel = self._channels.get(topic)
         if channel is None:
-            channel = self._channels[topic] = Channel(topic, partitions, self._new)
+            channel = self._channels[topic] = make(topic, partitions, self._new)
         return channel
 
     def known(self, topic: str) -> Channel | None:

@@ -14,6 +14,9 @@ from reflow_kafka.topology.view import EdgeView, FlowView, StageView, view
 
 Format = Literal["tree", "text", "json", "mermaid", "dot"]
 
+_WRITTEN: Final = ("topic", "reply")
+"""What sinks are whose topic is written by the stages before them."""
+
 
 def describe(
     flow: FlowSpec, format: Format = "tree", counts: Mapping[str, int | None] = MappingProxyType({})
@@ -61,14 +64,14 @@ def _travel(stage: StageView, edge: EdgeView | None) -> str:
     if edge is None:
         return f"← {' + '.join(stage.topics) or stage.does}"
     topics = " + ".join(edge.topics)
-    if stage.does == "topic":
+    if stage.does in _WRITTEN:
         return f"→ {topics}"
     return f"← {topics} ×{edge.partitions}" if edge.internal else f"← the same ×{edge.partitions}, directly"
 
 
 def _details(stage: StageView) -> Iterator[str]:
     """What is special about a stage, in few words."""
-    if stage.kind == "sink" and stage.does not in ("topic", stage.name, f"{stage.name}()"):
+    if stage.kind == "sink" and stage.does not in (*_WRITTEN, stage.name, f"{stage.name}()"):
         yield f"to {stage.does}"
     if stage.key is not None:
         yield f"key {stage.key}"
@@ -111,7 +114,7 @@ def _text(flow: FlowView) -> str:
 
 
 def _stage_facts(flow: FlowView, stage: StageView) -> list[str]:
-    reads = [topic for edge in flow.into(stage.name) for topic in edge.topics if stage.does != "topic"]
+    reads = [topic for edge in flow.into(stage.name) for topic in edge.topics if stage.does not in _WRITTEN]
     writes = [topic for edge in flow.out_of(stage.name) if stage.lanes for topic in edge.topics]
     after = [_upstream(edge) for edge in flow.into(stage.name)]
     followed = [

@@ -36,7 +36,12 @@ def read_directly(graph: Topology, stage: StageSpec) -> bool:
 
 def is_topic_sink(stage: StageSpec) -> bool:
     """Whether upstreams write into its topic themselves, so that it needs no worker."""
-    return stage.sink is not None and stage.sink.topic is not None
+    return stage.sink is not None and (stage.sink.topic is not None or stage.sink.reply)
+
+
+def is_reply(stage: StageSpec) -> bool:
+    """Whether it answers requests."""
+    return stage.sink is not None and stage.sink.reply
 
 
 def key_given(stage: StageSpec) -> KeyOf | None:

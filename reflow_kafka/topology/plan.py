@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from reflow_kafka.definition.spec import ANY, FlowSpec, KeyOf, StageSpec
 from reflow_kafka.errors import DefinitionError
-from reflow_kafka.topology.direct import is_topic_sink, key_given, read_directly
+from reflow_kafka.topology.direct import is_reply, is_topic_sink, key_given, read_directly
 from reflow_kafka.topology.fingerprint import fingerprint
 from reflow_kafka.topology.graph import Edge, Topology
 from reflow_kafka.topology.topics import (
@@ -26,6 +26,7 @@ from reflow_kafka.topology.topics import (
     dead_letter_topic,
     edge_topic,
     progress_topic,
+    reply_topic,
 )
 from reflow_kafka.topology.types import accepted_type, edge_type, source_type
 
@@ -110,6 +111,11 @@ class Plan:
         """Topic of the dead letters."""
         return dead_letter_topic(self.flow.name)
 
+    @property
+    def reply_topic(self) -> str | None:
+        """Topic of the answers to requests; None if the flow gives none."""
+        return reply_topic(self.flow.name) if any(map(is_reply, self.flow.stages)) else None
+
     def nodes_of(self, lane: int) -> tuple[Node, ...]:
         """The nodes that have a worker in this lane."""
         return tuple(n for n in self.nodes if lane < n.lanes)
@@ -145,6 +151,7 @@ def make_plan(flow: FlowSpec, counts: Mapping[str, int | None] = MappingProxyTyp
     nodes = planner.nodes()
     internal = [progress_topic(flow.name), dead_letter_topic(flow.name)]
     internal += [i.topic for node in nodes for i in node.inputs if i.internal]
+    internal += [reply_topic(flow.name)] if any(map(is_reply, flow.stages)) else []
     internal += [node.changelog for node in nodes if node.changelog is not None]
     check_names(internal, external_topics(flow))
     lanes = max((node.lanes for node in nodes), default=1)
@@ -275,7 +282,9 @@ class _Planner:
         if key is None and upstream.kind == "source":
             key = key_given(upstream)
         topic: str | Callable[[Any], str]
-        if is_topic_sink(stage):
+        if is_reply(stage):
+            topic, format, partitions = reply_topic(self.graph.flow.name), "json", self.graph.flow.partitions
+        elif is_topic_sink(stage):
             assert stage.sink is not None
             assert stage.sink.topic is not None
             topic, format = stage.sink.topic, stage.sink.format
@@ -292,7 +301,7 @@ class _Planner:
             when=stage.when,
             type=edge_type(self.graph, edge),
             format=format,
-            internal=not is_topic_sink(stage),
+            internal=is_reply(stage) or not is_topic_sink(stage),
         )
 
     def count(self, topic: str) -> int:

@@ -24,6 +24,7 @@ class TopicKind(enum.Enum):
     DEAD_LETTERS = "dead-letters"  # kept for ever
     CHANGELOG = "changelog"  # compacted, never deleted by age
     PROGRESS = "progress"  # compacted lane records, one partition per lane
+    REPLIES = "replies"  # answers to requests: kept for a while by the time at which they were written
     EXTERNAL = "external"  # somebody else's: created if missing, its settings never changed
 
 
@@ -56,16 +57,24 @@ def dead_letter_topic(flow: str) -> str:
     return f"{flow}.dead-letters"
 
 
+def reply_topic(flow: str) -> str:
+    """Topic of the answers to requests, a partition for each client."""
+    return f"{flow}.replies"
+
+
 def topic_specs(plan: Plan) -> list[TopicSpec]:
     """Every topic a plan needs, each once, internal ones first.
 
-    The dead letters have the flow's partition count, not the lanes': they need not grow with a source.
+    Dead letters and replies have the flow's partition count, not the lanes': they need not grow with a
+    source.
     """
     flow = plan.flow
     specs = [
         TopicSpec(plan.progress_topic, plan.lanes, TopicKind.PROGRESS),
         TopicSpec(plan.dead_letter_topic, flow.partitions, TopicKind.DEAD_LETTERS),
     ]
+    if plan.reply_topic is not None:
+        specs.append(TopicSpec(plan.reply_topic, flow.partitions, TopicKind.REPLIES))
     external: dict[str, TopicSpec] = {}
     for node in plan.nodes:
         for topic in node.inputs:

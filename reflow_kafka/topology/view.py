@@ -12,10 +12,10 @@ from typing import Any
 
 from reflow_kafka.definition.spec import FlowSpec, StageSpec
 from reflow_kafka.serde.types import type_name
-from reflow_kafka.topology.direct import is_topic_sink, key_given
+from reflow_kafka.topology.direct import is_reply, is_topic_sink, key_given
 from reflow_kafka.topology.graph import Edge, Topology
 from reflow_kafka.topology.plan import Node, make_plan
-from reflow_kafka.topology.topics import topic_specs
+from reflow_kafka.topology.topics import reply_topic, topic_specs
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,8 @@ class StageView:
     where: str
     """``file:line`` of its definition."""
     does: str
-    """Its handler or connector by name; ``forward`` for a topic source, ``topic`` for a topic sink."""
+    """Its handler or connector by name; ``forward`` for a topic source, ``topic`` for a topic sink, ``reply``
+    for one that answers requests."""
     topics: tuple[str, ...]
     """Topics of others that it stands for: those a source reads, the one a sink writes."""
     lanes: int
@@ -100,16 +101,18 @@ def view(flow: FlowSpec, counts: Mapping[str, int | None] = MappingProxyType({})
         partitions=flow.partitions,
         lanes=plan.lanes,
         group=plan.group,
-        stages=tuple(_stage(stage, nodes.get(stage.name)) for stage in flow.stages),
+        stages=tuple(_stage(flow, stage, nodes.get(stage.name)) for stage in flow.stages),
         edges=tuple(_edge(edge, nodes) for edge in Topology.of(flow).edges),
         topics=tuple(TopicView(t.name, t.partitions, t.kind.value) for t in topic_specs(plan)),
     )
 
 
-def _stage(stage: StageSpec, node: Node | None) -> StageView:
+def _stage(flow: FlowSpec, stage: StageSpec, node: Node | None) -> StageView:
     topics: tuple[str, ...] = stage.source.topics if stage.source is not None else ()
     if stage.sink is not None and stage.sink.topic is not None:
         topics = (_name(stage.sink.topic),)
+    elif is_reply(stage):
+        topics = (reply_topic(flow.name),)
     return StageView(
         name=stage.name,
         kind=stage.kind,
@@ -144,6 +147,8 @@ def _edge(edge: Edge, nodes: Mapping[str, Node]) -> EdgeView:
 def _does(stage: StageSpec) -> str:
     if stage.source is not None and stage.source.topics:
         return "forward"
+    if is_reply(stage):
+        return "reply"
     if is_topic_sink(stage):
         return "topic"
     part = stage.source or stage.sink

@@ -8,6 +8,7 @@ import pytest
 from reflow_kafka import Event
 from reflow_kafka.lane.emitter import Emitter, Lead, UndeclaredOutput, UnknownTopic
 from reflow_kafka.lane.outbox import Channel, Outbox, OversizedOutput
+from reflow_kafka.log.api import Headers
 from reflow_kafka.log.local import LocalBuilder, LocalRecord
 from reflow_kafka.serde.keys import key_getter
 
@@ -103,7 +104,7 @@ def test_what_follows() -> None:
 def test_a_topic_found_by_a_function() -> None:
     outbox, known = Outbox(LocalBuilder), {"x": 2}
 
-    def route(value: Any) -> Channel:
+    def route(value: Any, headers: Headers) -> Channel:
         if value not in known:
             raise UnknownTopic(value)
         return outbox.channel(value, known[value])

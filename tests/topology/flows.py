@@ -64,6 +64,12 @@ def stage(
     )
 
 
+def reply(*after: str, **options: Any) -> StageSpec:
+    return StageSpec(
+        "reply", "sink", "flow.py:4", after=tuple(map(ref, after)), sink=SinkSpec(reply=True), **options
+    )
+
+
 def sink(name: str, *after: str, topic: Any = None, connector: Any = None, **options: Any) -> StageSpec:
     run_by = None if topic or connector else handler(name, options.pop("takes", ANY))
     return StageSpec(
@@ -154,6 +160,8 @@ def flows(draw: st.DrawFn) -> FlowSpec:
         after = draw(st.lists(st.sampled_from(upstreams), min_size=1, max_size=3, unique=True))
         kinds = [{"topic": f"out-{i}"}, {"topic": str}, {"connector": PrintSink()}, {}]
         rest += [sink(f"k{i}", *after, **draw(st.sampled_from(kinds)))]
+    if draw(st.booleans()):
+        rest.append(reply(*draw(st.lists(st.sampled_from(upstreams), min_size=1, max_size=3, unique=True))))
     return flow(*draw(st.permutations([*sources, *rest])), partitions=draw(st.integers(1, 12)))
 
 

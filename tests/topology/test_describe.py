@@ -10,7 +10,18 @@ from hypothesis import given
 
 from reflow_kafka.definition.spec import FlowSpec
 from reflow_kafka.topology.describe import describe
-from tests.topology.flows import SHOP, WEATHER, counts_of, flow, flows, sink, source, stage
+from tests.topology.flows import (
+    SHOP,
+    WEATHER,
+    counts_of,
+    flow,
+    flows,
+    is_large,
+    reply,
+    sink,
+    source,
+    stage,
+)
 
 FORMATS: Any = ("tree", "text", "json", "mermaid", "dot")
 
@@ -64,6 +75,24 @@ def test_tree_of_direct_topics() -> None:
         └─ a     stage   ← the same ×12, directly
            └─ k  sink    → str
     """)
+
+
+def test_tree_and_text_of_replies() -> None:
+    spec = flow(source("s", "t"), stage("a", "s"), stage("b", "a"), reply("a", "b", when=is_large))
+    assert describe(spec) == golden("""
+        f: 8 partitions
+
+        s               source  ← t
+        └─ a            stage   ← the same ×8, directly
+           ├─ b         stage   ← f.a.b ×8
+           │  └─ reply  sink    → f.replies              when is_large()
+           └─ reply ↑           → f.replies
+    """)
+    text = describe(spec, "text")
+    assert (
+        "  lanes       none: a neighbour does its work\n  after       a, b\n  topic       f.replies\n" in text
+    )
+    assert "  f.replies       replies       ×8" in text
 
 
 def test_text() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 
 from reflow_kafka.definition.spec import ANY, FlowSpec
 from reflow_kafka.errors import DefinitionError
+from reflow_kafka.topology.direct import is_topic_sink
 from reflow_kafka.topology.graph import Topology
 from reflow_kafka.topology.plan import Node, Plan, external_topics, make_plan
 from reflow_kafka.topology.topics import TopicKind, topic_specs
@@ -21,6 +22,7 @@ from tests.topology.flows import (
     flow,
     flows,
     nodes_of,
+    reply,
     sink,
     source,
     stage,
@@ -113,6 +115,34 @@ def test_sources_of_other_kinds() -> None:
     assert nodes["files"].outputs[0].topic is str
 
 
+def test_replies_go_into_one_topic_of_the_flow() -> None:
+    spec = flow(source("s", "t"), stage("a", "s", gives=int), stage("b", "s"), reply("a", "b", "b.error"))
+    plan = make_plan(spec, {"t": 3})
+    assert [n.name for n in plan.nodes] == ["s", "a", "b"]
+    assert plan.reply_topic == "f.replies"
+    (answer,) = node(plan, "a").outputs
+    assert (answer.topic, answer.partitions, answer.type, answer.internal) == ("f.replies", 8, int, True)
+    assert [(o.name, o.topic) for o in node(plan, "b").outputs] == [
+        (None, "f.replies"),
+        ("error", "f.replies"),
+    ]
+    assert [(t.partitions, t.kind) for t in topic_specs(plan) if t.name == "f.replies"] == [
+        (8, TopicKind.REPLIES)
+    ]
+    assert external_topics(spec) == {"t": "source"}
+    assert make_plan(flow(source("s", "t"), stage("a", "s"))).reply_topic is None
+
+
+def test_a_source_can_be_answered_itself() -> None:
+    (forward,) = make_plan(flow(source("s", "t", key="id"), reply("s"))).nodes
+    assert (forward.role, [o.topic for o in forward.outputs]) == ("forward", ["f.replies"])
+
+
+def test_a_topic_of_others_cannot_be_the_one_of_replies() -> None:
+    with pytest.raises(DefinitionError, match=r"topic f\.replies .* meets the flow's own topic f\.replies"):
+        make_plan(flow(source("s", "f.replies"), stage("a", "s"), reply("a")))
+
+
 # ---- types
 
 
@@ -191,13 +221,14 @@ def test_every_edge_is_written_once_and_read_once(spec: FlowSpec, counts: dict[s
     plan = make_plan(spec, counts)
     graph = Topology.of(spec)
     read = Counter(i.topic for n in plan.nodes for i in n.inputs)
-    written = Counter(o.topic for n in plan.nodes for o in n.outputs if o.internal)
+    edges = [o for n in plan.nodes for o in n.outputs if o.internal and o.topic != plan.reply_topic]
+    written = Counter(o.topic for o in edges)
     internal = {i.topic: i for n in plan.nodes for i in n.inputs if i.internal}
     assert set(read.values()) | set(written.values()) <= {1}
     assert written.keys() == internal.keys()
     for n in plan.nodes:
         for output in n.outputs:
-            if output.internal:
+            if output in edges:
                 far = internal[str(output.topic)]
                 assert (far.partitions, far.type, far.format) == (
                     output.partitions,
@@ -226,7 +257,7 @@ def test_every_stage_runs_or_needs_not_to(spec: FlowSpec) -> None:
     running = {n.name for n in plan.nodes}
     for s in spec.stages:
         direct = s.name not in running
-        if s.kind == "stage" or (s.sink is not None and s.sink.topic is None):
+        if s.kind == "stage" or (s.sink is not None and not is_topic_sink(s)):
             assert not direct
             assert node(plan, s.name).inputs
             assert (node(plan, s.name).changelog is not None) == (s.state is not None)

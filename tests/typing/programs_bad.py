@@ -104,5 +104,6 @@ flow.stage(number, after=rows, on_error="ignore")  # E no such choice
 flow.stage(number)  # E needs after=
 flow.source("more", topic="more", auto_offset_reset="first")  # E no such choice
 flow.sink("out", topic="out")  # E needs after=
+flow.reply()  # E needs after=
 flow.describe("yaml")  # E no such format
 Flow("typo", partition=3)  # E no such option

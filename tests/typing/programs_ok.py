@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, assert_type
+from typing import Any, Never, assert_type
 
 from reflow_kafka import Batch, Context, Event, Flow, Rate, Reject, Retry, RetryLater, Stage, State
 
@@ -208,6 +208,7 @@ def numbers() -> Iterator[int]:
 def after_generator_source(n: int) -> None: ...
 
 
+assert_type(flow.reply(after=[count, word], name="answer", when=lambda word: word is not None), Stage[Never])
 flow.sink("routed", after=numbers, topic=lambda n: f"numbers-{n % 2}", key=None, format="json")
 
 

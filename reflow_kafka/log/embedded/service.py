@@ -56,8 +56,9 @@ class LogService:
         return await self._log.partition_counts(topics)
 
     async def ensure_topics(self, topics: Sequence[TopicSpec]) -> list[str]:
-        """Create external topics that are missing."""
-        if internal := [spec.name for spec in topics if spec.kind is not TopicKind.EXTERNAL]:
+        """Create topics that are missing: external ones, and those of replies."""
+        open_to_all = (TopicKind.EXTERNAL, TopicKind.REPLIES)
+        if internal := [spec.name for spec in topics if spec.kind not in open_to_all]:
             raise UsageError(f"internal topics are made by their flow only: {', '.join(internal)}")
         return await self._log.ensure_topics(topics)
 

@@ -20,11 +20,22 @@ _COMPACT = {
     # How long a tombstone stays: local stores that lag by more than half of it are not used again.
     "delete.retention.ms": str(DAY_MS),
 }
+_HOUR_MS = 3600 * 1000
+_REPLIES = {
+    "cleanup.policy": "delete",
+    # Nobody waits for so long; segments that are small enough to be gone soon after.
+    "retention.ms": str(_HOUR_MS),
+    "segment.ms": str(_HOUR_MS // 6),
+    "segment.bytes": str(64 * 1024 * 1024),
+    # An answer has the time of its event: by that, one to an old event would be deleted as it is written.
+    "message.timestamp.type": "LogAppendTime",
+}
 _SETTINGS = {
     TopicKind.EDGE: _KEEP,
     TopicKind.DEAD_LETTERS: _KEEP,
     TopicKind.CHANGELOG: _COMPACT,
     TopicKind.PROGRESS: _COMPACT,
+    TopicKind.REPLIES: _REPLIES,
     TopicKind.EXTERNAL: {},
 }
 # Event time may be years ago, or ahead. The limit has two names from Kafka 3.6 on, one before.
@@ -34,8 +45,8 @@ _OLD_LIMITS = ("message.timestamp.difference.max.ms",)
 
 def settings(kind: TopicKind, *, old_broker: bool = False) -> dict[str, str]:
     """The settings of a new topic; none for external ones, which follow the broker's defaults."""
-    if kind is TopicKind.EXTERNAL:
-        return {}
+    if kind in (TopicKind.EXTERNAL, TopicKind.REPLIES):
+        return dict(_SETTINGS[kind])
     limits = dict.fromkeys(_OLD_LIMITS if old_broker else _LIMITS, UNLIMITED)
     return {**_SETTINGS[kind], "message.timestamp.type": "CreateTime", **limits}
 
@@ -57,10 +68,12 @@ def check(spec: TopicSpec, partitions: int, found: Mapping[str, str | None]) -> 
     policy = found.get("cleanup.policy")
     if policy is not None and set(policy.split(",")) != {wanted["cleanup.policy"]}:
         raise _mismatch(spec, "cleanup.policy", policy, wanted["cleanup.policy"])
-    if found.get("message.timestamp.type") not in (None, "CreateTime"):
+    if found.get("message.timestamp.type") not in (None, wanted["message.timestamp.type"]):
         kind = found["message.timestamp.type"]
-        raise _mismatch(spec, "message.timestamp.type", kind, "CreateTime")
-    warnings = []
+        raise _mismatch(spec, "message.timestamp.type", kind, wanted["message.timestamp.type"])
+    warnings: list[str] = []
+    if spec.kind is TopicKind.REPLIES:
+        return warnings
     for name in ("retention.ms", "retention.bytes"):
         value = found.get(name)
         if name not in wanted or value in (None, FOREVER):

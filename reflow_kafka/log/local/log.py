@@ -7,6 +7,7 @@ towards a crash.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +34,7 @@ from reflow_kafka.log.local.records import (
     place,
     record_size,
 )
+from reflow_kafka.log.local.retention import Retention
 from reflow_kafka.log.local.storage import COMPACTED, Change, Positions, Storage
 from reflow_kafka.log.local.writer import LocalWriter, lost
 
@@ -67,6 +69,7 @@ class LocalLog:
         self._writers: dict[tuple[str, int], LocalWriter] = {}
         self._groups: dict[str, LocalGroup] = {}
         self._users = 0
+        self._retention = Retention()
 
     # --- life
 
@@ -166,10 +169,12 @@ class LocalLog:
         return {tp: partition.stable if committed else partition.end for tp, partition in found.items()}
 
     async def trim(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Forget the records below these offsets, but none of an open transaction."""
+        """Forget the records below these offsets, none of an open transaction; and old replies."""
         self.check_open()
+        replies = self._partitions_of(TopicKind.REPLIES)
+        expired = self._retention.expired({tp: p.end for tp, p in replies.items()}, _now())
         starts = {}
-        for tp, offset in positions.items():
+        for tp, offset in {**positions, **expired}.items():
             partition = self.partition(tp)
             start = min(offset, partition.stable)
             if start > partition.start:
@@ -178,14 +183,13 @@ class LocalLog:
             self.write(Change(starts=starts, ends={tp: self.partition(tp).end for tp in starts}))
             for tp, start in starts.items():
                 self.partition(tp).start = start
-        await self._storage.maintain(
-            {
-                tp: self.partition(tp).stable
-                for spec in self._topics.values()
-                if spec.kind in COMPACTED
-                for tp in partitions_of(spec)
-            }
-        )
+        compacted = self._partitions_of(*COMPACTED)
+        await self._storage.maintain({tp: partition.stable for tp, partition in compacted.items()})
+
+    def _partitions_of(self, *kinds: TopicKind) -> dict[TopicPartition, Partition]:
+        """The partitions of all topics of these kinds."""
+        specs = [spec for spec in self._topics.values() if spec.kind in kinds]
+        return {tp: self.partition(tp) for spec in specs for tp in partitions_of(spec)}
 
     # --- records
 
@@ -259,6 +263,10 @@ class LocalLog:
         """Let a test make something go wrong here."""
         if self._faults is not None:
             self._faults(point, flow, lane)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def partitions_of(spec: TopicSpec) -> list[TopicPartition]:

@@ -11,6 +11,7 @@ from reflow_kafka.log.kafka.log import KafkaLog
 from reflow_kafka.log.kafka.topics import check, settings
 
 EDGE = TopicSpec("f.a.b", 4, TopicKind.EDGE)
+REPLIES = TopicSpec("f.replies", 4, TopicKind.REPLIES)
 CHANGELOG = TopicSpec("f.a.changelog", 4, TopicKind.CHANGELOG)
 
 
@@ -31,6 +32,11 @@ def test_a_new_topic_passes_its_own_check(kind: TopicKind, old: bool) -> None:
         (EDGE, {"retention.ms": "604800000"}, r"retention\.ms=604800000, and as edge topic it needs -1"),
         (EDGE, {"retention.bytes": "1000"}, r"retention\.bytes=1000"),
         (EDGE, {"message.timestamp.type": "LogAppendTime"}, r"message\.timestamp\.type=LogAppendTime"),
+        (
+            REPLIES,
+            {"message.timestamp.type": "CreateTime"},
+            r"CreateTime, and as replies topic it needs LogAppendTime",
+        ),
         (
             CHANGELOG,
             {"cleanup.policy": "compact,delete"},
