@@ -82,7 +82,8 @@ def _open(bootstrap: str | None, data_dir: Path) -> Log:
 
 async def _create(flow: Flow, log: Log, drop_edges: Collection[str]) -> list[Row]:
     from reflow_kafka.engine.preparation import prepare
-    from reflow_kafka.topology.plan import external_topics, make_plan
+    from reflow_kafka.topology.plan import external_topics
+    from reflow_kafka.topology.planner import make_plan
     from reflow_kafka.topology.topics import topic_specs
 
     spec = flow.spec()

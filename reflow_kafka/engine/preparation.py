@@ -11,7 +11,8 @@ from reflow_kafka.errors import TopologyMismatch
 from reflow_kafka.lane.record import LaneRecord
 from reflow_kafka.lane.tail import last_record
 from reflow_kafka.log.api import Log, TopicPartition
-from reflow_kafka.topology.plan import Node, Plan, external_topics, make_plan
+from reflow_kafka.topology.plan import Node, Plan, external_topics
+from reflow_kafka.topology.planner import make_plan
 from reflow_kafka.topology.topics import topic_specs
 
 logger = logging.getLogger(__name__)
@@ -58,10 +59,11 @@ def _refuse_growth(plan: Plan, records: Sequence[LaneRecord | None]) -> None:
     for node in plan.nodes:
         for entry in node.inputs:
             count = before.get(entry.topic, entry.partitions)
-            if count != entry.partitions and _has_state(node):
+            stateful = next((n.name for n in node.chain if _has_state(n)), None)
+            if count != entry.partitions and stateful is not None:
                 raise TopologyMismatch(
-                    f"topic {entry.topic!r} has {entry.partitions} partitions, but stage {node.name!r} "
-                    f"started when it had {count}: keys have moved away from their state. Give the stage "
+                    f"topic {entry.topic!r} has {entry.partitions} partitions, but stage {stateful!r} "
+                    f"started when it had {count}: keys have moved away from their state. Give {node.name!r} "
                     "a key (key=…), so that it reads an edge of its own, or start a flow of another name"
                 )
 

@@ -188,7 +188,7 @@ class Runner:
 
     def statistics(self) -> FlowStatistics:
         """What there is to tell about the flow here."""
-        total: dict[str, Tally] = {node.name: Tally() for node in self.env.plan.nodes}
+        total: dict[str, Tally] = {node.name: Tally() for node in self.env.plan.all_nodes}
         lanes = [place.lane for place in self._places.values()]
         for tallies in (self._past, *(lane.tallies() for lane in lanes)):
             for name, tally in tallies.items():

@@ -83,8 +83,8 @@ class LaneEnv:
         }
 
     def changelogs(self, lane: int) -> dict[str, str]:
-        """Store → changelog topic of the nodes of a lane that have state."""
-        return {n.name: n.changelog for n in self.plan.nodes_of(lane) if n.changelog is not None}
+        """Store → changelog topic of the stages of a lane that have state, chained ones too."""
+        return {n.name: n.changelog for n in self.plan.all_nodes_of(lane) if n.changelog is not None}
 
     def direct_inputs(self) -> dict[str, int]:
         """External topics read directly → their partition counts."""

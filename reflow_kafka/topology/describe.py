@@ -10,7 +10,7 @@ from typing import Final, Literal
 import orjson
 
 from reflow_kafka.definition.spec import FlowSpec
-from reflow_kafka.topology.view import EdgeView, FlowView, StageView, view
+from reflow_kafka.topology.view import EdgeView, FlowView, RetryView, StageView, view
 
 Format = Literal["tree", "text", "json", "mermaid", "dot"]
 
@@ -63,6 +63,8 @@ def _travel(stage: StageView, edge: EdgeView | None) -> str:
     """How events come to a stage, or where a topic sink puts them."""
     if edge is None:
         return f"← {' + '.join(stage.topics) or stage.does}"
+    if edge.chained:
+        return "← in the same worker"
     topics = " + ".join(edge.topics)
     if stage.does in _WRITTEN:
         return f"→ {topics}"
@@ -85,6 +87,33 @@ def _details(stage: StageView) -> Iterator[str]:
         yield f"outputs {' '.join(stage.outputs)}"
     if stage.partitions is not None:
         yield _count(stage.partitions, "partition")
+    yield from (f"{name} {fact}" for name, fact in _running(stage).items() if fact is not None)
+
+
+def _running(stage: StageView) -> dict[str, str | None]:
+    """How its handler is run, as far as that is not the usual way."""
+    batch, rate, retry = stage.batch, stage.rate, stage.retry
+    per_key = " of one key" if batch is not None and batch.per_key else ""
+    return {
+        "run in": None if stage.run_in == "loop" else stage.run_in,
+        "concurrency": None if stage.concurrency == 1 else str(stage.concurrency),
+        "batch": None if batch is None else f"{batch.max_events}{per_key} within {_time(batch.within)}",
+        "timeout": None if stage.timeout is None else _time(stage.timeout),
+        "rate": None if rate is None else f"{rate.events} per {_time(rate.per)}",
+        "retry": None if retry is None else _told(retry),
+    }
+
+
+def _told(retry: RetryView) -> str:
+    """``5 attempts (0.1 s, ×2, up to 30 s) on OSError``."""
+    attempts = "for ever" if retry.attempts is None else _count(retry.attempts, "attempt")
+    waits = f"{_time(retry.backoff)}, ×{retry.factor:g}, up to {_time(retry.max_backoff)}"
+    on = "" if retry.on == ("Exception",) else f" on {' '.join(retry.on)}"
+    return f"{attempts}{on}" if retry.attempts == 1 else f"{attempts} ({waits}){on}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:g} s"
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
@@ -136,11 +165,13 @@ def _stage_facts(flow: FlowView, stage: StageView) -> list[str]:
         changelog=stage.changelog,
         outputs=", ".join(stage.outputs),
         partitions=stage.partitions,
+        chained=None if stage.host is None else f"in the worker of {stage.host}",
+        **_running(stage),
     )
 
 
 def _facts(**facts: object) -> list[str]:
-    return [f"  {name:<10}  {fact}" for name, fact in facts.items() if fact not in (None, "")]
+    return [f"  {name:<11}  {fact}" for name, fact in facts.items() if fact not in (None, "")]
 
 
 def _upstream(edge: EdgeView) -> str:
@@ -166,7 +197,8 @@ def _mermaid(flow: FlowView) -> str:
         lines.append(f"  s_{stage.name}{left}{text}{right}")
     for edge in flow.edges:
         label = f'|"{edge.output}"|' if edge.output else ""
-        lines.append(f"  s_{edge.upstream} -->{label} s_{edge.stage}")
+        arrow = "==>" if edge.chained else "-->"
+        lines.append(f"  s_{edge.upstream} {arrow}{label} s_{edge.stage}")
     return "\n".join(lines)
 
 
@@ -185,8 +217,10 @@ def _dot(flow: FlowView) -> str:
         label = _quoted("\n".join([stage.name, *stage.topics, *_details(stage)]))
         lines.append(f"  {_quoted(stage.name)} [shape={_DOT_SHAPES[stage.kind]}, label={label}];")
     for edge in flow.edges:
-        label = f" [label={_quoted(edge.output)}]" if edge.output else ""
-        lines.append(f"  {_quoted(edge.upstream)} -> {_quoted(edge.stage)}{label};")
+        how = [f"label={_quoted(edge.output)}"] if edge.output else []
+        how += ["style=bold"] if edge.chained else []
+        styled = f" [{', '.join(how)}]" if how else ""
+        lines.append(f"  {_quoted(edge.upstream)} -> {_quoted(edge.stage)}{styled};")
     return "\n".join([*lines, "}"])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from reflow_kafka.definition.spec import ANY, KeyOf, StageSpec, Unset
 from reflow_kafka.topology.graph import Topology
 from reflow_kafka.topology.types import accepted_type
@@ -25,13 +27,22 @@ def read_directly(graph: Topology, stage: StageSpec) -> bool:
         return False
     if key_given(stage) is not None or key_given(reader) is not None:
         return False
-    if reader.state is not None and (len(reader.after) > 1 or len(stage.source.topics) > 1):
+    several = len(reader.after) > 1 or len(stage.source.topics) > 1
+    if several and any(s.state is not None for s in in_one_worker(graph, reader)):
         return False
     if not callable(stage.source.timestamp):
         return True
     # A function that finds the timestamp expects the value as the source describes it.
     wanted = accepted_type(reader)
     return wanted in (ANY, stage.type) or (stage.type is ANY and wanted is dict)
+
+
+def in_one_worker(graph: Topology, host: StageSpec) -> Iterator[StageSpec]:
+    """A stage and all those chained to it."""
+    yield host
+    for stage in graph.downstreams(host.name):
+        if stage.chain:
+            yield from in_one_worker(graph, stage)
 
 
 def is_topic_sink(stage: StageSpec) -> bool:

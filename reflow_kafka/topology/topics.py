@@ -76,7 +76,7 @@ def topic_specs(plan: Plan) -> list[TopicSpec]:
     if plan.reply_topic is not None:
         specs.append(TopicSpec(plan.reply_topic, flow.partitions, TopicKind.REPLIES))
     external: dict[str, TopicSpec] = {}
-    for node in plan.nodes:
+    for node in plan.all_nodes:
         for topic in node.inputs:
             if topic.internal:
                 specs.append(TopicSpec(topic.topic, topic.partitions, TopicKind.EDGE))

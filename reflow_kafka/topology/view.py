@@ -11,11 +11,26 @@ from types import MappingProxyType
 from typing import Any
 
 from reflow_kafka.definition.spec import FlowSpec, StageSpec
+from reflow_kafka.options import FOREVER, Batch, Rate, Retry
 from reflow_kafka.serde.types import type_name
 from reflow_kafka.topology.direct import is_reply, is_topic_sink, key_given
 from reflow_kafka.topology.graph import Edge, Topology
-from reflow_kafka.topology.plan import Node, make_plan
+from reflow_kafka.topology.plan import Input, Node, Output
+from reflow_kafka.topology.planner import make_plan
 from reflow_kafka.topology.topics import reply_topic, topic_specs
+
+
+@dataclass(frozen=True, slots=True)
+class RetryView:
+    """When an event that failed is tried again; waits in seconds."""
+
+    attempts: int | None
+    backoff: float
+    factor: float
+    max_backoff: float
+    jitter: float
+    on: tuple[str, ...]
+    """Names of exceptions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +48,7 @@ class StageView:
     topics: tuple[str, ...]
     """Topics of others that it stands for: those a source reads, the one a sink writes."""
     lanes: int
-    """Lanes in which it has a worker; 0 if a neighbour does its work."""
+    """Lanes in which it runs; 0 if a neighbour does its work."""
     key: str | None
     when: str | None
     timestamp: str | None
@@ -44,6 +59,16 @@ class StageView:
     """Named outputs it declares."""
     partitions: int | None
     """Partitions it asks for."""
+    host: str | None
+    """The stage in whose worker it runs, if it is chained."""
+    concurrency: int
+    batch: Batch | None
+    run_in: str
+    timeout: float | None
+    """Seconds."""
+    rate: Rate | None
+    retry: RetryView | None
+    """None if it is the default of such a stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +80,13 @@ class EdgeView:
     stage: str
     topics: tuple[str, ...]
     partitions: int
-    """Of the widest; 0 if the topic is a function of the value."""
+    """Of the widest; 0 if the topic is a function of the value, or if there is none."""
     internal: bool
-    """The topic is the flow's own."""
+    """It is the flow's own."""
     type: str
     format: str
+    chained: bool
+    """Both stages run in one worker, with no topic between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +122,20 @@ class FlowView:
 def view(flow: FlowSpec, counts: Mapping[str, int | None] = MappingProxyType({})) -> FlowView:
     """The view of a checked flow (`counts` as for `make_plan`)."""
     plan = make_plan(flow, counts)
-    nodes = {node.name: node for node in plan.nodes}
+    nodes = {node.name: node for node in plan.all_nodes}
+    hosts = {node.name: host.name for host in plan.nodes for node in host.chain[1:]}
     return FlowView(
         flow=flow.name,
         partitions=flow.partitions,
         lanes=plan.lanes,
         group=plan.group,
-        stages=tuple(_stage(flow, stage, nodes.get(stage.name)) for stage in flow.stages),
+        stages=tuple(_stage(flow, s, nodes.get(s.name), hosts.get(s.name)) for s in flow.stages),
         edges=tuple(_edge(edge, nodes) for edge in Topology.of(flow).edges),
         topics=tuple(TopicView(t.name, t.partitions, t.kind.value) for t in topic_specs(plan)),
     )
 
 
-def _stage(flow: FlowSpec, stage: StageSpec, node: Node | None) -> StageView:
+def _stage(flow: FlowSpec, stage: StageSpec, node: Node | None, host: str | None) -> StageView:
     topics: tuple[str, ...] = stage.source.topics if stage.source is not None else ()
     if stage.sink is not None and stage.sink.topic is not None:
         topics = (_name(stage.sink.topic),)
@@ -127,21 +155,48 @@ def _stage(flow: FlowSpec, stage: StageSpec, node: Node | None) -> StageView:
         changelog=None if node is None else node.changelog,
         outputs=stage.outputs,
         partitions=stage.partitions,
+        host=host,
+        concurrency=stage.concurrency,
+        batch=stage.batch,
+        run_in=stage.run_in,
+        timeout=stage.timeout,
+        rate=stage.rate,
+        retry=_retry(stage),
     )
+
+
+def _retry(stage: StageSpec) -> RetryView | None:
+    retry = stage.retry
+    is_connector = stage.sink is not None and stage.sink.connector is not None
+    if retry == (FOREVER if is_connector else Retry()):
+        return None
+    on = tuple(kind.__qualname__ for kind in retry.on)
+    return RetryView(retry.attempts, retry.backoff, retry.factor, retry.max_backoff, retry.jitter, on)
 
 
 def _edge(edge: Edge, nodes: Mapping[str, Node]) -> EdgeView:
     upstream, output, stage = edge.upstream.stage, edge.upstream.output, edge.stage
+    end: Input | Output
     topics: tuple[str, ...]
     if upstream in nodes:
-        written = next(o for o in nodes[upstream].outputs if (o.stage, o.name) == (stage, output))
-        topics, partitions = (_name(written.topic),), written.partitions
-        internal, type, format = written.internal, written.type, written.format
+        end = next(o for o in nodes[upstream].outputs if (o.stage, o.name) == (stage, output))
+        chained = end.chained is not None
+        topics, partitions = () if chained else (_name(end.topic),), end.partitions
     else:  # the stage reads the topics of the source itself
         read = [i for i in nodes[stage].inputs if i.upstream == upstream]
         topics, partitions = tuple(i.topic for i in read), max(i.partitions for i in read)
-        internal, type, format = False, read[0].type, read[0].format
-    return EdgeView(upstream, output, stage, topics, partitions, internal, type_name(type), _name(format))
+        end, chained = read[0], False
+    return EdgeView(
+        upstream=upstream,
+        output=output,
+        stage=stage,
+        topics=topics,
+        partitions=partitions,
+        internal=end.internal,
+        type=type_name(end.type),
+        format=_name(end.format),
+        chained=chained,
+    )
 
 
 def _does(stage: StageSpec) -> str:

@@ -80,6 +80,20 @@ async def test_state_cannot_follow_a_topic_that_grew() -> None:
         await prepare(flow.spec(), log)
 
 
+async def test_nor_can_the_state_of_a_chained_stage() -> None:
+    flow = doubling()
+    log = await started(2)
+    await run(flow, log)
+
+    @flow.stage(after="double", chain=True, state=list)
+    def collect(seen: list[int], n: int) -> None:
+        seen.append(n)
+
+    await log.grow_topic("numbers", 3)
+    with pytest.raises(TopologyMismatch, match=r"stage 'collect' started when it had 2.*Give 'double' a key"):
+        await prepare(flow.spec(), log)
+
+
 def two_stages() -> Flow:
     flow = Flow("shape", partitions=2)
     numbers = flow.source("numbers", topic="numbers", key=str)

@@ -19,7 +19,9 @@ from reflow_kafka.definition.spec import (
     StateSpec,
     UpstreamRef,
 )
-from reflow_kafka.topology.plan import Node, make_plan
+from reflow_kafka.options import FOREVER
+from reflow_kafka.topology.plan import Node
+from reflow_kafka.topology.planner import make_plan
 
 
 def ref(text: str) -> UpstreamRef:
@@ -72,6 +74,8 @@ def reply(*after: str, **options: Any) -> StageSpec:
 
 def sink(name: str, *after: str, topic: Any = None, connector: Any = None, **options: Any) -> StageSpec:
     run_by = None if topic or connector else handler(name, options.pop("takes", ANY))
+    if connector:
+        options.setdefault("retry", FOREVER)
     return StageSpec(
         name,
         "sink",
@@ -88,7 +92,7 @@ def flow(*stages: StageSpec, name: str = "f", partitions: int = 8) -> FlowSpec:
 
 
 def nodes_of(*stages: StageSpec, counts: dict[str, int | None] | None = None) -> dict[str, Node]:
-    return {n.name: n for n in make_plan(flow(*stages), counts or {}).nodes}
+    return {n.name: n for n in make_plan(flow(*stages), counts or {}).all_nodes}
 
 
 @dataclass
@@ -143,14 +147,17 @@ def flows(draw: st.DrawFn) -> FlowSpec:
     rest: list[StageSpec] = []
     for i in range(draw(st.integers(0, 6))):
         declared = tuple(draw(st.sets(st.sampled_from(["big", "small"]))))
+        after = draw(st.lists(st.sampled_from(upstreams), min_size=1, max_size=3, unique=True))
+        chain = after[0].startswith("p") and draw(st.booleans())
         rest.append(
             stage(
                 f"p{i}",
-                *draw(st.lists(st.sampled_from(upstreams), min_size=1, max_size=3, unique=True)),
+                *(after[:1] if chain else after),
+                chain=chain,
                 state=draw(st.sampled_from([None, dict])),
-                key=draw(st.sampled_from([None, "id"])),
+                key=None if chain else draw(st.sampled_from([None, "id"])),
                 when=draw(st.sampled_from([None, is_large])),
-                partitions=draw(st.sampled_from([None, 1, 16])),
+                partitions=None if chain else draw(st.sampled_from([None, 1, 16])),
                 takes=draw(st.sampled_from([ANY, dict, Last24])),
                 outputs=declared,
             )

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 
 from reflow_kafka.definition.spec import FlowSpec
+from reflow_kafka.options import Batch, Rate, Retry
 from reflow_kafka.topology.describe import describe
 from tests.topology.flows import (
     SHOP,
     WEATHER,
+    PrintSink,
     counts_of,
     flow,
     flows,
@@ -89,54 +91,53 @@ def test_tree_and_text_of_replies() -> None:
            └─ reply ↑           → f.replies
     """)
     text = describe(spec, "text")
-    assert (
-        "  lanes       none: a neighbour does its work\n  after       a, b\n  topic       f.replies\n" in text
-    )
+    assert "  lanes        none: a neighbour does its work\n" in text
+    assert "  after        a, b\n  topic        f.replies\n" in text
     assert "  f.replies       replies       ×8" in text
 
 
 def test_text() -> None:
     assert told(WEATHER, "text") == golden("""
         flow weather
-          partitions  8
-          lanes       8
-          group       weather
+          partitions   8
+          lanes        8
+          group        weather
 
         source readings
-          defined     flow.py:1
-          runs        forward
-          lanes       8
-          followed    average
-          topic       weather-readings
-          writes      weather.readings.average
-          key         station
+          defined      flow.py:1
+          runs         forward
+          lanes        8
+          followed     average
+          topic        weather-readings
+          writes       weather.readings.average
+          key          station
 
         stage average
-          defined     flow.py:2
-          runs        average()
-          lanes       8
-          after       readings
-          followed    alert
-          reads       weather.readings.average
-          writes      weather.average.alert
-          state       Last24
-          changelog   weather.average.changelog
+          defined      flow.py:2
+          runs         average()
+          lanes        8
+          after        readings
+          followed     alert
+          reads        weather.readings.average
+          writes       weather.average.alert
+          state        Last24
+          changelog    weather.average.changelog
 
         stage alert
-          defined     flow.py:2
-          runs        alert()
-          lanes       8
-          after       average
-          followed    alerts
-          reads       weather.average.alert
-          writes      weather-alerts
-          when        lambda (line N)
+          defined      flow.py:2
+          runs         alert()
+          lanes        8
+          after        average
+          followed     alerts
+          reads        weather.average.alert
+          writes       weather-alerts
+          when         lambda (line N)
 
         sink alerts
-          defined     flow.py:3
-          lanes       none: a neighbour does its work
-          after       alert
-          topic       weather-alerts
+          defined      flow.py:3
+          lanes        none: a neighbour does its work
+          after        alert
+          topic        weather-alerts
 
         topics
           weather.progress           progress      ×8
@@ -166,6 +167,13 @@ def test_json() -> None:
         "changelog": "weather.average.changelog",
         "outputs": [],
         "partitions": None,
+        "host": None,
+        "concurrency": 1,
+        "batch": None,
+        "run_in": "loop",
+        "timeout": None,
+        "rate": None,
+        "retry": None,
     }
     assert told_["edges"][2] == {
         "upstream": "alert",
@@ -176,8 +184,61 @@ def test_json() -> None:
         "internal": False,
         "type": "dict",
         "format": "json",
+        "chained": False,
     }
     assert told_["topics"][3] == {"name": "weather.average.changelog", "partitions": 8, "kind": "changelog"}
+
+
+RUN = flow(
+    source("s", "t"),
+    stage("fetch", "s", concurrency=100, timeout=2.5, rate=Rate(10), outputs=("bad",), retry=Retry(None)),
+    stage("split", "fetch", chain=True, retry=Retry(5, backoff=1, on=(OSError, KeyError))),
+    sink("report", "fetch.bad", chain=True, retry=Retry(1)),
+    stage("scale", "split", run_in="process", batch=Batch(10, within=0.5, per_key=True)),
+    sink("store", "scale", connector=PrintSink(), batch=Batch(1000), retry=Retry(3)),
+)
+
+
+def test_how_handlers_are_run() -> None:
+    assert told(RUN, "tree") == golden("""
+        f: 8 partitions
+
+        s                   source  ← t
+        └─ fetch            stage   ← the same ×8, directly  outputs bad, concurrency 100, timeout 2.5 s, rate 10 per 1 s, retry for ever (0.1 s, ×2, up to 30 s)
+           ├─ split         stage   ← in the same worker     retry 5 attempts (1 s, ×2, up to 30 s) on OSError KeyError
+           │  └─ scale      stage   ← f.split.scale ×8       run in process, batch 10 of one key within 0.5 s
+           │     └─ store   sink    ← f.scale.store ×8       to PrintSink, batch 1000 within 1 s, retry 3 attempts (0.1 s, ×2, up to 30 s)
+           └─ (bad) report  sink    ← in the same worker     retry 1 attempt
+    """)  # noqa: E501
+    assert """
+stage split
+  defined      flow.py:2
+  runs         split()
+  lanes        8
+  after        fetch
+  followed     scale
+  writes       f.split.scale
+  chained      in the worker of fetch
+  retry        5 attempts (1 s, ×2, up to 30 s) on OSError KeyError
+""" in told(RUN, "text")
+    assert "  s_fetch ==> s_split\n" in told(RUN, "mermaid")
+    assert '  s_fetch ==>|"bad"| s_report\n' in told(RUN, "mermaid")
+    assert '  "fetch" -> "split" [style=bold];\n' in told(RUN, "dot")
+    assert '  "fetch" -> "report" [label="bad", style=bold];\n' in told(RUN, "dot")
+
+
+def test_how_handlers_are_run_for_programs() -> None:
+    told_ = orjson.loads(describe(RUN, "json"))
+    stages, edges = {s["name"]: s for s in told_["stages"]}, told_["edges"]
+    assert stages["split"]["host"] == "fetch"
+    assert stages["split"]["lanes"] == 8
+    assert stages["split"]["retry"]["on"] == ["OSError", "KeyError"]
+    assert stages["fetch"]["rate"] == {"events": 10, "per": 1.0}
+    assert stages["scale"]["batch"]["per_key"] is True
+    assert [(e["upstream"], e["stage"], e["topics"]) for e in edges if e["chained"]] == [
+        ("fetch", "split", []),
+        ("fetch", "report", []),
+    ]
 
 
 def test_mermaid() -> None:

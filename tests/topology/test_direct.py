@@ -34,6 +34,7 @@ def test_a_stage_alone_behind_a_source_reads_its_topic() -> None:
         [source("s", "t"), stage("a", "s.error")],
         [source("s", "t"), source("r", "u"), stage("a", "s", "r", state=dict)],
         [source("s", "t", "u"), stage("a", "s", state=dict)],
+        [source("s", "t", "u"), stage("a", "s"), stage("b", "a", chain=True, state=dict)],
         [source("s", "t", timestamp=lambda v: v["at"]), stage("a", "s", takes=Last24)],
         [source("s", "t", timestamp=lambda v: v.at, type=Last24), stage("a", "s", takes=dict)],
     ],
@@ -48,6 +49,8 @@ def test_everything_else_is_forwarded(stages: list[StageSpec]) -> None:
     "stages",
     [
         [source("s", "t"), stage("a", "s", state=dict)],
+        [source("s", "t"), stage("a", "s"), stage("b", "a", chain=True, state=dict)],
+        [source("s", "t", "u"), stage("a", "s"), stage("b", "a", state=dict)],
         [source("s", "t"), sink("a", "s")],
         [source("s", "t"), sink("a", "s", connector=PrintSink())],
         [source("s", "t", "u"), source("r", "v"), stage("a", "s", "r")],

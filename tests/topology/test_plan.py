@@ -11,7 +11,8 @@ from reflow_kafka.definition.spec import ANY, FlowSpec
 from reflow_kafka.errors import DefinitionError
 from reflow_kafka.topology.direct import is_topic_sink
 from reflow_kafka.topology.graph import Topology
-from reflow_kafka.topology.plan import Node, Plan, external_topics, make_plan
+from reflow_kafka.topology.plan import Node, Plan, external_topics
+from reflow_kafka.topology.planner import make_plan
 from reflow_kafka.topology.topics import TopicKind, topic_specs
 from tests.topology.flows import (
     SHOP,
@@ -21,6 +22,7 @@ from tests.topology.flows import (
     counts_of,
     flow,
     flows,
+    is_large,
     nodes_of,
     reply,
     sink,
@@ -30,7 +32,7 @@ from tests.topology.flows import (
 
 
 def node(plan: Plan, name: str) -> Node:
-    return next(n for n in plan.nodes if n.name == name)
+    return next(n for n in plan.all_nodes if n.name == name)
 
 
 def test_the_weather_flow() -> None:
@@ -190,6 +192,66 @@ def test_a_source_read_as_text_is_text_even_if_forwarded() -> None:
     assert nodes["s"].inputs[0].type is ANY
 
 
+# ---- chains
+
+
+CHAINED = (
+    source("s", "t", key="id"),
+    stage("a", "s", outputs=("big",), partitions=3),
+    stage("b", "a", chain=True, takes=Last24, gives=dict, state=Last24, when=is_large),
+    stage("c", "b", chain=True, state=dict),
+    stage("d", "a.big", chain=True),
+    stage("e", "c"),
+    sink("k", "c", topic="u"),
+    sink("f", "d", chain=True),
+)
+
+
+def test_a_chained_stage_has_no_topic_and_no_worker() -> None:
+    plan = make_plan(flow(*CHAINED), {"u": 5})
+    assert [n.name for n in plan.nodes] == ["s", "a", "e"]
+    assert [n.name for n in plan.all_nodes] == ["s", "a", "b", "c", "d", "f", "e"]
+    host = plan.nodes[1]
+    assert [n.name for n in host.chain] == ["a", "b", "c", "d", "f"]
+    assert {(n.role, n.lanes) for n in host.chain} == {("handler", 3)}
+    to_b, to_d = host.outputs
+    assert (to_b.topic, to_b.partitions, to_b.stage, to_b.name) == ("", 0, "b", None)
+    assert (to_b.key, to_b.when, to_b.type, to_b.format) == (None, is_large, Last24, "json")
+    assert (to_d.topic, to_d.stage, to_d.name) == ("", "d", "big")
+    b, c = node(plan, "b"), node(plan, "c")
+    assert to_b.chained is b
+    assert (b.inputs, b.changelog, b.outputs[0].chained, b.outputs[0].type) == ((), "f.b.changelog", c, dict)
+    assert [(o.topic, o.partitions, o.chained) for o in c.outputs] == [("f.c.e", 8, None), ("u", 5, None)]
+    assert [(i.topic, i.upstream) for i in node(plan, "e").inputs] == [("f.c.e", "c")]
+
+
+def test_hosts_of_stages() -> None:
+    plan = make_plan(flow(*CHAINED))
+    assert {n.name: plan.host(n.name).name for n in plan.all_nodes} == {
+        "s": "s",
+        "e": "e",
+        **dict.fromkeys("abcdf", "a"),
+    }
+    assert [n.name for n in plan.all_nodes_of(2)] == ["s", "a", "b", "c", "d", "f", "e"]
+    assert [n.name for n in plan.all_nodes_of(3)] == ["s", "e"]
+    with pytest.raises(KeyError):
+        plan.host("k")
+
+
+def test_topics_of_a_chain() -> None:
+    specs = {t.name: (t.partitions, t.kind) for t in topic_specs(make_plan(flow(*CHAINED), {"u": 5}))}
+    assert {name for name, (_, kind) in specs.items() if kind is TopicKind.EDGE} == {"f.s.a", "f.c.e"}
+    assert specs["f.b.changelog"] == specs["f.c.changelog"] == (3, TopicKind.CHANGELOG)
+    assert specs["u"] == (5, TopicKind.EXTERNAL)
+    assert "" not in specs
+
+
+def test_names_of_chained_changelogs_collide_too() -> None:
+    stages = [stage("a", "s"), stage("b", "a", chain=True, state=dict)]
+    with pytest.raises(DefinitionError, match=r"meets the flow's own topic f\.b\.changelog"):
+        make_plan(flow(source("s", "t"), *stages, sink("k", "b", topic="f.b.changelog")))
+
+
 # ---- what is refused
 
 
@@ -220,13 +282,14 @@ def test_a_topic_has_one_source() -> None:
 def test_every_edge_is_written_once_and_read_once(spec: FlowSpec, counts: dict[str, int | None]) -> None:
     plan = make_plan(spec, counts)
     graph = Topology.of(spec)
+    outputs = [o for n in plan.all_nodes for o in n.outputs]
+    edges = [o for o in outputs if o.internal and o.chained is None and o.topic != plan.reply_topic]
     read = Counter(i.topic for n in plan.nodes for i in n.inputs)
-    edges = [o for n in plan.nodes for o in n.outputs if o.internal and o.topic != plan.reply_topic]
     written = Counter(o.topic for o in edges)
     internal = {i.topic: i for n in plan.nodes for i in n.inputs if i.internal}
     assert set(read.values()) | set(written.values()) <= {1}
     assert written.keys() == internal.keys()
-    for n in plan.nodes:
+    for n in plan.all_nodes:
         for output in n.outputs:
             if output in edges:
                 far = internal[str(output.topic)]
@@ -247,26 +310,27 @@ def test_lanes_cover_every_partition_read(spec: FlowSpec, counts: dict[str, int 
     for n in plan.nodes:
         assert n.lanes == max((i.partitions for i in n.inputs), default=n.lanes)
         assert n.lanes <= plan.lanes
-        assert all(o.partitions > 0 or callable(o.topic) for o in n.outputs)
+        assert all(o.partitions > 0 or callable(o.topic) or o.chained for o in n.outputs)
     assert plan.lanes in {n.lanes for n in plan.nodes}
 
 
 @given(flows())
 def test_every_stage_runs_or_needs_not_to(spec: FlowSpec) -> None:
     plan = make_plan(spec)
-    running = {n.name for n in plan.nodes}
+    running = Counter(n.name for n in plan.all_nodes)
+    assert set(running.values()) <= {1}
     for s in spec.stages:
         direct = s.name not in running
         if s.kind == "stage" or (s.sink is not None and not is_topic_sink(s)):
             assert not direct
-            assert node(plan, s.name).inputs
+            assert bool(node(plan, s.name).inputs) != s.chain
             assert (node(plan, s.name).changelog is not None) == (s.state is not None)
         elif s.kind == "sink":
             assert direct
-            assert s.name in {o.stage for n in plan.nodes for o in n.outputs}
+            assert s.name in {o.stage for n in plan.all_nodes for o in n.outputs}
         elif direct:
             (reader,) = (n for n in plan.nodes if s.name in {i.upstream for i in n.inputs})
-            assert reader.stage.state is None or len(reader.inputs) == 1
+            assert len(reader.inputs) == 1 or all(n.stage.state is None for n in reader.chain)
 
 
 @given(flows(), counts_of)

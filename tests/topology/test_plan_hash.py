@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 
 from reflow_kafka.definition.spec import FlowSpec, StageSpec
-from reflow_kafka.topology.plan import Output, make_plan
+from reflow_kafka.options import Batch, Rate, Retry
+from reflow_kafka.topology.plan import Output
+from reflow_kafka.topology.planner import make_plan
 from tests.topology.flows import (
     SHOP,
     Last24,
@@ -54,10 +56,33 @@ def test_the_hash_leaves_out_the_code_of_handlers() -> None:
     assert make_plan(flow(*spec)).hash == make_plan(flow(spec[0], other)).hash
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        [stage("a", "s"), stage("b", "a")],
+        [stage("a", "s"), stage("b", "a", chain=True, state=Last24)],
+        [stage("a", "s"), stage("b", "a", chain=True, state=dict), sink("k", "b", topic="u")],
+    ],
+)
+def test_the_hash_follows_a_chain(changed: list[StageSpec]) -> None:
+    start = source("s", "t", key="id")
+    spec = [start, stage("a", "s"), stage("b", "a", chain=True, state=dict)]
+    assert spec[2].handler is not None
+    other = replace(spec[2], handler=replace(spec[2].handler, target=lambda v: v + 1))
+    assert make_plan(flow(*spec)).hash == make_plan(flow(*spec[:2], other)).hash
+    assert make_plan(flow(*spec)).hash != make_plan(flow(start, *changed)).hash
+
+
+def test_the_hash_leaves_out_how_handlers_are_run() -> None:
+    spec = [source("s", "t", key="id"), stage("a", "s")]
+    other = replace(spec[1], concurrency=5, batch=Batch(5), retry=Retry(5), timeout=5.0, rate=Rate(5))
+    assert make_plan(flow(*spec)).hash == make_plan(flow(spec[0], other)).hash
+
+
 SCRIPT = """
 import sys
 from tests.topology.flows import SHOP, flow, source, stage
-from reflow_kafka.topology.plan import make_plan
+from reflow_kafka.topology.planner import make_plan
 limit = 7
 by = lambda v: (v["a"] in {"x", "y", "z"}, v["b"] > limit)
 print(make_plan(SHOP).hash, make_plan(flow(source("s", "t", key=by), stage("a", "s"))).hash)
