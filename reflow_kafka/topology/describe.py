@@ -100,16 +100,19 @@ def _running(stage: StageView) -> dict[str, str | None]:
         "batch": None if batch is None else f"{batch.max_events}{per_key} within {_time(batch.within)}",
         "timeout": None if stage.timeout is None else _time(stage.timeout),
         "rate": None if rate is None else f"{rate.events} per {_time(rate.per)}",
-        "retry": None if retry is None else _told(retry),
+        "retry": None if retry is None else _attempts(retry),
     }
 
 
-def _told(retry: RetryView) -> str:
-    """``5 attempts (0.1 s, ×2, up to 30 s) on OSError``."""
+def _attempts(retry: RetryView) -> str:
+    """``5 attempts on OSError``."""
     attempts = "for ever" if retry.attempts is None else _count(retry.attempts, "attempt")
-    waits = f"{_time(retry.backoff)}, ×{retry.factor:g}, up to {_time(retry.max_backoff)}"
-    on = "" if retry.on == ("Exception",) else f" on {' '.join(retry.on)}"
-    return f"{attempts}{on}" if retry.attempts == 1 else f"{attempts} ({waits}){on}"
+    return attempts if retry.on == ("Exception",) else f"{attempts} on {' '.join(retry.on)}"
+
+
+def _waits(retry: RetryView) -> str:
+    """``0.1 s, ×2, up to 30 s``."""
+    return f"{_time(retry.backoff)}, ×{retry.factor:g}, up to {_time(retry.max_backoff)}"
 
 
 def _time(seconds: float) -> str:
@@ -167,6 +170,7 @@ def _stage_facts(flow: FlowView, stage: StageView) -> list[str]:
         partitions=stage.partitions,
         chained=None if stage.host is None else f"in the worker of {stage.host}",
         **_running(stage),
+        waits=None if stage.retry is None or stage.retry.attempts == 1 else _waits(stage.retry),
     )
 
 

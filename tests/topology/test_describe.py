@@ -204,10 +204,10 @@ def test_how_handlers_are_run() -> None:
         f: 8 partitions
 
         s                   source  ← t
-        └─ fetch            stage   ← the same ×8, directly  outputs bad, concurrency 100, timeout 2.5 s, rate 10 per 1 s, retry for ever (0.1 s, ×2, up to 30 s)
-           ├─ split         stage   ← in the same worker     retry 5 attempts (1 s, ×2, up to 30 s) on OSError KeyError
+        └─ fetch            stage   ← the same ×8, directly  outputs bad, concurrency 100, timeout 2.5 s, rate 10 per 1 s, retry for ever
+           ├─ split         stage   ← in the same worker     retry 5 attempts on OSError KeyError
            │  └─ scale      stage   ← f.split.scale ×8       run in process, batch 10 of one key within 0.5 s
-           │     └─ store   sink    ← f.scale.store ×8       to PrintSink, batch 1000 within 1 s, retry 3 attempts (0.1 s, ×2, up to 30 s)
+           │     └─ store   sink    ← f.scale.store ×8       to PrintSink, batch 1000 within 1 s, retry 3 attempts
            └─ (bad) report  sink    ← in the same worker     retry 1 attempt
     """)  # noqa: E501
     assert """
@@ -219,7 +219,8 @@ stage split
   followed     scale
   writes       f.split.scale
   chained      in the worker of fetch
-  retry        5 attempts (1 s, ×2, up to 30 s) on OSError KeyError
+  retry        5 attempts on OSError KeyError
+  waits        1 s, ×2, up to 30 s
 """ in told(RUN, "text")
     assert "  s_fetch ==> s_split\n" in told(RUN, "mermaid")
     assert '  s_fetch ==>|"bad"| s_report\n' in told(RUN, "mermaid")
