@@ -60,7 +60,8 @@ class Readings:
                 "temperature": self.temperature[id],
                 "ts": timestamp,
             }
-            yield Event(value["sensor"].encode(), orjson.dumps(value), timestamp)
+            # A copy of its own size: what orjson returns holds 4 kB however short it is, 17 GB in 4 M events.
+            yield Event(value["sensor"].encode(), b"".join((orjson.dumps(value), b"")), timestamp)
 
 
 def sensor_name(sensor: int) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from reflow_kafka.errors import FlowStopped, LogDoubt, RecordRefused
+from reflow_kafka.lane.cpu import Metered, cpu_wanted
 from reflow_kafka.lane.env import LaneEnv
 from reflow_kafka.lane.gate import Gate
 from reflow_kafka.lane.pace import Pace
@@ -111,7 +112,8 @@ class Committer:
         now = time.monotonic()
         if self._gate.pending:
             self._pace.worked(now)
-        self._env.load.sample(now, time.process_time())
+        if self._env.load.stale(now):
+            self._env.load.sample(now, cpu_wanted())
         due = self._pace.due(
             quiet=not any(work.in_hand() for work in self._works),
             full=self._gate.full,
@@ -138,12 +140,13 @@ class Committer:
         return sent
 
     async def _commit(self) -> None:
-        began = time.perf_counter()
+        began = time.thread_time()
         shares = [(work, work.take()) for work in self._works]
         positions = {tp: at for _, share in shares for tp, at in share.positions.items()}
         commit, ends = self._content(shares, positions)
         self._gate.taken()
-        self._pace.committing(time.monotonic(), time.perf_counter() - began)
+        self._pace.committing(time.monotonic())
+        cpu = time.thread_time() - began
         moved = bool(commit.batches) or positions != self.positions
         if not moved and not self._forced and self._env.guarantee == "exactly-once":
             return
@@ -151,12 +154,15 @@ class Committer:
         self._add_record(commit, positions, ends)
         try:
             async with self._env.calm.commit():
-                bases = await self._writer.commit(commit)
+                writing = Metered(self._writer.commit(commit))
+                bases = await writing
         except RecordRefused as error:
             self._refused(error, shares, positions)
             raise
         self._verify(bases, ends)
+        began = time.thread_time()
         self._write(shares, ends)
+        self._pace.committed(cpu + writing.cpu + time.thread_time() - began)
         self.positions = positions
         self._ends = ends
         self.commits += 1

@@ -25,14 +25,14 @@ def test_nothing_is_due_while_there_is_nothing() -> None:
 )
 def test_the_next_commit(quiet: bool, full: bool, busy: float, due: float) -> None:
     pace = Pace()
-    pace.committing(100.0, 0.0)
+    pace.committing(100.0)
     pace.worked(100.05)
     assert pace.due(quiet=quiet, full=full, busy=busy, lanes=1) == pytest.approx(due)
 
 
 def test_a_quiet_lane_leaves_time_between_commits() -> None:
     pace = Pace()
-    pace.committing(100.0, 0.0)
+    pace.committing(100.0)
     pace.worked(100.0)
     due = pace.due(quiet=True, full=False, busy=0.0, lanes=8)
     assert due == pytest.approx(100.0 + 8 * COMMIT_CPU / SHARE_QUIET)
@@ -49,7 +49,8 @@ def test_a_commit_never_waits_longer_than_the_ceiling(
         assert due is not None
         assert now - pace.interval <= due <= now + pace.ceiling + 1e-9
         now = max(now, due)
-        pace.committing(now, encoding)
+        pace.committing(now)
+        pace.committed(encoding)
 
 
 def test_commits_of_a_busy_process_take_a_tenth_of_it() -> None:
@@ -59,7 +60,8 @@ def test_commits_of_a_busy_process_take_a_tenth_of_it() -> None:
         due = pace.due(quiet=False, full=False, busy=0.9, lanes=4)
         assert due is not None
         now = max(now, due)
-        pace.committing(now, 0.014)
+        pace.committing(now)
+        pace.committed(0.014)
     pace.worked(now)
     due = pace.due(quiet=False, full=False, busy=0.9, lanes=4)
     assert due == pytest.approx(now + 4 * (0.014 + COMMIT_CPU) / SHARE_BUSY, rel=0.01)
@@ -73,6 +75,13 @@ def test_the_load_stays_between_idle_and_busy(steps: list[tuple[float, float]]) 
         cpu += elapsed * share
         load.sample(now, cpu)
         assert 0.0 <= load.busy <= 1.0
+
+
+def test_samples_are_worth_taking_some_time_apart() -> None:
+    load = Load()
+    load.sample(10.0, 1.0)
+    assert not load.stale(10.04)
+    assert load.stale(10.06)
 
 
 def test_the_load_follows_within_half_a_second() -> None:

@@ -46,8 +46,6 @@ SHARES = st.floats(0, 1)
 
 
 class SameLogs(RuleBasedStateMachine):
-    cache_bytes = 0
-
     def __init__(self) -> None:
         super().__init__()
         self.directory = tempfile.TemporaryDirectory(dir=RAM)
@@ -57,7 +55,6 @@ class SameLogs(RuleBasedStateMachine):
             Path(self.directory.name),
             max_batch_bytes=150,
             max_record_bytes=140,
-            cache_bytes=self.cache_bytes,
             serve=False,
         )
         memory = MemoryLog(max_batch_bytes=150, max_record_bytes=140)
@@ -177,11 +174,5 @@ def built(
     return batches
 
 
-class SameLogsWithCache(SameLogs):
-    cache_bytes = 3_000  # a few batches
-
-
 TestSameLogs = SameLogs.TestCase
-TestSameLogsWithCache = SameLogsWithCache.TestCase
 TestSameLogs.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
-TestSameLogsWithCache.settings = TestSameLogs.settings

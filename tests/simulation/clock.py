@@ -73,7 +73,8 @@ def run_virtually(main: Coroutine[Any, Any, T], rng: random.Random | None = None
             worked += rng.choice((0.0, 0.0, 0.001, 0.02))
         return loop.time() + worked
 
-    clocks = {"monotonic": loop.time, "time": loop.time, "process_time": lambda: 0.0}
+    clocks = {"monotonic": loop.time, "time": loop.time, "thread_time": perf_counter}
     patched = mock.patch.multiple(time, perf_counter=perf_counter, **clocks)
-    with patched, asyncio.Runner(loop_factory=lambda: loop) as runner:
+    idle = mock.patch("reflow_kafka.lane.commits.cpu_wanted", return_value=0.0)
+    with patched, idle, asyncio.Runner(loop_factory=lambda: loop) as runner:
         return runner.run(asyncio.wait_for(main, limit))

@@ -155,6 +155,4 @@ class _Group:
                 merged = LocalBatch(self._bases[0], self._records, self._size)
                 step.put(keys[0], encode_batch(merged))
             self._storage.commit(step)
-            for key in keys:
-                self._storage.forget(key)
         self._bases, self._records, self._size, self._changed = [], [], 0, False

@@ -10,7 +10,7 @@ from reflow_kafka.log.api import TopicPartition
 from reflow_kafka.log.embedded.compaction import TOMBSTONE_RETENTION, Compactor
 from reflow_kafka.log.embedded.lock import DirectoryLock, InUse
 from reflow_kafka.log.embedded.server import LogServer
-from reflow_kafka.log.embedded.storage import CACHE_BYTES, RocksStorage
+from reflow_kafka.log.embedded.storage import RocksStorage
 from reflow_kafka.log.local import Contents, Faults, LocalLog
 from reflow_kafka.log.local.records import MAX_BATCH_BYTES, MAX_RECORD_BYTES
 
@@ -18,8 +18,8 @@ from reflow_kafka.log.local.records import MAX_BATCH_BYTES, MAX_RECORD_BYTES
 class EmbeddedStorage(RocksStorage):
     """The storage in a data directory: locked while it is open, compacted now and then."""
 
-    def __init__(self, data_dir: Path, *, cache_bytes: int, tombstone_retention: float) -> None:
-        super().__init__(data_dir / "log", cache_bytes=cache_bytes)
+    def __init__(self, data_dir: Path, *, tombstone_retention: float) -> None:
+        super().__init__(data_dir / "log")
         self.compactor = Compactor(self, tombstone_retention=tombstone_retention)
         self._lock = DirectoryLock(data_dir)
 
@@ -53,7 +53,6 @@ class EmbeddedLog(LocalLog):
         data_dir: directory of the log; created if missing.
         max_batch_bytes: how much a builder collects.
         max_record_bytes: larger records are refused.
-        cache_bytes: how much of the newest records is kept as objects.
         tombstone_retention: seconds for which a deletion stays in compacted topics.
         serve: whether other processes can reach the log while it is open here.
         faults: lets tests make things go wrong.
@@ -67,14 +66,13 @@ class EmbeddedLog(LocalLog):
         *,
         max_batch_bytes: int = MAX_BATCH_BYTES,
         max_record_bytes: int = MAX_RECORD_BYTES,
-        cache_bytes: int = CACHE_BYTES,
         tombstone_retention: float = TOMBSTONE_RETENTION,
         serve: bool = True,
         patience: float = 0.0,
         faults: Faults | None = None,
     ) -> None:
         super().__init__(
-            EmbeddedStorage(data_dir, cache_bytes=cache_bytes, tombstone_retention=tombstone_retention),
+            EmbeddedStorage(data_dir, tombstone_retention=tombstone_retention),
             max_batch_bytes=max_batch_bytes,
             max_record_bytes=max_record_bytes,
             faults=faults,
