@@ -18,6 +18,7 @@ class Context:
         "_headers",
         "_offset",
         "_topic",
+        "attempt",
         "flow",
         "key_bytes",
         "lane",
@@ -37,6 +38,8 @@ class Context:
         )
         self.key_bytes: bytes | None = None
         """The raw key, None if the event has none."""
+        self.attempt = 1
+        """Which try this is: 1, and one more after each failure."""
         self.timestamp = -1
         """Event time in epoch milliseconds."""
         self.upstream = ""
@@ -65,6 +68,13 @@ class Context:
     def id(self) -> str:
         """An idempotency key: the same for the same event, whatever is restarted."""
         return f"{self._topic}/{self.lane}/{self._offset}"
+
+    def fresh(self) -> Context:
+        """Another one for the same stage and lane, where several events are handled at once."""
+        context = Context.__new__(Context)
+        context.flow, context.stage, context.lane, context.log = self.flow, self.stage, self.lane, self.log
+        context._cleared = False
+        return context
 
     def clear_state(self) -> None:
         """Forget the state of this event's key once the handler has finished."""

@@ -21,6 +21,7 @@ PURE = (
     "definition",
     "topology",
     "lane/inflight.py",
+    "lane/lines.py",
     "lane/pace.py",
     "lane/record.py",
     "log/kafka/assignor.py",

@@ -16,12 +16,15 @@ from reflow_kafka.lane.emitter import Emitter, Lead, UnknownTopic
 from reflow_kafka.lane.feed import Feed
 from reflow_kafka.lane.gate import Gate
 from reflow_kafka.lane.generator import GeneratorSource
+from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.lane.lifecycle import Lifecycle, Users
 from reflow_kafka.lane.outbox import Channel, Outbox
+from reflow_kafka.lane.overlap import OverlapWorker, overlaps
 from reflow_kafka.lane.refusals import Refusals
 from reflow_kafka.lane.replies import DeadLetters, Replies
+from reflow_kafka.lane.serial import SerialWorker
 from reflow_kafka.lane.work import Work
-from reflow_kafka.lane.worker import Worker
+from reflow_kafka.lane.worker import Setting, Worker
 from reflow_kafka.log.api import BatchBuilder, Headers, TopicPartition
 from reflow_kafka.serde.keys import key_getter, timestamp_getter
 from reflow_kafka.serde.typed import edge_codec, state_codec
@@ -41,7 +44,7 @@ class Builder:
     gate: Gate
     calm: Calm
     refusals: Refusals
-    positions: Mapping[TopicPartition, int]
+    marks: Mapping[TopicPartition, Mark]
     incarnation: str
     """The lane's history: a sink's position counts only within it."""
     seek: Callable[[TopicPartition, int], None]
@@ -108,17 +111,16 @@ class Builder:
     def _worker(self, node: Node, leads: Sequence[Lead], outbox: Outbox, dead_letters: Channel) -> Worker:
         spec = node.stage.handler
         target, lifecycle, named = self._handler(node, spec) if spec is not None else (None, None, {})
-        return Worker(
-            node,
-            self.lane,
+        setting = Setting(
             flow=self.plan.flow.name,
+            lane=self.lane,
             leads=leads,
             outbox=outbox,
             dead_letters=dead_letters,
             gate=self.gate,
             calm=self.calm,
             refusals=self.refusals,
-            positions=self.positions,
+            marks=self.marks,
             seek=self.seek,
             learn=self.learn,
             handler=target,
@@ -126,6 +128,7 @@ class Builder:
             cache=self._cache(node),
             lifecycle=lifecycle,
         )
+        return OverlapWorker(node, setting) if overlaps(node.stage) else SerialWorker(node, setting)
 
     def _handler(self, node: Node, spec: Handler) -> tuple[Any, Lifecycle | None, dict[str, Any]]:
         target = spec.target
@@ -201,7 +204,7 @@ class Builder:
             outbox=outbox,
             dead_letters=dead_letters,
             gate=self.gate,
-            positions=self.positions,
+            marks=self.marks,
             seek=self.seek,
             incarnation=self.incarnation,
         )

@@ -8,10 +8,12 @@ import contextvars
 import inspect
 import logging
 import threading
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class AwaitedCancelled(RuntimeError):
@@ -30,6 +32,31 @@ def from_within(error: asyncio.CancelledError) -> AwaitedCancelled:
     if task is None or task.cancelling():
         raise error
     return AwaitedCancelled("it awaited something that was cancelled")
+
+
+class TimedOut(TimeoutError):
+    """A handler took longer than its stage's `timeout`."""
+
+
+async def within(limit: float, work: Awaitable[T]) -> T:
+    """Wait for `work`, for at most `limit` seconds; then it is cancelled.
+
+    Raises:
+        TimedOut: it did not finish in time.
+    """
+    scope = asyncio.timeout(limit)
+    try:
+        async with scope:
+            return await work
+    except TimeoutError as error:
+        if scope.expired():
+            raise TimedOut(f"the handler took longer than {limit:g} s (timeout=)") from error
+        raise
+
+
+async def collect(results: AsyncIterable[T]) -> list[T]:
+    """Everything that an async generator yields."""
+    return [result async for result in results]
 
 
 async def uncancelled(work: Callable[..., Awaitable[None]], *arguments: Any) -> None:

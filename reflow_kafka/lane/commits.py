@@ -18,6 +18,8 @@ from reflow_kafka.errors import FlowStopped, LogDoubt, RecordRefused
 from reflow_kafka.lane.cpu import Metered, cpu_wanted
 from reflow_kafka.lane.env import LaneEnv
 from reflow_kafka.lane.gate import Gate
+from reflow_kafka.lane.inflight import ELSEWHERE, MAX_METADATA, Mark
+from reflow_kafka.lane.inflight import encode as encode_runs
 from reflow_kafka.lane.pace import Pace
 from reflow_kafka.lane.record import RECORD_KEY, LaneRecord, encode
 from reflow_kafka.lane.refusals import Refusals
@@ -42,8 +44,8 @@ class Committer:
         pace: Pace,
         refusals: Refusals,
     ) -> None:
-        self.positions = dict(own.positions)
-        """What is committed."""
+        self.marks = dict(own.marks)
+        """How far the inputs are finished, as it is committed."""
         self.commits = 0
         self.moved = False
         """Whether anything but lane records has been committed since the take-over."""
@@ -133,51 +135,47 @@ class Committer:
                     sent = True
         except RecordRefused as error:  # it belongs to the events since the last commit
             shares = [(work, work.take()) for work in self._works]
-            self._refused(
-                error, shares, {tp: at for _, share in shares for tp, at in share.positions.items()}
-            )
+            self._refused(error, shares, _marks(shares))
             raise
         return sent
 
     async def _commit(self) -> None:
         began = time.thread_time()
         shares = [(work, work.take()) for work in self._works]
-        positions = {tp: at for _, share in shares for tp, at in share.positions.items()}
-        commit, ends = self._content(shares, positions)
+        marks = _marks(shares)
+        commit, ends = self._content(shares)
         self._gate.taken()
         self._pace.committing(time.monotonic())
         cpu = time.thread_time() - began
-        moved = bool(commit.batches) or positions != self.positions
+        moved = bool(commit.batches) or marks != self.marks
         if not moved and not self._forced and self._env.guarantee == "exactly-once":
             return
         self._forced = False
-        self._add_record(commit, positions, ends)
+        self._add_positions(commit, marks, ends)
         try:
             async with self._env.calm.commit():
                 writing = Metered(self._writer.commit(commit))
                 bases = await writing
         except RecordRefused as error:
-            self._refused(error, shares, positions)
+            self._refused(error, shares, marks)
             raise
         self._verify(bases, ends)
         began = time.thread_time()
         self._write(shares, ends)
         self._pace.committed(cpu + writing.cpu + time.thread_time() - began)
-        self.positions = positions
+        self.marks = marks
         self._ends = ends
         self.commits += 1
         self.moved = self.moved or moved
-        self._refusals.accepted(positions)
+        self._refusals.accepted({tp: mark.position for tp, mark in marks.items()})
         for work, _ in shares:
             work.settled()
         for work, _ in shares:
             await work.committed()
 
-    def _content(
-        self, shares: Sequence[tuple[Work, Share]], positions: dict[TopicPartition, int]
-    ) -> tuple[Commit, dict[str, int]]:
+    def _content(self, shares: Sequence[tuple[Work, Share]]) -> tuple[Commit, dict[str, int]]:
         """Outputs and changelog records; and where the changelogs will end."""
-        commit = Commit(positions={tp: CommittedPosition(at) for tp, at in positions.items()})
+        commit = Commit()
         ends = dict(self._ends)
         for work, share in shares:
             for tp, builders in share.batches.items():
@@ -199,12 +197,22 @@ class Committer:
                 append(timestamp=now, key=key, value=value)
         return builders
 
-    def _add_record(self, commit: Commit, positions: dict[TopicPartition, int], ends: dict[str, int]) -> None:
+    def _add_positions(self, commit: Commit, marks: dict[TopicPartition, Mark], ends: dict[str, int]) -> None:
+        """Positions and lane record; both say what is finished above a position."""
+        runs: dict[str, str] = {}
+        for tp, mark in marks.items():
+            metadata = encode_runs(mark)
+            if metadata:
+                runs[tp.topic] = metadata
+            if len(metadata) > MAX_METADATA:
+                metadata = ELSEWHERE
+            commit.positions[tp] = CommittedPosition(mark.position, metadata)
         self._record = LaneRecord(
             incarnation=self._record.incarnation,
             plan=self._env.plan.hash,
             changelogs=ends,
-            positions={tp.topic: at for tp, at in positions.items()},
+            positions={tp.topic: mark.position for tp, mark in marks.items()},
+            runs=runs,
             inputs={**self._env.direct_inputs(), **self._record.inputs},
             run=self._env.membership.run,
             done=self._done,
@@ -239,7 +247,7 @@ class Committer:
             self._stores.write({}, self._mark_at(self._ends))
 
     def _refused(
-        self, error: RecordRefused, shares: Sequence[tuple[Work, Share]], positions: dict[TopicPartition, int]
+        self, error: RecordRefused, shares: Sequence[tuple[Work, Share]], marks: dict[TopicPartition, Mark]
     ) -> None:
         """Suspect the events of those stages whose records were refused; a source's cannot be told apart."""
         guilty = [
@@ -249,8 +257,13 @@ class Committer:
         ] or [share for _, share in shares]
         events = sum(share.events for share in guilty)
         last = next((share.last for share in guilty if share.events), None)
-        if not self._refusals.refused(events, last, positions, str(error)):
+        reached = {tp: mark.runs[-1][1] if mark.runs else mark.position for tp, mark in marks.items()}
+        if not self._refusals.refused(events, last, reached, str(error)):
             raise FlowStopped(
                 f"flow {self._env.plan.flow.name!r}, lane {self._lane}: the log refuses a record that cannot "
                 f"be dead-lettered either: {error}"
             ) from error
+
+
+def _marks(shares: Sequence[tuple[Work, Share]]) -> dict[TopicPartition, Mark]:
+    return {tp: mark for _, share in shares for tp, mark in share.marks.items()}

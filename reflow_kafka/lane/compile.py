@@ -1,4 +1,4 @@
-"""Compiles a stage into one loop over a list of records, specialised for exactly that stage.
+"""Compiles a stage into one loop over records, specialised for exactly that stage.
 
 There is no per-event branching on options: whether the stage has state, takes `ctx` or an `Event`, waits,
 filters or re-keys is decided when the lane opens, by writing the loop's source from the pieces below. In
@@ -6,7 +6,10 @@ W2 of the benchmarks (a keyed mean) the loop costs 0.4 µs per event around the 
 composed closures costs 1.1 µs. The source is kept for tracebacks and for `print(source_of(run))`.
 
 What the loop guarantees, per event and in this order: decode; state; handler; everything of its results
-that can fail; then, with no way to fail, append results and mark the state as changed.
+that can fail; then, with no way to fail, append results and mark the state as changed. `phase` says how far
+it has come: what fails in the handler may succeed at another try, the rest fails each time.
+
+Where events overlap (`single`) there is no loop: the function handles one event, and returns how it failed.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from typing import Any
 from reflow_kafka.context import Context
 from reflow_kafka.definition.spec import Shape, StateBy
 from reflow_kafka.event import NO_HEADERS, Event, received
-from reflow_kafka.lane.calls import from_within
+from reflow_kafka.lane.calls import collect, from_within, within
 from reflow_kafka.lane.emitter import Emitter, Lead
 from reflow_kafka.lane.outbox import check_size
 from reflow_kafka.log.api import Record
@@ -49,7 +52,8 @@ class Compilation:
     decode: Callable[[bytes], Any]
     emitter: Emitter
     leads: Sequence[Lead]
-    failed: Callable[[Record, Exception], None]
+    failed: Callable[[Record, Exception, bool], bool] | None = None
+    """Told of an event that failed, and whether in its handler; whether it is to be tried again."""
     handler: Callable[..., Any] | None = None
     """None: the value itself is the result (a source that forwards)."""
     shape: Shape = Shape.PLAIN
@@ -62,6 +66,14 @@ class Compilation:
     timestamp: Callable[[Any], int] | None = None
     finished: Callable[[int], None] | None = None
     """Told the offset of each finished event (handlers that suspend)."""
+    single: bool = False
+    """One event per call: ``await run(record, attempt)``, None or (error, whether in the handler)."""
+    elsewhere: Callable[..., Any] | None = None
+    """Awaited in the handler's place, which runs in a thread or process; generators give lists there."""
+    returns_state: bool = False
+    """What runs elsewhere works on a copy of the state, and gives it back."""
+    timeout: float | None = None
+    """Seconds after which an event's handler is cancelled."""
 
     @property
     def context(self) -> tuple[str, Context] | None:
@@ -72,12 +84,12 @@ class Compilation:
         return None
 
 
-def compile_stage(c: Compilation) -> Callable[[Sequence[Record]], Any]:
+def compile_stage(c: Compilation) -> Callable[..., Any]:
     """The loop of a stage: ``run(records)``, a coroutine function if the handler can suspend."""
     source = _source(c)
     scope = _scope(c)
     exec(_code(c.name, source), scope)  # noqa: S102 - our own text, nothing from data
-    run: Callable[[Sequence[Record]], Any] = scope["run"]
+    run: Callable[..., Any] = scope["run"]
     run.__doc__ = source
     return run
 
@@ -108,10 +120,14 @@ def _scope(c: Compilation) -> dict[str, Any]:
         "upstream": c.upstream,
         "CancelledError": asyncio.CancelledError,
         "from_within": from_within,
+        "elsewhere": c.elsewhere,
+        "within": within,
+        "collect": collect,
+        "timeout": c.timeout,
     }
     scope.update({f"arg_{name}": value for name, value in c.by_name.items()})
     if c.context is not None:
-        scope["ctx"] = c.context[1]
+        scope["context" if c.single else "ctx"] = c.context[1]
     if c.cache is not None:
         scope.update(
             objects=c.cache.objects,
@@ -130,12 +146,29 @@ def _scope(c: Compilation) -> dict[str, Any]:
 
 
 def _source(c: Compilation) -> str:
-    suspends = c.shape.suspends
-    stateful = c.state_by is not StateBy.NONE
-    lines = ["async def run(records):" if suspends else "def run(records):"]
+    lines = _head(c)
+    pad = "    " if c.single else "        "
+    lines += [f"{pad}{line}" for line in ("key = r.key; ts = r.timestamp; phase = 0", "try:")]
+    lines += [textwrap.indent(line, f"{pad}    ") for line in _body(c)]
+    lines += [f"{pad}{line}" for line in _ends(c)]
+    return "\n".join(lines) + "\n"
+
+
+def _head(c: Compilation) -> list[str]:
+    entered = f"ctx.upstream = upstream; ctx._topic = {c.topic!r}"
+    if c.single:
+        lines = ["async def run(r, attempt):"]
+        if c.context is not None:
+            lines += ["    ctx = context.fresh(); ctx.attempt = attempt", f"    {entered}"]
+        return lines
+    lines = ["async def run(records):" if c.shape.suspends else "def run(records):"]
     if c.context is not None:
-        lines += [f"    ctx.upstream = upstream; ctx._topic = {c.topic!r}"]
-    lines += ["    for r in records:", "        key = r.key; ts = r.timestamp", "        try:"]
+        lines += [f"    {entered}"]
+    return [*lines, "    for r in records:"]
+
+
+def _body(c: Compilation) -> list[str]:
+    stateful = c.state_by is not StateBy.NONE
     body: list[str] = []
     if stateful:
         body += [
@@ -145,15 +178,28 @@ def _source(c: Compilation) -> str:
     body += ["raw = r.value", "value = None if raw is None else decode(raw)"]
     if c.timestamp is not None:
         body += ["if value is not None:", "    ts = timestamp_of(value)"]
-    body += _arguments(c, stateful)
-    body += _call(c)
-    body += _after_call(c, stateful)
-    lines += [textwrap.indent(line, " " * 12) for line in body]
-    lines += ["        except Exception as error:", "            failed(r, error)"]
-    if suspends:
-        lines += ["        except CancelledError as error:", "            failed(r, from_within(error))"]
-        lines += ["        finished(r.offset)"]
-    return "\n".join(lines) + "\n"
+    return [*body, *_arguments(c, stateful), *_call(c), *_after_call(c, stateful)]
+
+
+def _ends(c: Compilation) -> list[str]:
+    if c.single:
+        return [
+            "except Exception as error:",
+            "    return error, phase == 1",
+            "except CancelledError as error:",
+            "    return from_within(error), phase == 1",
+        ]
+    if not c.shape.suspends:
+        return ["except Exception as error:", "    failed(r, error, phase == 1)"]
+    return [
+        "except Exception as error:",
+        "    if failed(r, error, phase == 1):",
+        "        continue",
+        "except CancelledError as error:",
+        "    if failed(r, from_within(error), phase == 1):",
+        "        continue",
+        "finished(r.offset)",
+    ]
 
 
 def _arguments(c: Compilation, stateful: bool) -> list[str]:
@@ -177,14 +223,42 @@ def _call(c: Compilation) -> list[str]:
         return ["out = value if value is not None else Event(None)"]
     positional = ["state"] if c.state_by is not StateBy.NONE else []
     positional.append("event" if c.takes_event else "value")
-    named = [f"{name}=arg_{name}" for name in c.by_name]
-    call = f"handler({', '.join(positional + named)})"
+    named = [f"{name}={'ctx' if c.by_name[name] is _context(c) else f'arg_{name}'}" for name in c.by_name]
+    arguments = ", ".join(positional + named)
+    return ["phase = 1", *_called(c, arguments), "phase = 2"]
+
+
+def _called(c: Compilation, arguments: str) -> list[str]:
+    single = c.shape in (Shape.PLAIN, Shape.COROUTINE)
+    out = "out" if single else "outs"
+    limit = "within(timeout, {})" if c.timeout is not None else "{}"
+    if c.elsewhere is not None:
+        call = f"await {limit.format(f'elsewhere({arguments})')}"
+        if not c.returns_state:
+            return [f"{out} = {call}"]
+        box = ["state.value = changed" if c.state_by is StateBy.BOX else "state = changed"]
+        return [
+            f"{out}, changed, cleared = {call}",
+            *box,
+            *(["ctx._cleared = cleared"] if _context(c) else []),
+        ]
+    if c.shape is Shape.ASYNC_GENERATOR:
+        listed = f"[out async for out in handler({arguments})]"
+        return [
+            f"outs = {listed}"
+            if c.timeout is None
+            else f"outs = await within(timeout, collect(handler({arguments})))"
+        ]
+    call = f"handler({arguments})"
     return {
         Shape.PLAIN: [f"out = {call}"],
-        Shape.COROUTINE: [f"out = await {call}"],
+        Shape.COROUTINE: [f"out = await {limit.format(call)}"],
         Shape.GENERATOR: [f"outs = list({call})"],
-        Shape.ASYNC_GENERATOR: [f"outs = [out async for out in {call}]"],
     }[c.shape]
+
+
+def _context(c: Compilation) -> Context | None:
+    return None if c.context is None else c.context[1]
 
 
 def _after_call(c: Compilation, stateful: bool) -> list[str]:

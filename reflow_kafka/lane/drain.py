@@ -20,6 +20,7 @@ from reflow_kafka.lane.dead_letter import append_dead_letter, error_headers
 from reflow_kafka.lane.env import place_logger
 from reflow_kafka.lane.gate import MAX_BYTES, Gate
 from reflow_kafka.lane.inbox import Inbox
+from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.lane.outbox import Channel, Outbox
 from reflow_kafka.lane.work import Share, Tally
 from reflow_kafka.log.api import BatchBuilder, Record, TopicPartition
@@ -45,7 +46,7 @@ class Drain:
         outbox: Outbox,
         dead_letters: Channel,
         gate: Gate,
-        positions: Mapping[TopicPartition, int],
+        marks: Mapping[TopicPartition, Mark],
         seek: Callable[[TopicPartition, int], None],
         incarnation: str,
     ) -> None:
@@ -53,7 +54,7 @@ class Drain:
         self.node = node
         self.tally = Tally()
         self.inputs = tuple(TopicPartition(i.topic, lane) for i in inputs)
-        self.inbox = Inbox({tp: positions[tp] for tp in self.inputs})
+        self.inbox = Inbox({tp: marks[tp] for tp in self.inputs})
         self._inputs = dict(zip(self.inputs, inputs, strict=True))
         self._lane = lane
         self._flow = flow
@@ -90,7 +91,7 @@ class Drain:
 
     def take(self) -> Share:
         self._letters_taken = self._letters
-        return Share(batches=self._outbox.take(), positions=self.inbox.share())
+        return Share(batches=self._outbox.take(), marks=self.inbox.share())
 
     def settled(self) -> None:
         self._letters_safe = self._letters_taken
@@ -132,7 +133,7 @@ class Drain:
         if stored is not None and stored.get("incarnation") == self._incarnation:
             for tp in self.inputs:
                 at = stored["positions"].get(tp.topic, 0)
-                self.inbox.done[tp] = max(at, self.inbox.done[tp])
+                self.inbox.reach(tp, at)
             self._go_back()
         return writer
 
@@ -144,7 +145,7 @@ class Drain:
 
     def _go_back(self) -> None:
         """What was flushed stays done; what was given after it comes again, for which there is room now."""
-        self.inbox.go_back(self._seek, to=self.inbox.done)
+        self.inbox.go_back(self._seek, to=self.inbox.marks())
         self._gate.worked()
 
     async def _write_batch(
@@ -200,12 +201,12 @@ class Drain:
         if hasattr(writer, "position"):
             # After a crash the sink's position wins. It must not pass a dead letter that may still be lost.
             await self._letters_committed()
-            done = {tp.topic: offset for tp, offset in self.inbox.done.items()}
+            done = {tp.topic: self.inbox.position(tp) for tp in self.inputs}
             position = {"incarnation": self._incarnation, "positions": {**done, partition.topic: at}}
             await call(writer.flush, position)
         else:
             await call(writer.flush)
-        self.inbox.done[partition] = at
+        self.inbox.reach(partition, at)
         self.tally.events += events
         self._gate.worked()
 
@@ -215,7 +216,7 @@ class Drain:
         headers = error_headers(record, partition, self._flow, self.node.name, error)
         append_dead_letter(self._dead_letters, record, headers)
         self._letters += 1
-        self.inbox.done[partition] = record.offset + 1
+        self.inbox.reach(partition, record.offset + 1)
         self.tally.events += 1
         self._gate.worked()
 

@@ -39,7 +39,7 @@ class Failures:
         self._tally = tally
         self._log = log
 
-    def handle(self, record: Record, origin: TopicPartition, error: Exception) -> None:
+    def handle(self, record: Record, origin: TopicPartition, error: Exception, tries: int = 1) -> None:
         """Skip it, emit it to "error", ask the stage's function, or dead-letter it.
 
         Raises:
@@ -57,7 +57,7 @@ class Failures:
             ) from error
         try:
             if self._emitter.follows("error"):
-                self._emit_error(record, origin, error)
+                self._emit_error(record, origin, error, tries)
                 return
             if callable(policy) and not rejected:
                 result = policy(error, self._event(record, origin))
@@ -66,15 +66,17 @@ class Failures:
         except Exception as second:
             second.__context__ = error
             error = second
-        self.dead_letter(record, origin, error)
+        self.dead_letter(record, origin, error, tries)
 
-    def dead_letter(self, record: Record, origin: TopicPartition, error: Exception) -> None:
+    def dead_letter(self, record: Record, origin: TopicPartition, error: Exception, tries: int = 1) -> None:
         """Write the event, as it came, to the dead letters."""
         self._tally.dead_letters += 1
         if self._tally.dead_letters <= TOLD:
             what = f"{type(error).__name__}: {error}"
-            self._log.warning("event %s[%d]@%d dead-lettered: %s", *origin, record.offset, what)
-        headers = error_headers(record, origin, self._flow, self._node.name, error)
+            self._log.warning(
+                "event %s[%d]@%d dead-lettered after %d tries: %s", *origin, record.offset, tries, what
+            )
+        headers = error_headers(record, origin, self._flow, self._node.name, error, tries)
         append_dead_letter(self._dead_letters, record, headers)
 
     def _event(self, record: Record, origin: TopicPartition) -> Event[Any]:
@@ -85,8 +87,8 @@ class Failures:
         id = f"{origin.topic}/{origin.partition}/{record.offset}"
         return received(value, record.key, record.timestamp, headers, entry.upstream, id)
 
-    def _emit_error(self, record: Record, origin: TopicPartition, error: Exception) -> None:
-        cause = error_headers(record, origin, self._flow, self._node.name, error)
+    def _emit_error(self, record: Record, origin: TopicPartition, error: Exception, tries: int) -> None:
+        cause = error_headers(record, origin, self._flow, self._node.name, error, tries)
         event = self._event(record, origin)
         event = event.replace(event.value, headers={n: data or b"" for n, data in cause}, to="error")
         self._emitter.deliver(self._emitter.prepare((event,), record, record.timestamp))

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from reflow_kafka.lane.inflight import InFlight, Mark
 from reflow_kafka.log.api import Record, TopicPartition
 
 QUEUE: Final = 2
@@ -15,75 +16,115 @@ QUEUE: Final = 2
 
 
 class Inbox:
-    """Batches of records in hand, and three positions per input.
+    """Batches of records in hand, and how far each input is finished.
 
-    *given*: after everything taken from the reader; *done*: after everything finished; *shared*: what was
-    done when the last commit took its share. ``shared <= done <= given``. When nothing of an input is in
-    hand, done moves along with given past the log's markers and gaps.
+    *given*: after everything taken from the reader; *position*: before the first event that is not finished;
+    *shared*: what was finished when the last commit took its share. When nothing of an input is in hand, it
+    is finished up to what was given, past the log's markers and gaps, but for the events that are open.
     """
 
-    def __init__(self, positions: Mapping[TopicPartition, int]) -> None:
-        self.done = dict(positions)
+    def __init__(self, marks: Mapping[TopicPartition, Mark]) -> None:
         self.generation = 0
         """Changes with each going back: what was fetched before is void."""
+        self.wake = asyncio.Event()
+        """Set when something was given, or nothing more will be; and by whoever has news for the worker."""
         self._stop = asyncio.Event()
-        self._given = dict(positions)
-        self._shared = dict(positions)
+        self._flights = {partition: InFlight(mark) for partition, mark in marks.items()}
+        self._given = {partition: mark.position for partition, mark in marks.items()}
+        self._shared = dict(marks)
         self._queue: deque[tuple[TopicPartition, Sequence[Record]]] = deque()
-        self._in_hand = dict.fromkeys(positions, 0)
-        self._wake = asyncio.Event()
+        self._in_hand = dict.fromkeys(marks, 0)
 
     def __bool__(self) -> bool:
-        """Whether anything is in hand."""
+        """Whether any batch is in hand."""
         return any(self._in_hand.values())
+
+    # ---- given and taken
 
     def room(self, partition: TopicPartition) -> bool:
         """Whether another batch of this input may be given."""
         return self._in_hand[partition] < QUEUE
 
     def give(self, partition: TopicPartition, records: Sequence[Record], reached: int) -> None:
-        """Take records (perhaps none); `reached` is the reader's position after them."""
+        """Take records (perhaps none); `reached` is the reader's position after them.
+
+        Those that were finished before the lane was taken over, or before it went back, are left out.
+        """
         self._given[partition] = reached
-        if records:
-            self._queue.append((partition, records))
+        if records and (fresh := self._flights[partition].fresh(records)):
+            self._queue.append((partition, fresh))
             self._in_hand[partition] += 1
-            self._wake.set()
+            self.wake.set()
         elif not self._in_hand[partition]:
-            self.done[partition] = reached
+            self._flights[partition].reach(reached)
+
+    def poll(self) -> tuple[TopicPartition, Sequence[Record]] | None:
+        """The next batch, if there is one and nobody has stopped it."""
+        return self._queue.popleft() if self._queue and not self.stopped else None
 
     async def next(self) -> tuple[TopicPartition, Sequence[Record]] | None:
         """The next batch; waits for one; None once stopped."""
         while not self._queue and not self.stopped:
-            self._wake.clear()
-            await self._wake.wait()
-        return None if self.stopped else self._queue.popleft()
+            self.wake.clear()
+            await self.wake.wait()
+        return self.poll()
 
     def finished(self, partition: TopicPartition) -> None:
-        """A batch taken by `next` is finished to its last record."""
+        """A batch taken by `next` is finished to its last record, but for those that are open."""
         self._in_hand[partition] -= 1
         if not self._in_hand[partition]:
-            self.done[partition] = self._given[partition]
+            self._flights[partition].reach(self._given[partition])
 
-    def share(self) -> dict[TopicPartition, int]:
-        """Everything done is handed over to a commit."""
-        self._shared = dict(self.done)
+    # ---- how far it is finished
+
+    def position(self, partition: TopicPartition) -> int:
+        """Everything below is finished."""
+        return self._flights[partition].position
+
+    @property
+    def open_events(self) -> int:
+        """Events that are open, in all inputs."""
+        return sum(len(flight) for flight in self._flights.values())
+
+    def reach(self, partition: TopicPartition, offset: int) -> None:
+        """Everything below is finished, but for what is open."""
+        self._flights[partition].reach(offset)
+
+    def open(self, partition: TopicPartition, offset: int) -> None:
+        """An event is begun, and those after it may finish before it does."""
+        self._flights[partition].open(offset)
+
+    def close(self, partition: TopicPartition, offset: int) -> None:
+        """An open event is finished."""
+        self._flights[partition].close(offset)
+
+    def marks(self) -> dict[TopicPartition, Mark]:
+        """How far all inputs are finished."""
+        return {partition: flight.mark() for partition, flight in self._flights.items()}
+
+    def share(self) -> dict[TopicPartition, Mark]:
+        """Everything finished is handed over to a commit."""
+        self._shared = self.marks()
         return self._shared
 
     @property
-    def shared(self) -> Mapping[TopicPartition, int]:
-        """The positions in the last share."""
+    def shared(self) -> Mapping[TopicPartition, Mark]:
+        """The marks in the last share."""
         return self._shared
 
     def go_back(
-        self, seek: Callable[[TopicPartition, int], None], *, to: Mapping[TopicPartition, int] | None = None
+        self, seek: Callable[[TopicPartition, int], None], *, to: Mapping[TopicPartition, Mark] | None = None
     ) -> None:
-        """Return to the last share (or the positions `to`), as if nothing had been given since."""
+        """Return to the last share (or the marks `to`), as if nothing had been given since."""
         self._queue.clear()
         self._in_hand = dict.fromkeys(self._in_hand, 0)
         self.generation += 1
-        for partition, position in (self._shared if to is None else dict(to)).items():
-            self._given[partition] = self.done[partition] = position
-            seek(partition, position)
+        for partition, mark in (self._shared if to is None else to).items():
+            self._flights[partition] = InFlight(mark)
+            self._given[partition] = mark.position
+            seek(partition, mark.position)
+
+    # ---- the end
 
     @property
     def stopped(self) -> bool:
@@ -93,7 +134,7 @@ class Inbox:
     def stop(self) -> None:
         """Give nothing more out."""
         self._stop.set()
-        self._wake.set()
+        self.wake.set()
 
     async def pause(self, seconds: float) -> None:
         """Wait before another try, but no longer than until the stop."""

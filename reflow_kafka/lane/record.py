@@ -29,6 +29,9 @@ class LaneRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Changelog topic → its end offset after this commit."""
     positions: Mapping[str, int] = {}
     """Input topic → position committed with this record."""
+    runs: Mapping[str, str] = {}
+    """Input topic → which offsets above its position are finished. The offset's metadata says the same if it
+    fits there; where both are at hand, that counts."""
     inputs: Mapping[str, int] = {}
     """External topic read directly → its partition count when the flow first started."""
     run: str = ""

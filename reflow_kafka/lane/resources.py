@@ -49,7 +49,7 @@ async def open_for_workers(
     """Stage → its resources; those declared ``per="worker"`` are opened for each worker of the lane."""
     specs = plan.flow.resources
     found: dict[str, Mapping[str, Any]] = {}
-    for node in plan.nodes_of(lane):
+    for node in plan.all_nodes_of(lane):
         handler = node.stage.handler
         named = () if handler is None else (*handler.by_name, *handler.init_by_name)
         own = [name for name in named if name in specs and specs[name].per == "worker"]

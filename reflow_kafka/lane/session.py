@@ -62,7 +62,7 @@ class Session:
             gate=self.gate,
             calm=env.calm,
             refusals=refusals,
-            positions=own.positions,
+            marks=own.marks,
             incarnation=own.record.incarnation,
             seek=self._seek,
             resources=resources,
@@ -143,7 +143,7 @@ class Session:
             groups.setdefault(not early, []).append(tp)
         for committed, tps in groups.items():
             reader = self.env.log.reader(committed=committed)
-            reader.assign({tp: self.own.positions[tp] for tp in tps})
+            reader.assign({tp: self.own.marks[tp].position for tp in tps})
             self._readers.append((reader, tps))
         self._reader_of = {tp: reader for reader, tps in self._readers for tp in tps}
 
@@ -171,7 +171,7 @@ class Session:
                 if inbox.generation == generation:
                     inbox.give(tp, batches.get(tp, ()), reader.position(tp))
                 else:  # the worker went back meanwhile: what was fetched is void
-                    reader.seek(tp, inbox.done[tp])
+                    reader.seek(tp, inbox.position(tp))
             if not everything:
                 await asyncio.sleep(0)
 
@@ -179,7 +179,9 @@ class Session:
         """Forget consumed events of the edges now and then."""
         while True:
             await asyncio.sleep(TRIM_INTERVAL)
-            positions = {tp: at for tp, at in self.committer.positions.items() if tp.topic in self._internal}
+            positions = {
+                tp: mark.position for tp, mark in self.committer.marks.items() if tp.topic in self._internal
+            }
             try:
                 await self.env.log.trim(positions)  # of nothing, too: a log may have other things to tidy up
             except Exception as error:  # only disk space depends on it; it is tried again
@@ -206,21 +208,21 @@ class Session:
         upstreams = {i.topic: i.upstream for i in work.node.inputs if i.internal}
         for tp in work.inputs:
             if tp not in ends:
-                upstream = next(n for n in self.env.plan.nodes if n.name == upstreams[tp.topic])
+                upstream = self.env.plan.host(upstreams[tp.topic])
                 if not self.env.finite.done(upstream.name, upstream.lanes):
                     return False
                 # Uncommitted: a lane record can be visible a moment before the outputs of its commit are.
                 ends.update(await self.env.log.end_offsets([tp], committed=False))
-            if work.inbox.done[tp] < ends[tp]:
+            if work.inbox.position(tp) < ends[tp]:
                 return False
-            if self.committer.positions[tp] < ends[tp]:
+            if self.committer.marks[tp].position < ends[tp]:
                 self.committer.demand()  # until it is committed, the worker may have to go back
                 return False
         return True
 
     def remaining(self) -> int:
         """Offsets of external inputs still before the end of a finite run."""
-        return sum(max(end - self._reads[tp].inbox.done[tp], 0) for tp, end in self.own.ends.items())
+        return sum(max(end - self._reads[tp].inbox.position(tp), 0) for tp, end in self.own.ends.items())
 
     def __str__(self) -> str:
         return f"{self.env.plan.flow.name}[{self.lane}]"

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from reflow_kafka.errors import DataLoss, LaneLost
 from reflow_kafka.lane.env import LaneEnv
+from reflow_kafka.lane.inflight import ELSEWHERE, Mark
+from reflow_kafka.lane.inflight import decode as decode_runs
 from reflow_kafka.lane.record import LaneRecord
 from reflow_kafka.lane.tail import last_record
 from reflow_kafka.log.api import CommittedPosition, LaneWriter, TopicPartition
@@ -30,7 +32,8 @@ class Ownership:
     writer: LaneWriter
     record: LaneRecord
     """The newest lane record, or a first one."""
-    positions: dict[TopicPartition, int]
+    marks: dict[TopicPartition, Mark]
+    """How far the inputs are finished: where to start reading, and what to leave out."""
     restored: Restored
     ends: dict[TopicPartition, int]
     """Ends of the external inputs, sampled now: where a finite run ends."""
@@ -57,7 +60,7 @@ async def take_over(env: LaneEnv, lane: int) -> Ownership:
         record = found or LaneRecord(incarnation=uuid.uuid4().hex, plan=env.plan.hash)
         external = [tp for tp, entry in inputs.items() if not entry.internal]
         ends = await env.log.end_offsets(external) if external else {}
-        positions = await _positions(env, inputs, committed, found)
+        marks = await _marks(env, inputs, committed, found)
         restored = await restore(
             env.backend,
             env.log,
@@ -73,36 +76,61 @@ async def take_over(env: LaneEnv, lane: int) -> Ownership:
         await writer.close()
         raise
     fresh = found is None or any(committed[tp] is None for tp in inputs)
-    return Ownership(writer, record, positions, restored, ends, fresh)
+    return Ownership(writer, record, marks, restored, ends, fresh)
 
 
-async def _positions(
+async def _marks(
     env: LaneEnv,
     inputs: Mapping[TopicPartition, Input],
     committed: Mapping[TopicPartition, CommittedPosition | None],
     record: LaneRecord | None,
-) -> dict[TopicPartition, int]:
+) -> dict[TopicPartition, Mark]:
     """Where to start reading: the committed positions, else the lane record's, else as the source says."""
     starts = await env.log.start_offsets(inputs) if inputs else {}
     ends = await env.log.end_offsets(inputs, committed=False) if inputs else {}
-    recorded = record.positions if record is not None else {}
-    positions: dict[TopicPartition, int] = {}
+    marks: dict[TopicPartition, Mark] = {}
     for tp, entry in inputs.items():
         position = committed[tp]
         if position is not None:
-            at = position.offset
-            if recorded.get(tp.topic, at) != at:
-                log.warning(
-                    "%s[%d]: committed position %d differs from the lane record's %d: somebody moved it; "
-                    "it holds, but the state was not rewound with it",
-                    *tp, at, recorded[tp.topic],
-                )  # fmt: skip
-        elif tp.topic in recorded:
-            at = recorded[tp.topic]
+            mark = _committed(tp, position, record)
+        elif record is not None and tp.topic in record.positions:
+            mark = _recorded(tp, record)
         else:
-            at = _first(entry, starts[tp], ends[tp])
-        positions[tp] = _within(entry, tp, at, starts[tp], ends[tp])
-    return positions
+            mark = Mark(_first(entry, starts[tp], ends[tp]))
+        at = _within(entry, tp, mark.position, starts[tp], ends[tp])
+        marks[tp] = mark if at == mark.position else Mark(at)
+    return marks
+
+
+def _committed(tp: TopicPartition, found: CommittedPosition, record: LaneRecord | None) -> Mark:
+    """What the group has committed. Somebody who moves a position with Kafka's tools has the last word."""
+    recorded = record.positions.get(tp.topic, found.offset) if record is not None else found.offset
+    if recorded != found.offset:
+        log.warning(
+            "%s[%d]: committed position %d differs from the lane record's %d: somebody moved it; "
+            "it holds, but the state was not rewound with it",
+            *tp, found.offset, recorded,
+        )  # fmt: skip
+        return Mark(found.offset)
+    try:
+        if found.metadata == ELSEWHERE:
+            if record is None or tp.topic not in record.runs:
+                raise ValueError("it refers to a lane record that does not have them")
+            return decode_runs(found.offset, record.runs[tp.topic])
+        return decode_runs(found.offset, found.metadata)
+    except ValueError as error:
+        log.warning(
+            "%s[%d]: the metadata %.60r of the committed position %d does not tell which events above it are "
+            "finished (%s): somebody else committed it. All events from there on are processed",
+            *tp, found.metadata, found.offset, error,
+        )  # fmt: skip
+        return Mark(found.offset)
+
+
+def _recorded(tp: TopicPartition, record: LaneRecord) -> Mark:
+    """What the lane record knows, where the group's position has expired."""
+    at = record.positions[tp.topic]
+    return decode_runs(at, record.runs.get(tp.topic, ""))
 
 
 def _first(entry: Input, start: int, end: int) -> int:

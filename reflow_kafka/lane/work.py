@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from reflow_kafka.lane.inbox import Inbox
+from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.log.api import BatchBuilder, TopicPartition
 from reflow_kafka.topology.plan import Node
 
@@ -17,7 +18,8 @@ class Share:
     batches: dict[TopicPartition, list[BatchBuilder]] = field(default_factory=dict)
     changes: dict[bytes, bytes | None] = field(default_factory=dict)
     """Changed state of its stage."""
-    positions: dict[TopicPartition, int] = field(default_factory=dict)
+    marks: dict[TopicPartition, Mark] = field(default_factory=dict)
+    """How far its inputs are finished."""
     events: int = 0
     last: tuple[TopicPartition, int] | None = None
     """The last event it finished."""
@@ -31,6 +33,8 @@ class Tally:
     dead_letters: int = 0
     skipped: int = 0
     rewinds: int = 0
+    retries: int = 0
+    """Failed tries after which another was made."""
 
     def add(self, other: Tally) -> None:
         """Add another count to this one."""
@@ -38,6 +42,7 @@ class Tally:
         self.dead_letters += other.dead_letters
         self.skipped += other.skipped
         self.rewinds += other.rewinds
+        self.retries += other.retries
 
 
 class Work(Protocol):

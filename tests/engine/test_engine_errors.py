@@ -9,7 +9,7 @@ import pytest
 
 from reflow_kafka import DataLoss, Event, Flow, FlowStopped, Reject, State
 from reflow_kafka.engine.engine import Engine
-from reflow_kafka.lane import worker
+from reflow_kafka.lane import serial, worker
 from reflow_kafka.lane.pace import Pace
 from reflow_kafka.log.api import Commit, CommittedPosition, TopicPartition
 from reflow_kafka.log.memory import MemoryLog
@@ -172,7 +172,7 @@ async def test_the_event_that_made_state_unencodable_is_found(
     dirty: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "MAX_DIRTY", dirty)  # 0: the worker waits for a commit between two slices
-    monkeypatch.setattr(worker, "SLICE", 0.0)  # and slices shrink to one event
+    monkeypatch.setattr(serial, "SLICE", 0.0)  # and slices shrink to one event
     log = await new_log("in", partitions=1)
     flow = Flow("f", partitions=1)
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from reflow_kafka.lane.inbox import QUEUE, Inbox
+from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.log.api import TopicPartition
 from reflow_kafka.log.local import LocalRecord
 
@@ -31,7 +32,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.inbox = Inbox(self.at)
+        self.inbox = Inbox({tp: Mark(at) for tp, at in self.at.items()})
 
     def teardown(self) -> None:
         self.loop.close()
@@ -61,7 +62,7 @@ class Machine(RuleBasedStateMachine):
         tp, offsets = self.in_work
         for offset in offsets[:count]:
             self.finished[tp].append(offset)
-            self.inbox.done[tp] = offset + 1
+            self.inbox.reach(tp, offset + 1)
         del offsets[:count]
         if not offsets:
             self.in_work = None
@@ -69,7 +70,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def share(self) -> None:
-        self.shared = dict(self.inbox.share())
+        self.shared = {tp: mark.position for tp, mark in self.inbox.share().items()}
 
     @rule()
     def go_back(self) -> None:
@@ -80,15 +81,15 @@ class Machine(RuleBasedStateMachine):
         self.in_work = None
         for tp, position in self.shared.items():
             self.finished[tp] = [offset for offset in self.finished[tp] if offset < position]
-            assert self.at[tp] == position == self.inbox.done[tp]
+            assert self.at[tp] == position == self.inbox.position(tp)
 
     @invariant()
     def positions_are_in_order(self) -> None:
         inbox = self.inbox
         for tp in (A, B):
-            assert inbox.shared[tp] <= inbox.done[tp] <= self.at[tp]
+            assert inbox.shared[tp].position <= inbox.position(tp) <= self.at[tp]
             assert inbox.room(tp) == (inbox._in_hand[tp] < QUEUE)
-            assert inbox._in_hand[tp] or inbox.done[tp] == self.at[tp], "nothing in hand: done with all"
+            assert inbox._in_hand[tp] or inbox.position(tp) == self.at[tp], "nothing in hand: done with all"
             assert self.finished[tp] == sorted(set(self.finished[tp])), "each once and in order"
 
 
@@ -97,7 +98,7 @@ TestInbox = Machine.TestCase
 
 
 async def test_a_stop_wakes_who_waits_and_gives_nothing_more() -> None:
-    inbox = Inbox({A: 0})
+    inbox = Inbox({A: Mark(0)})
     waiting = asyncio.create_task(inbox.next())
     await asyncio.sleep(0)
     inbox.give(A, [record(0)], 1)
@@ -105,4 +106,4 @@ async def test_a_stop_wakes_who_waits_and_gives_nothing_more() -> None:
     inbox.give(A, [record(1)], 2)
     inbox.stop()
     assert await inbox.next() is None
-    assert inbox.done == {A: 0}
+    assert inbox.position(A) == 0

@@ -81,7 +81,7 @@ class TableWriter:
         self.waiting = []
 
 
-def make_flow(rng: random.Random, table: Table) -> Flow:
+def make_flow(rng: random.Random, table: Table, concurrency: int = 1) -> Flow:
     flow = Flow("sim", partitions=LANES)
     readings = flow.source("readings", topic="in")
 
@@ -97,7 +97,7 @@ def make_flow(rng: random.Random, table: Table) -> Flow:
         padding = "x" * TOO_MUCH.get(reading["fails"], 0) if reading["fails"] in IN_TALLY else ""
         yield {**reading, "seq": total.count, "sum": total.sum, "padding": padding}
 
-    @flow.stage(after=tally, key="group", state=lambda: 0)
+    @flow.stage(after=tally, key="group", state=lambda: 0, concurrency=concurrency)
     async def group(count: State[int], reading: dict[str, Any]) -> dict[str, Any]:
         if rng.random() < 0.3:
             await asyncio.sleep(rng.choice((0.0, 0.01, 0.2)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reflow_kafka.lane import gate, session, worker
+from reflow_kafka.lane import gate, serial, session, worker
 from reflow_kafka.state.cache import StateCache
 from tests.simulation.clock import run_virtually
 from tests.simulation.world import World, no_complaints
@@ -25,10 +25,11 @@ def simulate(seed: int) -> World:
     rng = random.Random(f"sizes {seed}")
     with pytest.MonkeyPatch.context() as patch, no_complaints():
         patch.setattr(session, "MAX_RECORDS", rng.choice((1, 7, 50, 2_000)))
-        patch.setattr(worker, "SLICE", rng.choice((0.0, 0.005)))
+        patch.setattr(serial, "SLICE", rng.choice((0.0, 0.005)))
         patch.setattr(worker, "MAX_DIRTY", rng.choice((1, 3, 20_000)))
         patch.setattr(worker, "MAX_BYTES", rng.choice((100, 2_000, gate.MAX_BYTES)))
         patch.setitem(StateCache.__init__.__kwdefaults__, "limit", rng.choice((1, 4, 20_000)))
+        patch.setattr(random, "random", random.Random(f"jitter {seed}").random)
         world = World(seed)
         try:
             run_virtually(world.run(), rng, limit=LIMIT)

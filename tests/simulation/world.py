@@ -76,7 +76,10 @@ class Host:
         """Start an engine, as often as it takes."""
         while self.engine is None:
             engine = Engine(
-                make_flow(self.world.rng, self.world.table), log=self.world.log, state=self.disk, started=1
+                make_flow(self.world.rng, self.world.table, self.world.concurrency),
+                log=self.world.log,
+                state=self.disk,
+                started=1,
             )
             try:
                 self.engine = await engine.__aenter__()
@@ -117,6 +120,7 @@ class World:
         self.log = SimulatedLog(self.fault, lambda: self.rng.choice((0.0, 0.0, 0.0, 0.02)))
         self.table = Table(self.rng)
         self.hosts = [Host(self) for _ in range(self.rng.choice((1, 1, 2, 3)))]
+        self.concurrency = self.rng.choice((1, 2, 5))
         self.input = make_input(self.rng, self.rng.choice((20, 100, 300)))
 
     def fault(self, point: str, flow: str, lane: int) -> None:

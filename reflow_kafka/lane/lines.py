@@ -1,0 +1,224 @@
+"""Events that wait for their turn: those of one key in line, and lines do not wait for each other (pure).
+
+A line is *ready* when its first event may begin, and *busy* while a unit of it is being worked on or waits
+for its next try. A *unit* is what one call of the handler gets: an event, or the events of a batch. Events
+without a key wait for nobody: each is a line of its own.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from reflow_kafka.log.api import Record, TopicPartition
+from reflow_kafka.options import Batch
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """An event in line."""
+
+    partition: TopicPartition
+    record: Record
+    number: int = 0
+    """Its place in the order of arrival."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of key and value."""
+        return len(self.record.key or b"") + len(self.record.value or b"")
+
+
+@dataclass(slots=True, eq=False)
+class Line:
+    """The events of one key, in order; the first `taken` of them belong to a unit."""
+
+    id: object
+    since: float
+    """When its first event became ready."""
+    items: deque[Item] = field(default_factory=deque)
+    taken: int = 0
+    size: int = 0
+    """Bytes of the events that are not taken."""
+
+
+@dataclass(slots=True, eq=False)
+class Unit:
+    """What one call of the handler gets."""
+
+    items: list[Item]
+    lines: list[Line]
+    tries: int = 0
+    """How many have failed."""
+
+
+class Lines:
+    """All events of a worker that wait, or are being worked on."""
+
+    def __init__(self, batch: Batch | None = None) -> None:
+        self._batch = batch
+        self._lines: dict[object, Line] = {}
+        self._ready: OrderedDict[Line, None] = OrderedDict()  # in order of `since`
+        self._full: deque[Line] = deque()  # per key: those that may have a whole batch ready
+        self._waiting: list[tuple[float, int, Unit]] = []
+        self._numbers = itertools.count()
+        self._events = 0
+        self._ready_events = 0
+        self._ready_size = 0
+
+    def __len__(self) -> int:
+        """Events in all lines, those being worked on included."""
+        return self._events
+
+    def __contains__(self, key: bytes) -> bool:
+        """Whether events of this key are in line."""
+        return key in self._lines
+
+    def __iter__(self) -> Iterator[Item]:
+        """All events, line by line."""
+        return itertools.chain.from_iterable(line.items for line in self._lines.values())
+
+    @property
+    def retrying(self) -> int:
+        """Units that wait for another try."""
+        return len(self._waiting)
+
+    def add(self, item: Item, now: float) -> None:
+        """An event arrives: it goes to the end of its line."""
+        item.number = next(self._numbers)
+        self._events += 1
+        id = item if item.record.key is None else item.record.key
+        line = self._lines.get(id)
+        if line is None:
+            line = self._lines[id] = Line(id, now)
+            self._ready[line] = None
+        line.items.append(item)
+        line.size += item.size
+        if not line.taken:
+            self._ready_events += 1
+            self._ready_size += item.size
+            self._note_full(line)
+
+    def hold(self, item: Item, due: float) -> Unit:
+        """An event that failed outside any line: it waits for its next try, and others wait behind it.
+
+        Raises:
+            ValueError: there is a line of its key already.
+        """
+        if item.record.key in self._lines:
+            raise ValueError(f"events of key {item.record.key!r} are in line already")
+        self.add(item, due)
+        unit = self._take([next(reversed(self._ready))], 1)
+        self.wait(unit, due)
+        return unit
+
+    def next(self, now: float) -> Unit | None:
+        """A unit that may begin now."""
+        batch = self._batch
+        if batch is None:
+            return self._take([next(iter(self._ready))], 1) if self._ready else None
+        if batch.per_key:
+            return self._next_of_one_key(batch, now)
+        whole = self._ready_events >= batch.max_events or self._ready_size >= batch.max_bytes
+        if not whole and not self._old(batch, now):
+            return None
+        lines: list[Line] = []
+        events = size = 0
+        for line in self._ready:
+            lines.append(line)
+            events, size = events + len(line.items), size + line.size
+            if events >= batch.max_events or size >= batch.max_bytes:
+                break
+        return self._take(lines, batch.max_events, batch.max_bytes)
+
+    def finished(self, unit: Unit, now: float) -> None:
+        """The events of a unit are finished: their lines move up."""
+        for line in unit.lines:
+            for _ in range(line.taken):
+                line.items.popleft()
+            self._events -= line.taken
+            line.taken = 0
+            if not line.items:
+                del self._lines[line.id]
+                continue
+            line.since = now
+            self._ready[line] = None
+            self._ready_events += len(line.items)
+            self._ready_size += line.size
+            self._note_full(line)
+
+    def wait(self, unit: Unit, due: float) -> None:
+        """A unit waits for its next try."""
+        heapq.heappush(self._waiting, (due, unit.items[0].number, unit))
+
+    def due(self, now: float) -> Unit | None:
+        """A unit whose next try is due."""
+        if not self._waiting or self._waiting[0][0] > now:
+            return None
+        return heapq.heappop(self._waiting)[2]
+
+    def wake_at(self) -> float | None:
+        """When something will be due, or a batch be old enough, that is not now; None: nothing will."""
+        times = [self._waiting[0][0]] if self._waiting else []
+        if self._batch is not None and self._ready:
+            times.append(next(iter(self._ready)).since + self._batch.within)
+        return min(times, default=None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._lines.clear()
+        self._ready.clear()
+        self._full.clear()
+        self._waiting.clear()
+        self._events = self._ready_events = self._ready_size = 0
+
+    # ---- units
+
+    def _next_of_one_key(self, batch: Batch, now: float) -> Unit | None:
+        while self._full:
+            line = self._full.popleft()
+            if line in self._ready and self._is_full(line, batch):
+                return self._take([line], batch.max_events, batch.max_bytes)
+        if not self._old(batch, now):
+            return None
+        return self._take([next(iter(self._ready))], batch.max_events, batch.max_bytes)
+
+    def _old(self, batch: Batch, now: float) -> bool:
+        return bool(self._ready) and next(iter(self._ready)).since + batch.within <= now
+
+    def _is_full(self, line: Line, batch: Batch) -> bool:
+        return len(line.items) >= batch.max_events or line.size >= batch.max_bytes
+
+    def _note_full(self, line: Line) -> None:
+        if self._batch is not None and self._batch.per_key and self._is_full(line, self._batch):
+            self._full.append(line)
+
+    def _take(self, lines: list[Line], events: int, size: int | None = None) -> Unit:
+        """A unit of the first events of these lines, in order of arrival; at least one, whatever its size."""
+        items: list[Item] = []
+        used: list[Line] = []
+        taken = 0
+        for line in lines:
+            self._ready_events -= len(line.items)
+            self._ready_size -= line.size
+            del self._ready[line]
+            while line.taken < len(line.items) and len(items) < events:
+                item = line.items[line.taken]
+                if items and size is not None and taken + item.size > size:
+                    break
+                items.append(item)
+                taken += item.size
+                line.taken += 1
+                line.size -= item.size
+            if line.taken:
+                used.append(line)
+            else:  # nothing of it fits any more: it stays the oldest
+                self._ready[line] = None
+                self._ready.move_to_end(line, last=False)
+                self._ready_events += len(line.items)
+                self._ready_size += line.size
+        items.sort(key=lambda item: item.number)
+        return Unit(items, used)

@@ -1,0 +1,269 @@
+"""A worker that handles one event after the other.
+
+It is the unit of going back: if an event fails and the state before it is not at hand, the worker (alone)
+returns to its last share in a commit and works careful for a while. Going back has no await in it, so no
+commit can see half of it. An event that is to be tried again is put aside, and with it those of its key
+that come after it; the others go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from reflow_kafka.context import Context
+from reflow_kafka.errors import RetryLater
+from reflow_kafka.lane.calm import LONG
+from reflow_kafka.lane.careful import CarefulPeriod
+from reflow_kafka.lane.emitter import UnknownTopic
+from reflow_kafka.lane.lines import Item, Unit
+from reflow_kafka.lane.work import Share
+from reflow_kafka.lane.worker import Setting, Worker
+from reflow_kafka.log.api import Record, TopicPartition
+from reflow_kafka.topology.plan import Node
+
+SLICE: Final = 0.005
+"""Seconds after which a worker lets others have the loop."""
+MAX_HELD: Final = 10_000
+"""Events that may be put aside; then nothing more is taken in until some of them are finished."""
+
+Run = Callable[[Iterable[Record]], Any]
+
+
+class _GoBack(Exception):
+    """The state before a failed event is not known: return to the last commit."""
+
+
+class _Held(Exception):
+    """An event was put aside: from now on those of its key have to be kept back."""
+
+
+class SerialWorker(Worker):
+    """Runs a handler (or nothing, for a source that forwards) over records, one after the other."""
+
+    def __init__(self, node: Node, setting: Setting) -> None:
+        super().__init__(node, setting)
+        spec = node.stage.handler
+        self._suspends = spec is not None and spec.shape.suspends
+        self._suspended = False
+        self._held_up = False
+        self._blocks = False
+        self._unknown: str | None = None
+        self._current = self.inputs[0]
+        self._unit: Unit | None = None
+        """What is being tried again."""
+        self._sieving = False
+        self._held: set[int] = set()
+        """Offsets of this slice that were put aside."""
+        self._failed_before = (0, 0)
+        self._size = 1  # grows while events are fast
+        self._careful = CarefulPeriod()
+        self._is_careful = self._suspends
+        self._context = next((v for v in setting.by_name.values() if isinstance(v, Context)), None)
+        self._runs: dict[tuple[TopicPartition, bool], Run] = {}
+
+    def in_hand(self) -> bool:
+        return bool(self.inbox) and not self._suspended and not self._held_up
+
+    def take(self) -> Share:
+        try:
+            share = super().take()
+        except Exception as error:  # some state cannot be encoded: find out which event did it
+            self._log.warning("state cannot be encoded (%s); going back to find the event", error)
+            self._go_back()
+            return Share(marks=self.inbox.share())
+        self._failed_before = (self.tally.dead_letters, self.tally.skipped)
+        return share
+
+    # ---- working
+
+    async def run(self) -> None:
+        """Work until the inbox is stopped: what is due again first, then what is new."""
+        while not self.inbox.stopped:
+            self.inbox.wake.clear()
+            now = time.monotonic()
+            self._held_up = len(self._lines) >= MAX_HELD
+            if unit := self._lines.due(now) or self._lines.next(now):
+                await self._again(unit)
+            elif not self._held_up and (batch := self.inbox.poll()):
+                await self._batch(*batch)
+            elif (at := self._lines.wake_at()) is None:
+                await self.inbox.wake.wait()
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(at - now, 0)):
+                        await self.inbox.wake.wait()
+
+    async def _again(self, unit: Unit) -> None:
+        """Try an event again, or one that had to wait behind another."""
+        (item,) = unit.items
+        generation = self.inbox.generation
+        if not await self._gate.admit(1, self._is_full):
+            return  # stopping
+        if self.inbox.generation == generation:
+            self._unit = unit
+            if self._context is not None:
+                self._context.attempt = unit.tries + 1
+            try:
+                await self._slice(item.partition, (item.record,))
+            finally:
+                self._unit = None
+                if self._context is not None:
+                    self._context.attempt = 1
+        self._gate.worked()
+        await self._learn_topic()
+        await asyncio.sleep(0)
+
+    async def _batch(self, partition: TopicPartition, records: Sequence[Record]) -> None:
+        at = 0
+        generation = self.inbox.generation
+        while at < len(records):
+            admitted = await self._gate.admit(min(self._size, len(records) - at), self._is_full)
+            if not admitted:
+                return  # stopping
+            if self.inbox.generation == generation:  # else a commit has sent it back while it waited
+                await self._slice(partition, records[at : at + admitted])
+            if self.inbox.generation != generation:
+                self._gate.worked()  # a commit makes room again for what was counted as begun
+                await self._learn_topic()
+                return
+            at += admitted
+            if at == len(records):
+                self.inbox.finished(partition)
+            self._gate.worked()
+            await asyncio.sleep(0)
+
+    async def _learn_topic(self) -> None:
+        topic, self._unknown = self._unknown, None
+        if topic is not None:
+            await self._setting.learn(topic)
+
+    async def _slice(self, partition: TopicPartition, records: Sequence[Record]) -> None:
+        async with self._setting.calm.blocking() if self._blocks else contextlib.nullcontext():
+            self._current = partition
+            if self._is_careful and not self._suspends and self._careful.over(time.monotonic()):
+                self._is_careful = False
+            run = self._runs.get((partition, self._is_careful))
+            if run is None:
+                run = self._compiled(partition)
+            began = time.perf_counter()
+            try:
+                if self._suspends:
+                    self._suspended = True
+                    await run(self._sieve(partition, iter(records)))
+                else:
+                    self._run(run, partition, records)
+            except _GoBack:
+                self._go_back()
+            finally:
+                self._suspended = False
+            took = time.perf_counter() - began
+        self._blocks = not self._suspends and took > LONG * len(records)
+        self._size = max(1, min(2000, int(self._size * min(2.0, SLICE / max(took, 1e-6)))))
+
+    def _compiled(self, partition: TopicPartition) -> Run:
+        careful = self._is_careful
+        run = self._compilation(partition, careful=careful, failed=self._failed, finished=self._finished)
+        self._runs[(partition, careful)] = run
+        return run
+
+    def _run(self, run: Run, partition: TopicPartition, records: Sequence[Record]) -> None:
+        """Handle a slice without waiting."""
+        self._held.clear()
+        rest = iter(records)
+        self._sieving = bool(len(self._lines)) or self._refusals.limit is not None
+        try:
+            run(self._sieve(partition, rest) if self._sieving else rest)
+        except _Held:  # from here on one look at each key is needed
+            self._sieving = True
+            run(self._sieve(partition, rest))
+        if self._unit is not None:
+            if not self._held:
+                self._closed(self._unit)
+            return
+        if finished := len(records) - len(self._held):
+            last = next(r.offset for r in reversed(records) if r.offset not in self._held)
+            self._count(partition, finished, last)
+        self.inbox.reach(partition, records[-1].offset + 1)
+
+    def _sieve(self, partition: TopicPartition, records: Iterator[Record]) -> Iterator[Record]:
+        """Keeps back events behind one of their key, and those that the log is known to refuse."""
+        for record in records:
+            if self._refusals.limit is not None and self._culprit(partition, record):
+                if self._suspends:
+                    self._finished(record.offset)
+                elif self._unit is None:
+                    continue
+            elif self._unit is None and record.key is not None and record.key in self._lines:
+                self._held.add(record.offset)
+                self.inbox.open(partition, record.offset)
+                self._lines.add(Item(partition, record), time.monotonic())
+            else:
+                yield record
+
+    def _finished(self, offset: int) -> None:
+        """An event of a handler that suspends is finished: it may be committed from now on."""
+        if self._unit is not None:
+            self._closed(self._unit)
+        else:
+            self._count(self._current, 1, offset)
+            self.inbox.reach(self._current, offset + 1)
+        self._gate.worked()
+
+    # ---- failing
+
+    def _failed(self, record: Record, error: Exception, in_handler: bool) -> bool:
+        """An event has failed: undo its state, then try it again later, or do what the stage says.
+
+        Returns:
+            Whether it is to be tried again, so is not finished.
+
+        Raises:
+            _GoBack: its state cannot be undone here.
+            FlowStopped: the stage says that a failure stops the flow.
+        """
+        if self._cache is not None and record.key is not None and not self._cache.undo(record.key):
+            raise _GoBack from error
+        self._careful.failed(time.monotonic())
+        if isinstance(error, UnknownTopic):
+            self._unknown = error.topic
+            raise _GoBack from error
+        tries = (self._unit.tries if self._unit is not None else 0) + 1
+        item = Item(self._current, record) if self._unit is None else self._unit.items[0]
+        delay = self._pause_before_retry(item, error, tries) if in_handler else None
+        if delay is None:
+            self._failures.handle(record, self._current, error, tries)
+            return False
+        self._put_aside(item, delay, counts=not isinstance(error, RetryLater))
+        if self._suspends or self._sieving:
+            return True
+        raise _Held from error
+
+    def _put_aside(self, item: Item, delay: float, *, counts: bool) -> None:
+        self._held.add(item.record.offset)
+        due = time.monotonic() + delay
+        unit = self._unit
+        if unit is not None:
+            self._lines.wait(unit, due)
+        else:
+            self.inbox.open(item.partition, item.record.offset)
+            unit = self._lines.hold(item, due)
+        unit.tries += counts
+
+    def _go_back(self) -> None:
+        """Return to the last share, as if nothing had been done since; no await in here."""
+        self._outbox.discard()
+        if self._cache is not None:
+            self._cache.rewind()
+        self._lines.clear()
+        self.tally.events -= self._events  # they will be processed again
+        self.tally.dead_letters, self.tally.skipped = self._failed_before
+        self._events = 0
+        self.tally.rewinds += 1
+        self._careful.went_back(time.monotonic())
+        self._is_careful = True
+        self.inbox.go_back(self._setting.seek)
+        self._gate.moved.set()  # there is room now, and if nothing is in hand nobody else will say so
