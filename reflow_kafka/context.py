@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -32,10 +33,7 @@ class Context:
         self.flow = flow
         self.stage = stage
         self.lane = lane
-        self.log = logging.LoggerAdapter(
-            logging.getLogger(f"reflow_kafka.flow.{flow}.{stage}"),
-            {"flow": flow, "stage": stage, "lane": lane},
-        )
+        self.log = _logger(flow, stage, lane)
         self.key_bytes: bytes | None = None
         """The raw key, None if the event has none."""
         self.attempt = 1
@@ -79,3 +77,21 @@ class Context:
     def clear_state(self) -> None:
         """Forget the state of this event's key once the handler has finished."""
         self._cleared = True
+
+    def __getstate__(self) -> list[object]:
+        """What goes along to a handler in another process; the logger is found there by its name."""
+        return [getattr(self, name, None) for name in _CARRIED]
+
+    def __setstate__(self, state: list[object]) -> None:
+        for name, value in zip(_CARRIED, state, strict=True):
+            setattr(self, name, value)
+        self.log = _logger(self.flow, self.stage, self.lane)
+
+
+_CARRIED = tuple(name for name in Context.__slots__ if name != "log")
+
+
+@functools.lru_cache(maxsize=4096)
+def _logger(flow: str, stage: str, lane: int) -> logging.LoggerAdapter[logging.Logger]:
+    logger = logging.getLogger(f"reflow_kafka.flow.{flow}.{stage}")
+    return logging.LoggerAdapter(logger, {"flow": flow, "stage": stage, "lane": lane})

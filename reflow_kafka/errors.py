@@ -9,6 +9,7 @@
     ├── FlowStopped            a stage with on_error="stop" failed, or a lane is stuck
     ├── Reject                 raised by a handler: this event is bad, dead-letter it
     ├── RetryLater             raised by a handler: this event again after a while
+    ├── ProcessDied            a process of run_in="process" died during a call
     ├── StateError             local state cannot be written or read
     └── LogError               raised by a log towards a lane
         ├── LaneLost           another owner took the lane, or this one may not have it
@@ -95,6 +96,10 @@ class RetryLater(ReflowError):
 
     def __str__(self) -> str:
         return f"again in {self.delay:g} s" + (f": {self.reason}" if self.reason else "")
+
+
+class ProcessDied(ReflowError):
+    """A process of ``run_in="process"`` died while it ran a call; the call may be tried again."""
 
 
 class StateError(ReflowError):

@@ -21,6 +21,9 @@ class _Inherited:
     def __repr__(self) -> str:
         return "<inherited>"
 
+    def __reduce__(self) -> str:
+        return "INHERITED"  # there is but one, in other processes, too
+
 
 INHERITED: Final[Any] = _Inherited()
 NO_HEADERS: Final[Mapping[str, bytes]] = {}

@@ -26,6 +26,9 @@ from reflow_kafka.flow import Flow
 
 FORMS = "module:flow, module:attribute.flow or path/file.py[:flow]"
 
+FILES: dict[str, str] = {}
+"""Modules that were loaded from a path, by name: no import would find them where they are."""
+
 _FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<attribute>[^:/\\]*))?")
 _MODULE = re.compile(r"(?P<module>\w+(?:\.\w+)*):(?P<attribute>\w+(?:\.\w+)*)")
 
@@ -91,6 +94,7 @@ def _import_file(target: str, folder: Path, path: Path) -> ModuleType:
         if isinstance(error, DefinitionError) or not isinstance(error, Exception | SystemExit):
             raise
         raise _failed(target, error) from error
+    FILES[name] = str(path)
     return module
 
 

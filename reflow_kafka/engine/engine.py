@@ -22,13 +22,17 @@ from reflow_kafka.lane.calm import Calm
 from reflow_kafka.lane.env import Guarantee, LaneEnv
 from reflow_kafka.lane.finish import FiniteRun
 from reflow_kafka.lane.pace import Load
+from reflow_kafka.lane.processes.pool import Processes
 from reflow_kafka.lane.resources import open_resources
 from reflow_kafka.log.api import Log, MemberOptions, Membership
+from reflow_kafka.process import refuse_engine
 from reflow_kafka.state.store import StateBackend
 
 logger = logging.getLogger(__name__)
 
 ALIVE_INTERVAL = 1.0
+PROCESS_PATIENCE = 2.0
+"""Seconds in which processes of ``run_in="process"`` have to end."""
 COMMAND_PATIENCE = 3.0
 """Seconds for which a command (`produce`, `consume`) may have the embedded log open at the engine's start."""
 
@@ -87,6 +91,7 @@ class Engine:
         self._state = state
         self._load = Load()
         self._calm = Calm()
+        self._processes = Processes()
         self._runners: list[Runner] = []
         self._memberships: list[Membership] = []
         self._stack = AsyncExitStack()
@@ -100,7 +105,9 @@ class Engine:
         Raises:
             BrokerUnavailable: nobody answers at `bootstrap`.
             TopologyMismatch: topics or state do not fit a flow.
+            UsageError: this is a process that an engine runs handlers in.
         """
+        refuse_engine()
         try:
             await self._start()
         except BaseException:
@@ -156,6 +163,7 @@ class Engine:
     # ---- inside
 
     async def _start(self) -> None:
+        self._stack.push_async_callback(self._processes.close, PROCESS_PATIENCE)
         log = await self._open_log()
         backend = self._open_state()
         for spec in self._specs:
@@ -181,6 +189,7 @@ class Engine:
                 finite=FiniteRun(plan, lambda membership=membership: membership.run),  # type: ignore[misc]
                 load=self._load,
                 calm=self._calm,
+                processes=self._processes,
                 resources=resources,
                 lanes=lambda: sum(runner.lanes for runner in self._runners),
                 guarantee=self._guarantee,

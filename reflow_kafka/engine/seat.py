@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
-import sys
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from reflow_kafka.process import die_with
+
 _VARIABLE = "REFLOW_SUPERVISED"
-_PR_SET_PDEATHSIG = 1
-_LOOK_EVERY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +36,4 @@ class Seat:
     def take(self) -> None:
         """From now on this process dies with its supervisor, even if that is killed."""
         os.environ.pop(_VARIABLE, None)  # the seat is not for processes that this one starts
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        else:
-            threading.Thread(target=self._look, name="supervisor", daemon=True).start()
-        if os.getppid() != self.supervisor:  # it died before this line
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def _look(self) -> None:
-        while os.getppid() == self.supervisor:
-            time.sleep(_LOOK_EVERY)
-        os.kill(os.getpid(), signal.SIGKILL)
+        die_with(self.supervisor)

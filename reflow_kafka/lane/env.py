@@ -13,6 +13,7 @@ from reflow_kafka.lane.calm import Calm
 from reflow_kafka.lane.finish import FiniteRun
 from reflow_kafka.lane.lifecycle import Users
 from reflow_kafka.lane.pace import Load
+from reflow_kafka.lane.processes.pool import Processes
 from reflow_kafka.log.api import Log, Membership, TopicKind, TopicPartition, TopicSpec
 from reflow_kafka.state.changelog import RestoreProgress
 from reflow_kafka.state.store import StateBackend
@@ -43,6 +44,8 @@ class LaneEnv:
     load: Load
     calm: Calm
     """Keeps blocking handlers and commits apart; shared by all flows of the engine."""
+    processes: Processes
+    """In which handlers with ``run_in="process"`` run; shared by all flows of the engine."""
     resources: Mapping[str, Any]
     """Those that are shared by the whole engine."""
     lanes: Callable[[], int]
