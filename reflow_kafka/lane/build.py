@@ -20,6 +20,7 @@ from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.lane.lifecycle import Lifecycle, Users
 from reflow_kafka.lane.outbox import Channel, Outbox
 from reflow_kafka.lane.overlap import OverlapWorker, overlaps
+from reflow_kafka.lane.processes.pool import Processes
 from reflow_kafka.lane.refusals import Refusals
 from reflow_kafka.lane.replies import DeadLetters, Replies
 from reflow_kafka.lane.serial import SerialWorker
@@ -43,6 +44,7 @@ class Builder:
     stores: LaneStores
     gate: Gate
     calm: Calm
+    processes: Processes
     refusals: Refusals
     marks: Mapping[TopicPartition, Mark]
     incarnation: str
@@ -127,12 +129,15 @@ class Builder:
             by_name=named,
             cache=self._cache(node),
             lifecycle=lifecycle,
+            processes=self.processes,
         )
         return OverlapWorker(node, setting) if overlaps(node.stage) else SerialWorker(node, setting)
 
     def _handler(self, node: Node, spec: Handler) -> tuple[Any, Lifecycle | None, dict[str, Any]]:
         target = spec.target
         lifecycle = None
+        if node.stage.run_in == "process":
+            return target, None, self._named(node, spec.by_name)  # built in each process
         if spec.kind == "class":
             target = target(**self._named(node, spec.init_by_name))
             lifecycle = Lifecycle(target, node.name)

@@ -34,6 +34,9 @@ from reflow_kafka.log.api import Record
 from reflow_kafka.state.cache import StateCache
 from reflow_kafka.value import CLEARED
 
+Failure = tuple[Exception, bool]
+"""How an event failed, and whether in its handler: only then another try may help."""
+
 _serial = itertools.count()
 
 
@@ -236,12 +239,12 @@ def _called(c: Compilation, arguments: str) -> list[str]:
         call = f"await {limit.format(f'elsewhere({arguments})')}"
         if not c.returns_state:
             return [f"{out} = {call}"]
-        box = ["state.value = changed" if c.state_by is StateBy.BOX else "state = changed"]
-        return [
-            f"{out}, changed, cleared = {call}",
-            *box,
-            *(["ctx._cleared = cleared"] if _context(c) else []),
-        ]
+        if c.state_by is StateBy.BOX:
+            changed = "state.value = CLEARED if cleared else changed.value"
+        else:
+            changed = "state = state if cleared else changed"
+        told = ["ctx._cleared = cleared"] if _context(c) else []
+        return [f"{out}, changed, cleared = {call}", changed, *told]
     if c.shape is Shape.ASYNC_GENERATOR:
         listed = f"[out async for out in handler({arguments})]"
         return [
@@ -291,7 +294,7 @@ def _undeclared(single: bool) -> list[str]:
 
 
 def _keep(c: Compilation) -> list[str]:
-    lines = ["keep(key, state)"]
+    lines = ["keep(key, state)", *(["objects[key] = state"] if c.returns_state else [])]
     return [*lines, *_clear(c, careful=True)]
 
 

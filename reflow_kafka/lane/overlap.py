@@ -9,24 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import os
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
 
-from reflow_kafka.definition.spec import StageSpec
-from reflow_kafka.errors import RetryLater
+from reflow_kafka.definition.spec import Shape, StageSpec, StateBy
+from reflow_kafka.errors import FlowStopped, RetryLater
+from reflow_kafka.lane.batches import BadItem, BatchCall, Entry
+from reflow_kafka.lane.calm import LONG
+from reflow_kafka.lane.compile import Failure
 from reflow_kafka.lane.emitter import UnknownTopic
 from reflow_kafka.lane.lines import Item, Unit
-from reflow_kafka.lane.worker import Setting, Worker
-from reflow_kafka.log.api import Record, TopicPartition
+from reflow_kafka.lane.processes.job import Job
+from reflow_kafka.lane.processes.pool import Processes
+from reflow_kafka.lane.threads import Threads
+from reflow_kafka.lane.worker import RefusedByLog, Setting, Worker
+from reflow_kafka.log.api import TopicPartition
+from reflow_kafka.serde.keys import timestamp_getter
+from reflow_kafka.serde.typed import edge_codec
 from reflow_kafka.topology.plan import Node
 
 MIN_IN_HAND: Final = 1_000
 """Events that are taken in even if only a few may be in progress: so that there are different keys."""
+IN_PROCESSES: Final = 256
+"""Events that a worker has on their way to processes unless `concurrency` says more: they go in bundles."""
+CLOSE_THREADS: Final = 1.0
+"""Seconds for which the end of a worker waits for its threads; what hangs in them is left to itself."""
 
-Failure = tuple[Exception, bool]
-"""How an event failed, and whether in its handler."""
-Run = Callable[[Record, int], Awaitable[Failure | None]]
+Call = Callable[[Sequence[Item], int], Awaitable[Failure | None]]
+"""Handles some events, all or none of them; told which try it is."""
 
 
 def overlaps(stage: StageSpec) -> bool:
@@ -39,17 +52,76 @@ class OverlapWorker(Worker):
 
     def __init__(self, node: Node, setting: Setting) -> None:
         super().__init__(node, setting)
-        self._slots = node.stage.concurrency
-        self._in_hand_limit = max(MIN_IN_HAND, 2 * self._slots)
+        stage, spec = node.stage, node.stage.handler
+        assert spec is not None
+        self._slots = stage.concurrency
+        if stage.run_in == "process" and self._slots == 1:
+            self._slots = 2 * (os.cpu_count() or 1) if stage.batch is not None else IN_PROCESSES
+        batch_size = stage.batch.max_events if stage.batch is not None else 1
+        self._in_hand_limit = max(MIN_IN_HAND, 2 * self._slots * batch_size)
         self._running = 0
-        self._runs: dict[TopicPartition, Run] = {
-            tp: self._compilation(tp, careful=True, single=True) for tp in self.inputs
-        }
+        self._blocking = stage.run_in == "loop" and not spec.shape.suspends
+        self._blocks = False
+        self._threads: Threads | None = None
+        if stage.run_in == "thread":
+            self._threads = Threads(f"{setting.flow}.{node.name}[{setting.lane}]", self._slots)
+        elsewhere, returns_state = self._elsewhere()
+        if stage.batch is not None:
+            self._call: Call = self._batch_call(elsewhere, returns_state)
+        else:
+            more = {"single": True, "elsewhere": elsewhere, "returns_state": returns_state}
+            runs = {tp: self._compilation(tp, careful=True, **more) for tp in self.inputs}
+            self._call = functools.partial(_call_one, runs)
+
+    def _elsewhere(self) -> tuple[Callable[..., Awaitable[Any]] | None, bool]:
+        """What calls the handler in a thread or process, and whether that works on a copy of the state."""
+        stage, spec, setting = self.node.stage, self.node.stage.handler, self._setting
+        assert spec is not None
+        assert setting.handler is not None
+        collects = spec.shape is Shape.GENERATOR
+        if self._threads is not None:
+            call = self._threads.collect if collects else self._threads.call
+            return functools.partial(call, setting.handler), False
+        if stage.run_in == "loop":
+            return None, False
+        stateful = spec.state_by is not StateBy.NONE
+        job = Job.of(stage.name, spec.target, collects=collects, returns_state=stateful)
+        return functools.partial(_in_process, setting.processes, job, stage.timeout), stateful
+
+    def _batch_call(self, elsewhere: Callable[..., Awaitable[Any]] | None, returns_state: bool) -> BatchCall:
+        spec = self.node.stage.handler
+        assert spec is not None
+        assert self._setting.handler is not None
+        return BatchCall(
+            entries={
+                tp: Entry(
+                    edge_codec(entry.type, entry.format).decode,
+                    entry.upstream,
+                    timestamp_getter(entry.timestamp) if entry.timestamp else None,
+                )
+                for tp, entry in self._inputs.items()
+            },
+            emitter=self._emitter,
+            handler=self._setting.handler,
+            shape=spec.shape,
+            takes_event=spec.takes_event,
+            state_by=spec.state_by,
+            cache=self._cache,
+            by_name=self._setting.by_name,
+            timeout=None if self.node.stage.run_in == "process" else self.node.stage.timeout,
+            elsewhere=elsewhere,
+            returns_state=returns_state,
+        )
+
+    async def close(self) -> None:
+        if self._threads is not None:
+            await self._threads.close(CLOSE_THREADS)
+        await super().close()
 
     def in_hand(self) -> bool:
         return False  # whatever is in progress may take long: commits do not wait for it
 
-    # ---- working
+    # ---- which events are begun
 
     async def run(self) -> None:
         """Take events in, begin what may begin, until the inbox is stopped; then wait for what is begun."""
@@ -59,7 +131,7 @@ class OverlapWorker(Worker):
                 self._take_in()
                 if await self._begin(tasks):
                     continue
-                at = self._lines.wake_at()
+                at = self._lines.wake_at() if self._running < self._slots else None
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(None if at is None else max(at - time.monotonic(), 0)):
                         await self.inbox.wake.wait()
@@ -92,42 +164,111 @@ class OverlapWorker(Worker):
             tasks.create_task(self._run_unit(unit))
         return waited
 
+    # ---- what becomes of them
+
     async def _run_unit(self, unit: Unit) -> None:
         try:
-            await self._one(unit)
+            await self._handle(unit)
         finally:
             self._running -= 1
             self.inbox.wake.set()
             self._gate.worked()  # even if it waits for a retry: it was counted as begun
 
-    async def _one(self, unit: Unit) -> None:
-        (item,) = unit.items
-        if self._culprit(item.partition, item.record):
-            self._finish(unit)
+    async def _handle(self, unit: Unit) -> None:
+        """One try of a unit: it finishes, waits for another try, or each of its events is tried alone."""
+        for item in [i for i in unit.items if self._refusals.reason(i.partition, i.record.offset)]:
+            reason = self._refusals.reason(item.partition, item.record.offset)
+            self._dispose(unit, item, RefusedByLog(reason), 1)
+        # A batch may hold the event that the log refuses: then a commit may hold no more than one.
+        if self._refusals.limit is not None and len(unit.items) > 1:
+            await self._one_by_one(unit)
             return
-        while True:
-            failure = await self._runs[item.partition](item.record, unit.tries + 1)
-            if failure is None:
-                self._finish(unit)
-                return
-            error, in_handler = failure
-            self._undo(item)
-            if not isinstance(error, UnknownTopic):
-                break
-            await self._setting.learn(error.topic)
+        failure = await self._try(unit, unit.items, unit.tries + 1)
+        if failure is None:
+            return
+        error, in_handler = failure
         tries = unit.tries + 1
-        delay = self._pause_before_retry(item, error, tries) if in_handler else None
-        if delay is None:
-            self._failures.handle(item.record, item.partition, error, tries)
-            self._finish(unit)
-        else:
+        delay = self._pause_before_retry(unit.items[0], error, tries) if in_handler else None
+        if delay is not None:
             unit.tries += not isinstance(error, RetryLater)
             self._lines.wait(unit, time.monotonic() + delay)
+        elif len(unit.items) == 1:
+            self._dispose(unit, unit.items[0], error, tries)
+        else:
+            await self._one_by_one(unit)
 
-    def _undo(self, item: Item) -> None:
-        if self._cache is not None and item.record.key is not None:
-            self._cache.undo(item.record.key)
+    async def _one_by_one(self, unit: Unit) -> None:
+        """Try the events of a batch alone, in order, so that only the bad ones become dead letters."""
+        for item in list(unit.items):
+            tries = unit.tries + 1
+            while failure := await self._try(unit, [item], tries):
+                error, _ = failure
+                if not isinstance(error, RetryLater):
+                    self._dispose(unit, item, error, tries)
+                    break
+                await self.inbox.pause(error.delay)
+                if self.inbox.stopped:
+                    return
 
-    def _finish(self, unit: Unit) -> None:
-        """No await stands between the results of an event and this: both are in the same commit."""
-        self._closed(unit)
+    async def _try(self, unit: Unit, items: Sequence[Item], attempt: int) -> Failure | None:
+        """Handle some events of a unit once; those that succeed, or can never, are finished."""
+        while items:
+            failure = await self._called(items, attempt)
+            if failure is None:
+                self._finish(unit, items)
+                return None
+            error, _ = failure
+            if isinstance(error, FlowStopped):
+                raise error  # no event is to blame
+            self._undo(items)
+            if isinstance(error, UnknownTopic):
+                await self._setting.learn(error.topic)
+            elif isinstance(error, BadItem):
+                self._dispose(unit, error.item, error.error, attempt)
+                items = [item for item in items if item is not error.item]
+            else:
+                return failure
+        return None
+
+    async def _called(self, items: Sequence[Item], attempt: int) -> Failure | None:
+        if not self._blocking:
+            return await self._call(items, attempt)
+        async with self._setting.calm.blocking() if self._blocks else contextlib.nullcontext():
+            began = time.perf_counter()
+            failure = await self._call(items, attempt)
+            self._blocks = time.perf_counter() - began > LONG
+        return failure
+
+    def _undo(self, items: Sequence[Item]) -> None:
+        if self._cache is not None:
+            for item in items:
+                if item.record.key is not None:
+                    self._cache.undo(item.record.key)
+
+    def _dispose(self, unit: Unit, item: Item, error: Exception, tries: int) -> None:
+        """An event has failed for good: do with it what the stage says."""
+        self._failures.handle(item.record, item.partition, error, tries)
+        self._finish(unit, [item])
+
+    def _finish(self, unit: Unit, items: Sequence[Item]) -> None:
+        """No await stands between the results of events and this: both are in the same commit."""
+        for item in items:
+            self._settled_item(item)
+        finished = set(map(id, items))
+        unit.items = [item for item in unit.items if id(item) not in finished]
+        if not unit.items:
+            self._lines.finished(unit, time.monotonic())
+        self._gate.worked()
+
+
+async def _call_one(
+    runs: dict[TopicPartition, Callable[..., Awaitable[Failure | None]]], items: Sequence[Item], attempt: int
+) -> Failure | None:
+    item = items[0]
+    return await runs[item.partition](item.record, attempt)
+
+
+async def _in_process(
+    processes: Processes, job: Job, timeout: float | None, /, *arguments: Any, **named: Any
+) -> Any:
+    return await processes.call(job, arguments, named, timeout=timeout)

@@ -61,6 +61,7 @@ class Session:
             stores=own.restored.stores,
             gate=self.gate,
             calm=env.calm,
+            processes=env.processes,
             refusals=refusals,
             marks=own.marks,
             incarnation=own.record.incarnation,

@@ -28,6 +28,7 @@ from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.lane.lifecycle import Lifecycle
 from reflow_kafka.lane.lines import Item, Lines, Unit
 from reflow_kafka.lane.outbox import Channel, Outbox
+from reflow_kafka.lane.processes.pool import Processes
 from reflow_kafka.lane.refusals import Refusals
 from reflow_kafka.lane.work import Share, Tally
 from reflow_kafka.log.api import BatchBuilder, Record, TopicPartition
@@ -62,6 +63,7 @@ class Setting:
     marks: Mapping[TopicPartition, Mark]
     seek: Callable[[TopicPartition, int], None]
     learn: Callable[[str], Awaitable[None]]
+    processes: Processes
     handler: Callable[..., Any] | None = None
     by_name: Mapping[str, Any] = field(default_factory=dict)
     cache: StateCache | None = None
@@ -115,7 +117,8 @@ class Worker(ABC):
                 cache=self._cache,
                 by_name=setting.by_name,
                 timestamp=timestamp_getter(entry.timestamp) if entry.timestamp else None,
-                timeout=self.node.stage.timeout,
+                # In processes the time-out counts from when a call runs.
+                timeout=None if self.node.stage.run_in == "process" else self.node.stage.timeout,
                 **more,
             )
         )
@@ -198,9 +201,13 @@ class Worker(ABC):
     def _closed(self, unit: Unit) -> None:
         """The events of a unit are finished."""
         for item in unit.items:
-            self.inbox.close(item.partition, item.record.offset)
-            self._count(item.partition, 1, item.record.offset)
+            self._settled_item(item)
         self._lines.finished(unit, time.monotonic())
+
+    def _settled_item(self, item: Item) -> None:
+        """An event in line is finished."""
+        self.inbox.close(item.partition, item.record.offset)
+        self._count(item.partition, 1, item.record.offset)
 
     def __str__(self) -> str:
         return f"{self._setting.flow}.{self.node.name}[{self._setting.lane}]"

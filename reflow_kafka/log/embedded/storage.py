@@ -123,8 +123,8 @@ class RocksStorage:
             return None
         key = self.batch_key(partition, offset)
         # Mostly one batch begins where the last one ended: then there is nothing to search for. Batches are
-        # not kept as objects when they are written: they would grow cold, and to free them then costs more
-        # than to decode them again (W4 of the benchmarks: 165 against 190 thousand events a CPU second).
+        # not kept as objects when written: they would grow cold, and to free them then costs more than to
+        # decode again (W4 of the benchmarks: 165 against 190 thousand events per CPU second).
         value = self.db.get(key)
         if value is not None:
             return decode_batch(offset, value)
