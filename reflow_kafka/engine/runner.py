@@ -202,7 +202,7 @@ class Runner:
             take_overs=sum(lane.take_overs for lane in lanes),
             restored=sum(lane.restored for lane in lanes),
             stages={
-                name: StageStatistics(t.events, t.dead_letters, t.skipped, t.rewinds)
+                name: StageStatistics(t.events, t.dead_letters, t.skipped, t.rewinds, t.retries)
                 for name, t in total.items()
             },
             restores=tuple(RestoreStatistics(r.lane, r.done, r.total) for r in self._restores.values()),

@@ -15,6 +15,8 @@ class StageStatistics:
     skipped: int
     rewinds: int
     """How often a worker went back to its last commit because of a failing event."""
+    retries: int
+    """Failed tries after which another was made."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,11 +117,14 @@ def _committed(tp: TopicPartition, found: CommittedPosition, record: LaneRecord 
             if record is None or tp.topic not in record.runs:
                 raise ValueError("it refers to a lane record that does not have them")
             return decode_runs(found.offset, record.runs[tp.topic])
+        if not found.metadata and record is not None and tp.topic in record.runs:
+            raise ValueError("the lane record names some")
         return decode_runs(found.offset, found.metadata)
     except ValueError as error:
         log.warning(
             "%s[%d]: the metadata %.60r of the committed position %d does not tell which events above it are "
-            "finished (%s): somebody else committed it. All events from there on are processed",
+            "finished (%s): somebody else committed it. All events from there on are processed, but the "
+            "state was not rewound with it",
             *tp, found.metadata, found.offset, error,
         )  # fmt: skip
         return Mark(found.offset)

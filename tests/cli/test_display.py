@@ -25,7 +25,8 @@ def flow(remaining: int | None = None, restores: tuple[tuple[int, int], ...] = (
         take_overs=2,
         restored=0,
         stages={
-            n: statistics.StageStatistics(e, dead_letters=1, skipped=0, rewinds=0) for n, e in stages.items()
+            n: statistics.StageStatistics(e, dead_letters=1, skipped=0, rewinds=0, retries=0)
+            for n, e in stages.items()
         },
         restores=tuple(statistics.RestoreStatistics(n, *r) for n, r in enumerate(restores)),
         remaining=remaining,

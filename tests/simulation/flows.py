@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from reflow_kafka import ConnectorContext, Event, Flow, Reject, State
+from reflow_kafka import ConnectorContext, Event, Flow, Reject, RetryLater, State
 from reflow_kafka.errors import LaneLost
 
 LANES = 3
@@ -88,6 +88,7 @@ def make_flow(rng: random.Random, table: Table, concurrency: int = 1) -> Flow:
     @flow.stage(after=readings, state=Total)
     def tally(total: Total, reading: dict[str, Any]) -> Iterator[dict[str, Any]]:
         total.add(reading["n"])
+        _may_be_early(rng, reading)
         if reading["fails"] == "tally":
             raise ValueError("tally fails")
         if reading["fails"] == "reject":
@@ -104,6 +105,7 @@ def make_flow(rng: random.Random, table: Table, concurrency: int = 1) -> Flow:
         before, count.value = count.value, count.value + 1_000
         if rng.random() < 0.2:
             await asyncio.sleep(rng.choice((0.0, 0.03)))
+        _may_be_early(rng, reading)
         if reading["fails"] == "group":
             raise ValueError("group fails")
         count.value = before + 1
@@ -125,6 +127,12 @@ def make_flow(rng: random.Random, table: Table, concurrency: int = 1) -> Flow:
     flow.sink("ticked", after="ticks", topic="ticked", key=lambda _: "tick")
     flow.sink("table", table, after=tally)
     return flow
+
+
+def _may_be_early(rng: random.Random, reading: dict[str, Any]) -> None:
+    """One in ten events is sent away now and then, whatever becomes of it later."""
+    if reading["id"] % 10 == 3 and rng.random() < 0.6:
+        raise RetryLater(rng.choice((0.0, 0.01, 0.3, 2.0)))
 
 
 def make_input(rng: random.Random, count: int) -> list[dict[str, Any]]:
