@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from aiokafka.errors import KafkaError
 
-from reflow_kafka.errors import BrokerUnavailable, LogDoubt, LogError, NotPermitted
+from reflow_kafka.errors import BrokerUnavailable, LogDoubt, NotPermitted
 from reflow_kafka.log.api import (
     LaneWriter,
     MemberOptions,
@@ -21,8 +21,9 @@ from reflow_kafka.log.api import (
 from reflow_kafka.log.kafka import protocol
 from reflow_kafka.log.kafka.admin import EARLIEST, LATEST, KafkaAdmin
 from reflow_kafka.log.kafka.client import new_client, request_version
-from reflow_kafka.log.kafka.discard import close_client, discard_producer, forget
+from reflow_kafka.log.kafka.discard import close_client
 from reflow_kafka.log.kafka.errors import classify
+from reflow_kafka.log.kafka.publisher import Publisher
 from reflow_kafka.log.kafka.reader import KafkaReader
 from reflow_kafka.log.kafka.writer import KafkaLaneWriter
 
@@ -63,8 +64,7 @@ class KafkaLog:
         self._deadline = deadline
         self._client: Any = None
         self._admin: KafkaAdmin | None = None
-        self._publisher: Any = None
-        self._publishing = asyncio.Lock()
+        self._publisher = Publisher(self._producer_options, deadline)
         self._opened: set[KafkaReader | KafkaLaneWriter] = set()
 
     async def start(self) -> None:
@@ -85,7 +85,7 @@ class KafkaLog:
     async def stop(self) -> None:
         """Close all connections: the log's own, and those of readers and writers that are still open."""
         client, self._client, self._admin = self._client, None, None
-        await asyncio.gather(self._drop_publisher(), *(each.close() for each in self._opened))
+        await asyncio.gather(self._publisher.close(), *(each.close() for each in self._opened))
         self._opened.clear()
         if client is not None:
             await close_client(client)
@@ -119,31 +119,8 @@ class KafkaLog:
 
     async def publish(self, topic: str, partition: int, records: Sequence[OutRecord]) -> None:
         """Append records through an idempotent producer that the log keeps."""
-        if not records:
-            return
-        tp = TopicPartition(topic, partition)
-        what = "publishing"
-        try:
-            async with asyncio.timeout(self._deadline):
-                async with self._publishing:
-                    if self._publisher is None:
-                        producer = protocol.new_producer(
-                            {**self._producer_options, "enable_idempotence": True}
-                        )
-                        self._publisher = producer
-                        await producer.start()
-                    futures = await _send(self._publisher, tp, records)
-                await asyncio.gather(*futures)
-        except BaseException as error:
-            # An idempotent producer cannot go on after an error: its sequence has a gap.
-            await self._drop_publisher()
-            if isinstance(error, TimeoutError):
-                raise LogDoubt(
-                    f"{what} to {topic}[{partition}] took longer than {self._deadline:g} s"
-                ) from error
-            if isinstance(error, Exception) and not isinstance(error, LogError):
-                raise classify(error, [tp], what) from error
-            raise
+        if records:
+            await self._publisher.publish(TopicPartition(topic, partition), records)
 
     def reader(self, *, committed: bool = True) -> Reader:
         """A new reader; it connects when it is first used."""
@@ -190,28 +167,3 @@ class KafkaLog:
         self._opened = {each for each in self._opened if not each.closed}
         self._opened.add(opened)
         return opened
-
-    async def _drop_publisher(self) -> None:
-        producer, self._publisher = self._publisher, None
-        if producer is not None:
-            await discard_producer(producer)
-
-
-async def _send(producer: Any, tp: TopicPartition, records: Sequence[OutRecord]) -> list[asyncio.Future[Any]]:
-    futures: list[asyncio.Future[Any]] = []
-
-    async def flush(builder: Any) -> None:
-        builder.close()
-        future = await producer.send_batch(builder, tp.topic, partition=tp.partition)
-        future.add_done_callback(forget)
-        futures.append(future)
-
-    builder = producer.create_batch()
-    for record in records:
-        fields = record._asdict()
-        if builder.append(**fields) is None:
-            await flush(builder)
-            builder = producer.create_batch()
-            builder.append(**fields)
-    await flush(builder)
-    return futures

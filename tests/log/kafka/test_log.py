@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from reflow_kafka.errors import BrokerUnavailable, LogDoubt
+from reflow_kafka.errors import BrokerUnavailable, LogDoubt, RecordRefused
 from reflow_kafka.log.api import OutRecord, TopicKind, TopicPartition, TopicSpec
 from reflow_kafka.log.kafka import log as module
 from reflow_kafka.log.kafka import topics
@@ -98,6 +98,37 @@ async def test_publishing_after_a_failure_starts_anew(
         await through.stop()
     found = await everything(log, tp)
     assert [value for value in found if value != "perhaps"] == ["one", "two", "three"]
+
+
+async def test_a_refused_record_disturbs_nobody_else(log: KafkaLog, unique: str) -> None:
+    one, other = await edge(log, unique)
+
+    async def refused() -> None:
+        with pytest.raises(RecordRefused, match=r"publishing \[.*\[0\]\] failed: MESSAGE_SIZE"):
+            await log.publish(*one, [OutRecord(b"k", b"x" * 1_100_000, NOW)])
+
+    async with asyncio.timeout(10):
+        good = [log.publish(*other, [OutRecord(b"k", b"%d" % n, NOW)]) for n in range(20)]
+        await asyncio.gather(*good[:10], refused(), *good[10:])
+        await log.publish(*one, [OutRecord(b"k", b"again", NOW)])
+    assert await everything(log, one) == ["again"]
+    assert await everything(log, other) == [str(n) for n in range(20)]
+
+
+async def test_publishing_ends_with_the_log(kafka_bootstrap: str, unique: str) -> None:
+    async with Proxy(kafka_bootstrap) as proxy:
+        log = KafkaLog(proxy.bootstrap)
+        await log.start()
+        tp, _ = await edge(log, unique)
+        await log.publish(*tp, [OutRecord(b"k", b"one", NOW)])
+        proxy.freeze()
+        waiting = asyncio.create_task(log.publish(*tp, [OutRecord(b"k", b"two", NOW)]))
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(10):
+            await log.stop()
+            with pytest.raises(LogDoubt, match="the log was closed"):
+                await waiting
+        proxy.thaw()
 
 
 async def test_many_records_are_published_in_order(log: KafkaLog, unique: str) -> None:
