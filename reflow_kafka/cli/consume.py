@@ -14,7 +14,7 @@ from reflow_kafka.cli.program import log_options
 from reflow_kafka.errors import OffsetOutOfRange, UsageError
 
 if TYPE_CHECKING:
-    from reflow_kafka.cli.access import Access
+    from reflow_kafka.log.access import Access
     from reflow_kafka.log.api import Reader, Record, TopicPartition
 
 
@@ -77,8 +77,8 @@ async def _consume(
     max_events: int | None,
     envelope: bool,
 ) -> None:
-    from reflow_kafka.cli.access import count_of, open_access
     from reflow_kafka.cli.records import envelope_line, plain_line
+    from reflow_kafka.log.access import count_of, open_access
     from reflow_kafka.log.api import TopicPartition
 
     out = sys.stdout.buffer

@@ -62,8 +62,8 @@ async def _produce(
     envelope: bool,
     create: int | None,
 ) -> int:
-    from reflow_kafka.cli.access import open_access
     from reflow_kafka.cli.records import parser, told
+    from reflow_kafka.log.access import open_access
     from reflow_kafka.log.api import OutRecord, TopicKind, TopicSpec
     from reflow_kafka.serde.keys import partition_of
 

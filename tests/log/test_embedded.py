@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -16,7 +17,14 @@ from pathlib import Path
 import pytest
 from rocksdict import WriteBatch
 
-from reflow_kafka.errors import BrokerUnavailable, LogError, OffsetOutOfRange, RecordRefused, UsageError
+from reflow_kafka.errors import (
+    BrokerUnavailable,
+    LogDoubt,
+    LogError,
+    OffsetOutOfRange,
+    RecordRefused,
+    UsageError,
+)
 from reflow_kafka.log.api import (
     Commit,
     CommittedPosition,
@@ -26,7 +34,7 @@ from reflow_kafka.log.api import (
     TopicPartition,
     TopicSpec,
 )
-from reflow_kafka.log.embedded import EmbeddedLog, LogClient, open_client
+from reflow_kafka.log.embedded import EmbeddedLog, LogClient, RoamingLog, open_client
 from reflow_kafka.log.embedded import log as log_module
 from reflow_kafka.log.embedded.compaction import Compactor
 from reflow_kafka.log.embedded.storage import RocksStorage
@@ -290,15 +298,20 @@ class TestCompaction:
 
 
 class TestClients:
-    @pytest.fixture(params=["remote", "direct"])
+    @pytest.fixture(params=["remote", "direct", "roaming remote", "roaming direct"])
     async def client(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[LogClient]:
         # A path that is too long for a socket, too.
         self.data_dir = data_dir = tmp_path / ("d" * 120) if request.param == "remote" else tmp_path
         worker = EmbeddedLog(data_dir)
-        if request.param == "remote":
+        if request.param.endswith("remote"):
             await worker.start()
-        async with open_client(data_dir) as client:
-            yield client
+        if request.param.startswith("roaming"):
+            roaming = RoamingLog(data_dir)
+            yield roaming
+            await roaming.close()
+        else:
+            async with open_client(data_dir) as client:
+                yield client
         await worker.stop()
 
     async def test_everything_a_client_can_do(self, client: LogClient) -> None:
@@ -384,3 +397,94 @@ class TestClients:
             writer.close()
         async with open_client(tmp_path / "data") as client:
             assert await client.partition_counts(["x"]) == {"x": None}
+
+
+class TestRoaming:
+    @pytest.fixture
+    async def roaming(self, tmp_path: Path) -> AsyncIterator[RoamingLog]:
+        roaming = RoamingLog(tmp_path / "data", timeout=5)
+        await roaming.ensure_topics([TopicSpec("ext", 1, TopicKind.EXTERNAL)])
+        yield roaming
+        await roaming.close()
+
+    async def test_workers_come_and_go(self, roaming: RoamingLog, tmp_path: Path) -> None:
+        """Whoever has the log, nothing is lost, and the next one always finds it free."""
+        for n in range(3):
+            await roaming.publish("ext", 0, [out(f"alone {n}")])
+            worker = EmbeddedLog(tmp_path / "data", patience=5)
+            await worker.start()
+            await roaming.publish("ext", 0, [out(f"through a worker {n}")])
+            await worker.stop()
+        page = await roaming.read("ext", 0, 0)
+        assert values(page.records) == [
+            f"{way} {n}" for n in range(3) for way in ("alone", "through a worker")
+        ]
+
+    async def test_a_worker_starts_however_busy_a_client_is(
+        self, roaming: RoamingLog, tmp_path: Path
+    ) -> None:
+        async def busy() -> None:
+            while True:
+                await roaming.publish("ext", 0, [out("x")])
+
+        publishing = asyncio.create_task(busy())
+        worker = EmbeddedLog(tmp_path / "data", patience=10)
+        await worker.start()
+        publishing.cancel()
+        await asyncio.wait([publishing])
+        await worker.stop()
+
+    async def test_what_a_worker_wrote_that_has_gone_is_read(
+        self, roaming: RoamingLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened: list[Path] = []
+        start = EmbeddedLog.start
+
+        async def counted(log: EmbeddedLog) -> None:
+            opened.append(tmp_path)
+            await start(log)
+
+        monkeypatch.setattr(EmbeddedLog, "start", counted)
+        for _ in range(5):
+            assert await roaming.read("ext", 0, 0, timeout=0.01) == ((), 0)
+        assert len(opened) == 1, "it is not opened again and again to find nothing"
+        worker = EmbeddedLog(tmp_path / "data")
+        await worker.start()
+        await worker.publish("ext", 0, [out("x")])
+        await worker.stop()
+        assert values((await roaming.read("ext", 0, 0)).records) == ["x"]
+
+    async def test_a_worker_that_goes_in_the_middle_leaves_doubt_about_what_is_written(
+        self, roaming: RoamingLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        worker = EmbeddedLog(tmp_path / "data")
+        await worker.start()
+        called = asyncio.Event()
+
+        async def never(*_: object) -> None:
+            called.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(worker, "publish", never)
+        monkeypatch.setattr(worker, "start_offsets", never)
+        for call, wanted in (
+            (roaming.publish("ext", 0, [out("x")]), pytest.raises(LogDoubt, match="may be written")),
+            (roaming.start_offsets([TopicPartition("ext", 0)]), contextlib.nullcontext()),
+        ):
+            called.clear()
+            waiting = asyncio.create_task(call)
+            await called.wait()
+            await worker.stop()
+            with wanted:  # only looking is done again
+                await waiting
+            await worker.start()
+        await worker.stop()
+
+    async def test_a_log_that_is_neither_served_nor_free(self, tmp_path: Path) -> None:
+        worker = EmbeddedLog(tmp_path, serve=False)
+        await worker.start()
+        roaming = RoamingLog(tmp_path, timeout=0.2)
+        with pytest.raises(UsageError, match="in use by process"):
+            await roaming.partition_counts(["x"])
+        await worker.stop()
+        assert await roaming.partition_counts(["x"]) == {"x": None}

@@ -2,6 +2,7 @@
 
 from reflow_kafka.log.embedded.client import open_client
 from reflow_kafka.log.embedded.log import EmbeddedLog
+from reflow_kafka.log.embedded.roaming import RoamingLog
 from reflow_kafka.log.embedded.service import LogClient
 
-__all__ = ["EmbeddedLog", "LogClient", "open_client"]
+__all__ = ["EmbeddedLog", "LogClient", "RoamingLog", "open_client"]

@@ -81,6 +81,10 @@ class RemoteLog:
             return False
         return True
 
+    def alive(self) -> bool:
+        """Whether it is connected, and the worker has not gone, as far as that is known."""
+        return self._streams is not None and not self._streams[0].at_eof()
+
     async def close(self) -> None:
         """Hang up."""
         if self._streams is not None:

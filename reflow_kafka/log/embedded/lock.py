@@ -22,6 +22,14 @@ class InUse(UsageError):
         self.owner = owner
 
 
+def last_change(directory: Path) -> int:
+    """When the directory was last opened or closed by anybody, in nanoseconds; 0 = never."""
+    try:
+        return (directory / "lock").stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 class DirectoryLock:
     """A lock on ``<directory>/lock``, with the owner's process id in it.
 

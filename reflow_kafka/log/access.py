@@ -1,4 +1,4 @@
-"""A topic of either log, as `produce` and `consume` see it."""
+"""A log as programs see it that run no lanes: they look, publish and read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Access(Protocol):
-    """What the commands need of a log; every `Log` is one."""
+    """What such a program needs of a log; every `Log` is one."""
 
     async def partition_counts(self, topics: Collection[str]) -> dict[str, int | None]:
         """How many partitions each topic has; None if it does not exist."""
@@ -38,8 +38,18 @@ class Access(Protocol):
 
 
 @asynccontextmanager
-async def open_access(bootstrap: str | None, data_dir: Path) -> AsyncIterator[Access]:
-    """Access to Kafka, or to the embedded log, through the worker that has it open if one has."""
+async def open_access(
+    bootstrap: str | None, data_dir: Path, *, lasting: bool = False
+) -> AsyncIterator[Access]:
+    """Access to Kafka, or to the embedded log, through the worker that has it open if one has.
+
+    Without a worker the embedded log is open here until the end of this access, or if it is `lasting` only
+    as long as each call takes: workers may then come and go.
+
+    Raises:
+        BrokerUnavailable: nobody answers at `bootstrap`.
+        UsageError: the embedded log is in use by a process that does not answer.
+    """
     if bootstrap is not None:
         from reflow_kafka.log.kafka.log import KafkaLog
 
@@ -49,6 +59,15 @@ async def open_access(bootstrap: str | None, data_dir: Path) -> AsyncIterator[Ac
             yield log
         finally:
             await log.stop()
+    elif lasting:
+        from reflow_kafka.log.embedded import RoamingLog
+
+        calls, reads = RoamingLog(data_dir), RoamingLog(data_dir)
+        try:
+            yield EmbeddedAccess(calls, reads)
+        finally:
+            await calls.close()
+            await reads.close()
     else:
         from reflow_kafka.log.embedded import open_client
 
@@ -69,10 +88,10 @@ async def count_of(access: Access, topic: str) -> int:
 
 
 class EmbeddedAccess:
-    """Access through a `LogClient`."""
+    """Access through a `LogClient`, or two: one call waits for the other, and reading waits for records."""
 
-    def __init__(self, client: LogClient) -> None:
-        self._client = client
+    def __init__(self, client: LogClient, reads: LogClient | None = None) -> None:
+        self._reads = reads or client
         self.partition_counts = client.partition_counts
         self.ensure_topics = client.ensure_topics
         self.publish = client.publish
@@ -81,7 +100,7 @@ class EmbeddedAccess:
 
     def reader(self) -> Reader:
         """A reader that asks for one page after the other."""
-        return PageReader(self._client)
+        return PageReader(self._reads)
 
 
 class PageReader:
@@ -117,6 +136,7 @@ class PageReader:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         asked = list(self._positions if partitions is None else partitions)
+        wait = timeout if len(asked) == 1 else 0  # several have to be looked at in turns
         while True:
             found: dict[TopicPartition, Sequence[Record]] = {}
             # A busy partition must not starve the others: each look begins with the next one.
@@ -124,7 +144,7 @@ class PageReader:
             for at in range(len(asked)):
                 tp = asked[(at + self._turn) % len(asked)]
                 page = await self._client.read(
-                    tp.topic, tp.partition, self._positions[tp], max_records=max_records, timeout=0
+                    tp.topic, tp.partition, self._positions[tp], max_records=max_records, timeout=wait
                 )
                 self._positions[tp] = page.next_offset
                 if page.records:
@@ -134,7 +154,8 @@ class PageReader:
                     break
             if found or loop.time() >= deadline:
                 return found
-            await asyncio.sleep(self.PAUSE)
+            if not wait:
+                await asyncio.sleep(self.PAUSE)
 
     async def close(self) -> None:
         """Nothing is held."""
