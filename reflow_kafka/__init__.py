@@ -17,6 +17,7 @@ from reflow_kafka.errors import (
     FlowStopped,
     ReflowError,
     Reject,
+    RequestFailed,
     RetryLater,
     TopologyMismatch,
     UsageError,
@@ -29,6 +30,7 @@ from reflow_kafka.serde.typed import Format
 from reflow_kafka.value import State
 
 if TYPE_CHECKING:
+    from reflow_kafka.client import Client
     from reflow_kafka.engine.engine import Engine
     from reflow_kafka.engine.run import run
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "BrokerUnavailable",
+    "Client",
     "ConnectorContext",
     "Context",
     "DataLoss",
@@ -50,6 +53,7 @@ __all__ = [
     "Reader",
     "ReflowError",
     "Reject",
+    "RequestFailed",
     "Retry",
     "RetryLater",
     "Sink",
@@ -63,7 +67,11 @@ __all__ = [
     "run",
 ]
 
-_LATER = {"Engine": "reflow_kafka.engine.engine", "run": "reflow_kafka.engine.run"}
+_LATER = {
+    "Client": "reflow_kafka.client",
+    "Engine": "reflow_kafka.engine.engine",
+    "run": "reflow_kafka.engine.run",
+}
 """What defining a flow does not need is imported at its first use."""
 
 

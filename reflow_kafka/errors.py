@@ -2,7 +2,7 @@
 
     ReflowError
     ├── DefinitionError        the flow as written cannot work               (exit code 4)
-    ├── UsageError             a wrong target, option or address             (exit code 2)
+    ├── UsageError             a wrong target, option, address or value      (exit code 2)
     ├── BrokerUnavailable      nobody answers                                (exit code 3)
     ├── TopologyMismatch       topics or state do not fit the flow           (exit code 4)
     ├── DataLoss               the log lacks what it must still have         (stops the flow)
@@ -10,6 +10,7 @@
     ├── Reject                 raised by a handler: this event is bad, dead-letter it
     ├── RetryLater             raised by a handler: this event again after a while
     ├── ProcessDied            a process of run_in="process" died during a call
+    ├── RequestFailed          the flow answered a request with an error
     ├── StateError             local state cannot be written or read
     └── LogError               raised by a log towards a lane
         ├── LaneLost           another owner took the lane, or this one may not have it
@@ -55,7 +56,7 @@ class DefinitionError(ReflowError):
 
 
 class UsageError(ReflowError):
-    """A target, option or address that cannot be used as given."""
+    """A target, option, address or value that cannot be used as given."""
 
 
 class BrokerUnavailable(ReflowError):
@@ -100,6 +101,19 @@ class RetryLater(ReflowError):
 
 class ProcessDied(ReflowError):
     """A process of ``run_in="process"`` died while it ran a call; the call may be tried again."""
+
+
+class RequestFailed(ReflowError):
+    """A request became a dead letter: in `stage`, by an error of this `type` (its name) and `message`."""
+
+    def __init__(self, stage: str, type: str, message: str) -> None:
+        super().__init__(stage, type, message)
+        self.stage = stage
+        self.type = type
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"stage {self.stage!r} failed: {self.type}: {self.message}"
 
 
 class StateError(ReflowError):

@@ -15,7 +15,7 @@ PACKAGES = {
 }
 
 # Higher may import lower, never the other way round; state and log stand side by side.
-LAYERS = {"cli": 6, "engine": 5, "lane": 4, "state": 3, "log": 3, "topology": 2, "definition": 1}
+LAYERS = {"cli": 6, "engine": 5, "client": 5, "lane": 4, "state": 3, "log": 3, "topology": 2, "definition": 1}
 
 PURE = (
     "definition",
