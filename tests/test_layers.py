@@ -20,10 +20,12 @@ LAYERS = {"cli": 6, "engine": 5, "client": 5, "lane": 4, "state": 3, "log": 3, "
 PURE = (
     "definition",
     "topology",
+    "lane/bucket.py",
     "lane/inflight.py",
     "lane/lines.py",
     "lane/pace.py",
     "lane/record.py",
+    "lane/share.py",
     "log/kafka/assignor.py",
 )
 IMPURE = {"asyncio", "socket", "time", "threading", "aiokafka", "rocksdict"}
