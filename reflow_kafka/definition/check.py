@@ -31,7 +31,7 @@ from reflow_kafka.options import Retry
 
 FLOW_NAME = re.compile(r"[a-z][a-z0-9-]*")
 STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*")
-RESERVED_NAMES = ("changelog", "progress", "dead-letters")
+RESERVED_NAMES = ("changelog", "progress", "parked", "dead-letters")
 ON_ERROR = ("dead-letter", "stop", "skip")
 
 

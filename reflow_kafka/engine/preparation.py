@@ -13,7 +13,7 @@ from reflow_kafka.lane.tail import last_record
 from reflow_kafka.log.api import Log, TopicPartition
 from reflow_kafka.topology.plan import Node, Plan, external_topics
 from reflow_kafka.topology.planner import make_plan
-from reflow_kafka.topology.topics import topic_specs
+from reflow_kafka.topology.topics import parked_topic, topic_specs
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ async def prepare(flow: FlowSpec, log: Log, *, drop_edges: Collection[str] = ())
         DefinitionError: names of topics collide.
         TopologyMismatch: topics, or the state behind them, do not fit the flow.
     """
-    counts = await log.partition_counts(external_topics(flow))
+    counts = await log.partition_counts([*external_topics(flow), parked_topic(flow.name)])
     plan = make_plan(flow, counts)
     records = await _records(plan, log)
     _refuse_growth(plan, records)

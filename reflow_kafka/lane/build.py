@@ -20,6 +20,7 @@ from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.lane.lifecycle import Lifecycle, Users
 from reflow_kafka.lane.outbox import Channel, Outbox
 from reflow_kafka.lane.overlap import OverlapWorker, overlaps
+from reflow_kafka.lane.parking import Parking
 from reflow_kafka.lane.processes.pool import Processes
 from reflow_kafka.lane.refusals import Refusals
 from reflow_kafka.lane.replies import DeadLetters, Replies
@@ -130,8 +131,12 @@ class Builder:
             cache=self._cache(node),
             lifecycle=lifecycle,
             processes=self.processes,
+            parking=Parking(node.name, self.stores, self.now) if self._parks(node) else None,
         )
         return OverlapWorker(node, setting) if overlaps(node.stage) else SerialWorker(node, setting)
+
+    def _parks(self, node: Node) -> bool:
+        return self.plan.parks and node.role == "handler"
 
     def _handler(self, node: Node, spec: Handler) -> tuple[Any, Lifecycle | None, dict[str, Any]]:
         target = spec.target

@@ -27,6 +27,7 @@ from reflow_kafka.lane.takeover import Ownership
 from reflow_kafka.lane.work import Share, Work
 from reflow_kafka.log.api import BatchBuilder, Commit, CommittedPosition, TopicPartition
 from reflow_kafka.state.store import StoreMark
+from reflow_kafka.topology.topics import PARKED
 
 IDLE: Final = 60.0
 
@@ -184,6 +185,9 @@ class Committer:
                 topic = work.node.changelog
                 commit.batches[TopicPartition(topic, self._lane)] = self._changelog(share.changes)
                 ends[topic] = ends.get(topic, 0) + len(share.changes) + self._writer.marker
+        if (parked := _parked(shares)) and (parking := self._env.plan.parked_topic) is not None:
+            commit.batches[TopicPartition(parking, self._lane)] = self._changelog(parked)
+            ends[parking] = ends.get(parking, 0) + len(parked) + self._writer.marker
         return commit, ends
 
     def _changelog(self, changes: dict[bytes, bytes | None]) -> list[BatchBuilder]:
@@ -231,6 +235,8 @@ class Committer:
 
     def _write(self, shares: Sequence[tuple[Work, Share]], ends: dict[str, int]) -> None:
         changes = {work.node.name: share.changes.items() for work, share in shares if share.changes}
+        if parked := _parked(shares):
+            changes[PARKED] = parked.items()
         if changes:
             self._mark = self._mark_at(ends)
             self._stores.write(changes, self._mark)
@@ -263,6 +269,10 @@ class Committer:
                 f"flow {self._env.plan.flow.name!r}, lane {self._lane}: the log refuses a record that cannot "
                 f"be dead-lettered either: {error}"
             ) from error
+
+
+def _parked(shares: Sequence[tuple[Work, Share]]) -> dict[bytes, bytes | None]:
+    return {id: entry for _, share in shares for id, entry in share.parked.items()}
 
 
 def _marks(shares: Sequence[tuple[Work, Share]]) -> dict[TopicPartition, Mark]:

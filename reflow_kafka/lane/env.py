@@ -18,6 +18,7 @@ from reflow_kafka.log.api import Log, Membership, TopicKind, TopicPartition, Top
 from reflow_kafka.state.changelog import RestoreProgress
 from reflow_kafka.state.store import StateBackend
 from reflow_kafka.topology.plan import Input, Plan
+from reflow_kafka.topology.topics import PARKED
 
 Guarantee = Literal["exactly-once", "at-least-once"]
 
@@ -86,8 +87,9 @@ class LaneEnv:
         }
 
     def changelogs(self, lane: int) -> dict[str, str]:
-        """Store → changelog topic of the stages of a lane that have state, chained ones too."""
-        return {n.name: n.changelog for n in self.plan.all_nodes_of(lane) if n.changelog is not None}
+        """Store → changelog topic: of the stages that have state, chained ones too, and of parked events."""
+        topics = {n.name: n.changelog for n in self.plan.all_nodes_of(lane) if n.changelog is not None}
+        return topics if self.plan.parked_topic is None else {**topics, PARKED: self.plan.parked_topic}
 
     def direct_inputs(self) -> dict[str, int]:
         """External topics read directly → their partition counts."""

@@ -3,6 +3,9 @@
 A line is *ready* when its first event may begin, and *busy* while a unit of it is being worked on or waits
 for its next try. A *unit* is what one call of the handler gets: an event, or the events of a batch. Events
 without a key wait for nobody: each is a line of its own.
+
+A line can be *parked*: its events are in a store, and only those that are begun, or about to be, are here
+too. What arrives for a parked line goes behind the rest of it, into the store.
 """
 
 from __future__ import annotations
@@ -10,11 +13,29 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from reflow_kafka.log.api import Record, TopicPartition
 from reflow_kafka.options import Batch
+
+
+@dataclass(slots=True)
+class Stay:
+    """The parked events of a line."""
+
+    key: bytes | None
+    number: int
+    """Tells an event without key from others; 0 if there is a key."""
+    first: int = 0
+    """Place of the first event that is not in memory."""
+    next: int = 0
+    """Place of the event that is parked next."""
+
+    @property
+    def stored(self) -> int:
+        """Events that are in the store alone."""
+        return self.next - self.first
 
 
 @dataclass(slots=True, eq=False)
@@ -25,6 +46,10 @@ class Item:
     record: Record
     number: int = 0
     """Its place in the order of arrival."""
+    stay: Stay | None = None
+    """Where it is parked, if it is."""
+    place: int = 0
+    """Its place there."""
 
     @property
     def size(self) -> int:
@@ -43,6 +68,8 @@ class Line:
     taken: int = 0
     size: int = 0
     """Bytes of the events that are not taken."""
+    stay: Stay | None = None
+    """Where it is parked, if it is."""
 
 
 @dataclass(slots=True, eq=False)
@@ -68,9 +95,17 @@ class Lines:
         self._events = 0
         self._ready_events = 0
         self._ready_size = 0
+        self._hungry: list[Line] = []
+        self.unparked = 0
+        """Events that stand in the log and in memory …"""
+        self.unparked_size = 0
+        """… and their bytes."""
+        self.parked_lines = 0
+        self.stored = 0
+        """Events that are in the store alone."""
 
     def __len__(self) -> int:
-        """Events in all lines, those being worked on included."""
+        """Events in memory, those being worked on included."""
         return self._events
 
     def __contains__(self, key: bytes) -> bool:
@@ -82,14 +117,21 @@ class Lines:
         return itertools.chain.from_iterable(line.items for line in self._lines.values())
 
     @property
+    def ready(self) -> bool:
+        """Whether any line is ready, though its batch may still wait for more."""
+        return bool(self._ready)
+
+    @property
     def retrying(self) -> int:
         """Units that wait for another try."""
         return len(self._waiting)
 
     def add(self, item: Item, now: float) -> None:
-        """An event arrives: it goes to the end of its line."""
+        """An event arrives: it goes to the end of its line, which is not parked."""
         item.number = next(self._numbers)
         self._events += 1
+        self.unparked += 1
+        self.unparked_size += item.size
         id = item if item.record.key is None else item.record.key
         line = self._lines.get(id)
         if line is None:
@@ -138,17 +180,16 @@ class Lines:
         """The events of a unit are finished: their lines move up."""
         for line in unit.lines:
             for _ in range(line.taken):
-                line.items.popleft()
+                item = line.items.popleft()
+                if item.stay is None:
+                    self.unparked -= 1
+                    self.unparked_size -= item.size
             self._events -= line.taken
             line.taken = 0
             if not line.items:
-                del self._lines[line.id]
+                self._emptied(line)
                 continue
-            line.since = now
-            self._ready[line] = None
-            self._ready_events += len(line.items)
-            self._ready_size += line.size
-            self._note_full(line)
+            self._move_up(line, now)
 
     def wait(self, unit: Unit, due: float) -> None:
         """A unit waits for its next try."""
@@ -173,7 +214,114 @@ class Lines:
         self._ready.clear()
         self._full.clear()
         self._waiting.clear()
+        self._hungry.clear()
         self._events = self._ready_events = self._ready_size = 0
+        self.unparked = self.unparked_size = self.parked_lines = self.stored = 0
+
+    # ---- parked lines
+
+    def longest(self) -> list[Line]:
+        """The lines that are not parked, those with the most events first."""
+        lines = [line for line in self._lines.values() if line.stay is None]
+        return sorted(lines, key=lambda line: -len(line.items))
+
+    def park(self, line: Line, number: int) -> list[tuple[Item, Unit | None, float]]:
+        """Park a line; what is begun, or about to be, stays in memory too.
+
+        Args:
+            line: one that is not parked.
+            number: for an event without key: tells it from others.
+
+        Returns:
+            All of its events, to be stored; the first with its unit and when that is due, if it waits.
+        """
+        key = line.items[0].record.key
+        stay = line.stay = Stay(key, number if key is None else 0)
+        waits = {unit.lines[0]: (unit, due) for due, _, unit in self._waiting if len(unit.lines) == 1}
+        unit, due = waits.get(line, (None, 0.0))
+        parked: list[tuple[Item, Unit | None, float]] = []
+        for place, item in enumerate(line.items):
+            item.stay, item.place = stay, place
+            parked.append((item, unit if place == 0 else None, due))
+            self.unparked -= 1
+            self.unparked_size -= item.size
+        stay.next = len(line.items)
+        stay.first = line.taken or 1
+        if not line.taken:
+            self._ready_events -= len(line.items)
+            self._ready_size -= line.size
+        while len(line.items) > stay.first:
+            item = line.items.pop()
+            line.size -= item.size
+            self._events -= 1
+        if not line.taken:
+            self._ready_events += len(line.items)
+            self._ready_size += line.size
+        self.stored += stay.stored
+        self.parked_lines += 1
+        return parked
+
+    def parked(self, key: bytes | None) -> Stay | None:
+        """Where the events of this key are parked, if they are."""
+        line = None if key is None else self._lines.get(key)
+        return None if line is None else line.stay
+
+    def push(self, stay: Stay, item: Item) -> None:
+        """An event arrives for a parked line, to be stored."""
+        item.stay, item.place = stay, stay.next
+        stay.next += 1
+        self.stored += 1
+
+    def hungry(self) -> list[Stay]:
+        """The parked lines of which nothing is in memory any more."""
+        lines, self._hungry = self._hungry, []
+        return [line.stay for line in lines if line.stay is not None]
+
+    def restore(self, stay: Stay, items: Sequence[Item], now: float, *, tries: int, delay: float) -> None:
+        """The next events of a parked line have been read from the store; the first has failed so often.
+
+        A line that is not known yet is one of a former life.
+        """
+        id = items[0] if stay.key is None else stay.key
+        line = self._lines.get(id)
+        if line is None:
+            line = self._lines[id] = Line(id, now, stay=stay)
+            self.parked_lines += 1
+            self.stored += stay.stored
+        self.stored -= items[-1].place + 1 - stay.first
+        stay.first = items[-1].place + 1
+        for item in items:
+            item.number = next(self._numbers)
+            item.stay = stay
+            line.items.append(item)
+            line.size += item.size
+        self._events += len(items)
+        self._move_up(line, now)
+        if tries or delay:
+            unit = self._take([line], 1)
+            unit.tries = tries
+            self.wait(unit, now + delay)
+
+    def gone(self, stay: Stay) -> None:
+        """Nothing is left of a parked line after all."""
+        line = self._lines.pop(stay.key, None)
+        self.stored -= stay.stored
+        self.parked_lines -= line is not None
+
+    def _emptied(self, line: Line) -> None:
+        if line.stay is not None and line.stay.stored:
+            self._hungry.append(line)
+            return
+        del self._lines[line.id]
+        self.parked_lines -= line.stay is not None
+
+    def _move_up(self, line: Line, now: float) -> None:
+        """A line that has events, none of them taken, is ready."""
+        line.since = now
+        self._ready[line] = None
+        self._ready_events += len(line.items)
+        self._ready_size += line.size
+        self._note_full(line)
 
     # ---- units
 

@@ -131,6 +131,10 @@ class OverlapWorker(Worker):
                 self._take_in()
                 if await self._begin(tasks):
                     continue
+                # Slots are free, but all that could be begun stands behind a few keys.
+                idle = self._running < self._slots and not self._lines.ready
+                if idle and self._crowded(self._in_hand_limit) and self._relieve(self._in_hand_limit):
+                    continue
                 at = self._lines.wake_at() if self._running < self._slots else None
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(None if at is None else max(at - time.monotonic(), 0)):
@@ -138,11 +142,10 @@ class OverlapWorker(Worker):
 
     def _take_in(self) -> None:
         now = time.monotonic()
-        while len(self._lines) < self._in_hand_limit and (batch := self.inbox.poll()):
+        while not self._crowded(self._in_hand_limit) and (batch := self.inbox.poll()):
             partition, records = batch
             for record in records:
-                self.inbox.open(partition, record.offset)
-                self._lines.add(Item(partition, record), now)
+                self._line_up(partition, record, now)
             self.inbox.finished(partition)
             self._gate.moved.set()
 
@@ -191,7 +194,7 @@ class OverlapWorker(Worker):
         delay = self._pause_before_retry(unit.items[0], error, tries) if in_handler else None
         if delay is not None:
             unit.tries += not isinstance(error, RetryLater)
-            self._lines.wait(unit, time.monotonic() + delay)
+            self._wait_again(unit, delay)
         elif len(unit.items) == 1:
             self._dispose(unit, unit.items[0], error, tries)
         else:
@@ -258,6 +261,7 @@ class OverlapWorker(Worker):
         unit.items = [item for item in unit.items if id(item) not in finished]
         if not unit.items:
             self._lines.finished(unit, time.monotonic())
+            self._refill()
         self._gate.worked()
 
 

@@ -8,8 +8,12 @@ dead-lettered. Once past the events of the first refusal, commits are whole agai
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from reflow_kafka.log.api import TopicPartition
+
+MAX_KNOWN: Final = 1_000
+"""Culprits that are remembered: one may be parked, below its input's position, so that does not tell when."""
 
 
 class Refusals:
@@ -52,6 +56,8 @@ class Refusals:
         if last in self._culprits:
             return False
         self._culprits[last] = reason
+        if len(self._culprits) > MAX_KNOWN:
+            del self._culprits[next(iter(self._culprits))]
         return True
 
     def accepted(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -61,6 +67,4 @@ class Refusals:
         for tp, at in positions.items():
             if at >= self._until.get(tp, at + 1):
                 del self._until[tp]
-            for key in [k for k in self._culprits if k[0] == tp and k[1] < at]:
-                del self._culprits[key]
         self._limit = None if not self._until else self._limit * 2

@@ -85,7 +85,7 @@ class SerialWorker(Worker):
         while not self.inbox.stopped:
             self.inbox.wake.clear()
             now = time.monotonic()
-            self._held_up = len(self._lines) >= MAX_HELD
+            self._held_up = self._crowded(MAX_HELD) and not self._relieve(MAX_HELD)
             if unit := self._lines.due(now) or self._lines.next(now):
                 await self._again(unit)
             elif not self._held_up and (batch := self.inbox.poll()):
@@ -191,16 +191,17 @@ class SerialWorker(Worker):
 
     def _sieve(self, partition: TopicPartition, records: Iterator[Record]) -> Iterator[Record]:
         """Keeps back events behind one of their key, and those that the log is known to refuse."""
+        # What was parked may be below the positions by which the search for culprits ends.
+        suspected = self._refusals.limit is not None or self._unit is not None
         for record in records:
-            if self._refusals.limit is not None and self._culprit(partition, record):
+            if suspected and self._culprit(partition, record):
                 if self._suspends:
                     self._finished(record.offset)
                 elif self._unit is None:
                     continue
             elif self._unit is None and record.key is not None and record.key in self._lines:
                 self._held.add(record.offset)
-                self.inbox.open(partition, record.offset)
-                self._lines.add(Item(partition, record), time.monotonic())
+                self._line_up(partition, record, time.monotonic())
             else:
                 yield record
 
@@ -244,14 +245,12 @@ class SerialWorker(Worker):
 
     def _put_aside(self, item: Item, delay: float, *, counts: bool) -> None:
         self._held.add(item.record.offset)
-        due = time.monotonic() + delay
-        unit = self._unit
-        if unit is not None:
-            self._lines.wait(unit, due)
+        if self._unit is not None:
+            self._unit.tries += counts
+            self._wait_again(self._unit, delay)
         else:
             self.inbox.open(item.partition, item.record.offset)
-            unit = self._lines.hold(item, due)
-        unit.tries += counts
+            self._lines.hold(item, time.monotonic() + delay).tries += counts
 
     def _go_back(self) -> None:
         """Return to the last share, as if nothing had been done since; no await in here."""
@@ -259,6 +258,9 @@ class SerialWorker(Worker):
         if self._cache is not None:
             self._cache.rewind()
         self._lines.clear()
+        if self._parking is not None:
+            self._parking.rewind()
+        self._restore_parked()
         self.tally.events -= self._events  # they will be processed again
         self.tally.dead_letters, self.tally.skipped = self._failed_before
         self._events = 0

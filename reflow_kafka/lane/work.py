@@ -18,6 +18,8 @@ class Share:
     batches: dict[TopicPartition, list[BatchBuilder]] = field(default_factory=dict)
     changes: dict[bytes, bytes | None] = field(default_factory=dict)
     """Changed state of its stage."""
+    parked: dict[bytes, bytes | None] = field(default_factory=dict)
+    """Changes to the events that its stage has parked."""
     marks: dict[TopicPartition, Mark] = field(default_factory=dict)
     """How far its inputs are finished."""
     events: int = 0

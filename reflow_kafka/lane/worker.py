@@ -7,6 +7,7 @@ an event that failed. In which order events are begun is decided by `serial` (on
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 import time
@@ -26,8 +27,9 @@ from reflow_kafka.lane.gate import MAX_BYTES, MAX_DIRTY, Gate
 from reflow_kafka.lane.inbox import Inbox
 from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.lane.lifecycle import Lifecycle
-from reflow_kafka.lane.lines import Item, Lines, Unit
+from reflow_kafka.lane.lines import Item, Lines, Stay, Unit
 from reflow_kafka.lane.outbox import Channel, Outbox
+from reflow_kafka.lane.parking import Parking
 from reflow_kafka.lane.processes.pool import Processes
 from reflow_kafka.lane.refusals import Refusals
 from reflow_kafka.lane.work import Share, Tally
@@ -42,6 +44,16 @@ log = logging.getLogger(__name__)
 TOLD_RETRIES: Final = 3
 """Failed tries that are logged at once; after that one in `TOLD_EVERY` seconds."""
 TOLD_EVERY: Final = 10.0
+
+
+MAX_LINED_UP: Final = 16 * 1024 * 1024
+"""Bytes of events that may be in line in memory."""
+MAX_PARKED: Final = 1_000_000
+"""Events of one stage in one lane that may be parked; with more nothing is taken in."""
+MAX_PARKED_LINES: Final = 20_000
+"""Keys that may be parked: the first event of each is in memory."""
+REFILL: Final = 100
+"""Events of a parked line that are read at once."""
 
 
 class RefusedByLog(ReflowError):
@@ -68,6 +80,8 @@ class Setting:
     by_name: Mapping[str, Any] = field(default_factory=dict)
     cache: StateCache | None = None
     lifecycle: Lifecycle | None = None
+    parking: Parking | None = None
+    """Where events go that wait long; None: they wait in memory."""
 
 
 class Worker(ABC):
@@ -92,6 +106,9 @@ class Worker(ABC):
         )
         self._inputs = dict(zip(self.inputs, inputs, strict=True))
         self._lines = Lines(node.stage.batch)
+        self._parking = setting.parking
+        self._numbers = itertools.count(1)
+        """Tell parked events without key from each other."""
         self._events = 0
         self._last: tuple[TopicPartition, int] | None = None
         self._told = float("-inf")
@@ -128,6 +145,7 @@ class Worker(ABC):
     async def open(self) -> None:
         if self._setting.lifecycle is not None:
             await self._setting.lifecycle.open()
+        self._restore_parked()
 
     async def close(self) -> None:
         if self._setting.lifecycle is not None:
@@ -142,7 +160,8 @@ class Worker(ABC):
         """Whether anything is being worked on that will soon be finished without waiting."""
 
     def ended(self) -> bool:
-        return True
+        """Whether nothing is parked, or was a moment ago: the positions do not tell of that."""
+        return not self._lines.parked_lines and (self._parking is None or self._parking.settled_down)
 
     def results(self) -> dict[TopicPartition, list[BatchBuilder]]:
         return self._outbox.take()
@@ -151,13 +170,16 @@ class Worker(ABC):
         return self._share({} if self._cache is None else self._cache.snapshot())
 
     def _share(self, changes: dict[bytes, bytes | None]) -> Share:
-        share = Share(self._outbox.take(), changes, self.inbox.share(), self._events, self._last)
+        parked = {} if self._parking is None else self._parking.snapshot()
+        share = Share(self._outbox.take(), changes, parked, self.inbox.share(), self._events, self._last)
         self._events = 0
         return share
 
     def settled(self) -> None:
         if self._cache is not None:
             self._cache.settled()
+        if self._parking is not None:
+            self._parking.settled()
 
     async def committed(self) -> None:
         return  # nothing to acknowledge: the positions are the acknowledgement
@@ -203,11 +225,82 @@ class Worker(ABC):
         for item in unit.items:
             self._settled_item(item)
         self._lines.finished(unit, time.monotonic())
+        self._refill()
 
     def _settled_item(self, item: Item) -> None:
         """An event in line is finished."""
-        self.inbox.close(item.partition, item.record.offset)
+        if item.stay is None:
+            self.inbox.close(item.partition, item.record.offset)
+        elif self._parking is not None:
+            self._parking.remove(item)
         self._count(item.partition, 1, item.record.offset)
+
+    # ---- what waits
+
+    def _line_up(self, partition: TopicPartition, record: Record, now: float) -> None:
+        """An event goes into its line, or behind the parked events of its key."""
+        item = Item(partition, record)
+        stay = self._lines.parked(record.key)
+        if stay is None:
+            self.inbox.open(partition, record.offset)
+            self._lines.add(item, now)
+        else:
+            assert self._parking is not None
+            self._lines.push(stay, item)
+            self._parking.put(item)
+            self.inbox.reach(partition, record.offset + 1)  # both in the same commit
+
+    def _wait_again(self, unit: Unit, delay: float) -> None:
+        """A unit waits for its next try."""
+        self._lines.wait(unit, time.monotonic() + delay)
+        if self._parking is not None and unit.items[0].stay is not None:
+            self._parking.put(unit.items[0], tries=unit.tries, delay=delay)
+
+    def _crowded(self, limit: int) -> bool:
+        """Whether so many events are in line that nothing more may be taken in."""
+        return self._lines.unparked >= limit or self._lines.unparked_size >= MAX_LINED_UP
+
+    def _relieve(self, limit: int) -> bool:
+        """Park lines, the longest first, so that other keys may come in; whether that was possible."""
+        lines, parking = self._lines, self._parking
+        if parking is None or lines.stored >= MAX_PARKED or lines.parked_lines >= MAX_PARKED_LINES:
+            return False
+        now = time.monotonic()
+        for line in lines.longest():
+            if lines.unparked <= limit // 2 and lines.unparked_size <= MAX_LINED_UP // 2:
+                break
+            for item, unit, due in lines.park(line, next(self._numbers)):
+                self.inbox.close(item.partition, item.record.offset)
+                if unit is None:
+                    parking.put(item)
+                else:
+                    parking.put(item, tries=unit.tries, delay=max(due - now, 0.0))
+        self._gate.worked()
+        return True
+
+    def _refill(self) -> None:
+        """Fetch the next events of parked lines that have none in memory."""
+        for stay in self._lines.hungry():
+            self._fetch(stay, REFILL)
+
+    def _restore_parked(self) -> None:
+        """Line up what is parked, as it was when the lane was taken over, or went back."""
+        if self._parking is not None:
+            for stay in self._parking.stays():
+                self._fetch(stay, 1)
+                self._numbers = itertools.count(max(next(self._numbers), stay.number + 1))
+
+    def _fetch(self, stay: Stay, count: int) -> None:
+        assert self._parking is not None
+        while stay.stored:
+            found = list(self._parking.load(stay, count))
+            if found:
+                _, tries, delay = found[0]
+                items = [item for item, _, _ in found]
+                self._lines.restore(stay, items, time.monotonic(), tries=tries, delay=delay)
+                return
+            stay.first = min(stay.first + count, stay.next)
+        self._lines.gone(stay)
 
     def __str__(self) -> str:
         return f"{self._setting.flow}.{self.node.name}[{self._setting.lane}]"

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from reflow_kafka.definition.spec import FlowSpec, KeyOf, StageSpec
+from reflow_kafka.options import Retry
 from reflow_kafka.topology.direct import is_reply
-from reflow_kafka.topology.topics import dead_letter_topic, progress_topic, reply_topic
+from reflow_kafka.topology.topics import dead_letter_topic, parked_topic, progress_topic, reply_topic
 
 Role = Literal["forward", "connector-source", "generator", "handler", "connector-sink"]
 
@@ -78,6 +79,13 @@ class Node:
         return self.stage.name
 
     @property
+    def waits(self) -> bool:
+        """Whether its events may wait for long: beside others of their stage, or for another try."""
+        stage = self.stage
+        overlaps = stage.concurrency > 1 or stage.run_in != "loop" or stage.batch is not None
+        return self.role == "handler" and (overlaps or stage.retry != Retry())
+
+    @property
     def chain(self) -> tuple[Node, ...]:
         """This node and everything chained to it, directly or not, each before what is chained to it."""
         chained = (output.chained for output in self.outputs if output.chained is not None)
@@ -93,6 +101,8 @@ class Plan:
     """Those with a worker of their own; `all_nodes` are these and the stages chained to them."""
     lanes: int
     """As many as the widest topic has partitions."""
+    parks: bool
+    """Whether events that wait long may move into a store: stages that wait do so, or did so once."""
     hash: str
     """Changes whenever nodes, topics, keys or types change: a lane goes only to the newest plan."""
 
@@ -115,6 +125,11 @@ class Plan:
     def dead_letter_topic(self) -> str:
         """Topic of the dead letters."""
         return dead_letter_topic(self.flow.name)
+
+    @property
+    def parked_topic(self) -> str | None:
+        """Topic behind the events that wait long; None if they wait in memory."""
+        return parked_topic(self.flow.name) if self.parks else None
 
     @property
     def reply_topic(self) -> str | None:

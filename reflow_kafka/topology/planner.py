@@ -18,6 +18,7 @@ from reflow_kafka.topology.topics import (
     check_names,
     dead_letter_topic,
     edge_topic,
+    parked_topic,
     progress_topic,
     reply_topic,
 )
@@ -30,7 +31,7 @@ def make_plan(flow: FlowSpec, counts: Mapping[str, int | None] = MappingProxyTyp
     Args:
         flow: the flow.
         counts: partition counts of its external topics; one that is missing, or None, is to be created
-            with the flow's.
+            with the flow's. That of the topic of parked events tells whether there may be any.
 
     Raises:
         DefinitionError: names of topics collide, or two sources read one topic.
@@ -40,11 +41,13 @@ def make_plan(flow: FlowSpec, counts: Mapping[str, int | None] = MappingProxyTyp
     nodes = planner.nodes()
     internal = [progress_topic(flow.name), dead_letter_topic(flow.name)]
     internal += [i.topic for node in nodes for i in node.inputs if i.internal]
+    parks = any(n.waits for n in nodes) or counts.get(parked_topic(flow.name)) is not None
+    internal += [parked_topic(flow.name)] if parks else []
     internal += [reply_topic(flow.name)] if any(map(is_reply, flow.stages)) else []
     internal += [n.changelog for node in nodes for n in node.chain if n.changelog is not None]
     check_names(internal, external_topics(flow))
     lanes = max((node.lanes for node in nodes), default=1)
-    return Plan(flow=flow, nodes=nodes, lanes=lanes, hash=_hash(flow, nodes, lanes))
+    return Plan(flow=flow, nodes=nodes, lanes=lanes, parks=parks, hash=_hash(flow, nodes, lanes))
 
 
 def _check_sources(flow: FlowSpec) -> None:

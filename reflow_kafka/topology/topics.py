@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from reflow_kafka.definition.spec import UpstreamRef
 from reflow_kafka.errors import DefinitionError
@@ -37,6 +37,10 @@ class TopicSpec:
     kind: TopicKind
 
 
+PARKED: Final = "parked"
+"""Name of the store in which a lane keeps events that wait long."""
+
+
 def edge_topic(flow: str, upstream: UpstreamRef, stage: str) -> str:
     """``<flow>.<upstream>.<stage>``; of a named output ``<flow>.<upstream>.<output>.<stage>``."""
     return f"{flow}.{upstream}.{stage}"
@@ -57,6 +61,11 @@ def dead_letter_topic(flow: str) -> str:
     return f"{flow}.dead-letters"
 
 
+def parked_topic(flow: str) -> str:
+    """Topic behind the events that wait long, of all stages."""
+    return changelog_topic(flow, PARKED)
+
+
 def reply_topic(flow: str) -> str:
     """Topic of the answers to requests, a partition for each client."""
     return f"{flow}.replies"
@@ -73,6 +82,8 @@ def topic_specs(plan: Plan) -> list[TopicSpec]:
         TopicSpec(plan.progress_topic, plan.lanes, TopicKind.PROGRESS),
         TopicSpec(plan.dead_letter_topic, flow.partitions, TopicKind.DEAD_LETTERS),
     ]
+    if plan.parked_topic is not None:
+        specs.append(TopicSpec(plan.parked_topic, plan.lanes, TopicKind.CHANGELOG))
     if plan.reply_topic is not None:
         specs.append(TopicSpec(plan.reply_topic, flow.partitions, TopicKind.REPLIES))
     external: dict[str, TopicSpec] = {}

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from reflow_kafka import Batch
-from reflow_kafka.lane.lines import Item, Lines, Unit
-from reflow_kafka.log.api import TopicPartition
+from reflow_kafka.lane.lines import Item, Lines, Stay, Unit
+from reflow_kafka.log.api import Record, TopicPartition
 from reflow_kafka.log.local import LocalRecord
 
 IN = TopicPartition("in", 0)
@@ -42,6 +42,7 @@ class Machine(RuleBasedStateMachine):
         self.now = 0.0
         self.arrived = 0
         self.running: list[Unit] = []
+        self.store: dict[tuple[bytes | None, int], Record] = {}
         self.waiting: list[tuple[float, Unit]] = []
         self.finished: dict[bytes | None, list[int]] = defaultdict(list)
         self.expected: dict[bytes | None, list[int]] = defaultdict(list)
@@ -61,7 +62,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from([b"a", b"b", b"c", None]), size=st.integers(0, 20))
     def arrive(self, key: bytes | None, size: int) -> None:
-        self.lines.add(item(self.arrived, key, size), self.now)
+        stay = self.lines.parked(key)
+        if stay is None:
+            self.lines.add(item(self.arrived, key, size), self.now)
+        else:
+            self.lines.push(stay, parked := item(self.arrived, key, size))
+            self.store[stay.key, parked.place] = parked.record
         self.expected[key].append(self.arrived)
         self.arrived += 1
 
@@ -97,6 +103,40 @@ class Machine(RuleBasedStateMachine):
         for each in unit.items:
             self.finished[each.record.key].append(each.record.offset)
         self.lines.finished(unit, self.now)
+        self.refill(2)
+
+    def refill(self, count: int) -> None:
+        for stay in self.lines.hungry():
+            places = range(stay.first, min(stay.next, stay.first + count))
+            items = [Item(IN, self.store[stay.key, place], place=place) for place in places]
+            self.lines.restore(stay, items, self.now, tries=0, delay=0.0)
+
+    @precondition(lambda self: len(self.lines))
+    @rule(data=st.data())
+    def park(self, data: st.DataObject) -> None:
+        lines = [line for line in self.lines.longest() if line.items[0].record.key is not None]
+        if lines:
+            line = data.draw(st.sampled_from(lines))
+            for parked, unit, due in self.lines.park(line, 0):
+                self.store[line.items[0].record.key, parked.place] = parked.record
+                assert unit is None or (due, unit) in self.waiting
+
+    @precondition(lambda self: len(self.lines) and not self.lines.unparked)
+    @rule()
+    def crash(self) -> None:
+        """All that is known is in the store; but this is told of each key only."""
+        if self.running or self.waiting:
+            return
+        self.lines = Lines(self.batch)
+        for key, expected in self.expected.items():
+            left = len(expected) - len(self.finished[key])
+            if key is None or not left:
+                continue
+            stay = Stay(key, 0, 0, left)
+            for place, offset in enumerate(expected[len(self.finished[key]) :]):
+                self.store[key, place] = item(offset, key).record
+            first = Item(IN, self.store[key, 0], place=0)
+            self.lines.restore(stay, [first], self.now, tries=0, delay=0.0)
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), wait=st.sampled_from([0.0, 0.5, 2.0]))
@@ -124,7 +164,10 @@ class Machine(RuleBasedStateMachine):
         if not hasattr(self, "lines"):
             return
         done = sum(len(offsets) for offsets in self.finished.values())
-        assert len(self.lines) == self.arrived - done == len(list(self.lines))
+        assert len(self.lines) == len(list(self.lines))
+        assert len(self.lines) + self.lines.stored == self.arrived - done
+        assert self.lines.unparked == sum(i.stay is None for i in self.lines)
+        assert self.lines.unparked_size == sum(i.size for i in self.lines if i.stay is None)
         assert self.lines.retrying == len(self.waiting)
 
     @invariant()
@@ -148,6 +191,7 @@ class Machine(RuleBasedStateMachine):
                 for each in unit.items:
                     self.finished[each.record.key].append(each.record.offset)
                 self.lines.finished(unit, self.now)
+                self.refill(100)
             if not len(self.lines):
                 break
             self.now += 1.0
@@ -160,6 +204,8 @@ class Machine(RuleBasedStateMachine):
         for key, offsets in self.expected.items():
             assert self.finished[key] == offsets or (key is None and set(self.finished[key]) == set(offsets))
         assert self.lines.wake_at() is None
+        assert not self.lines.stored
+        assert not self.lines.parked_lines
 
 
 Machine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from reflow_kafka import ConnectorContext, Event, Flow, Reject, RetryLater, State
+from reflow_kafka import ConnectorContext, Event, Flow, Reject, Retry, RetryLater, State
 from reflow_kafka.errors import LaneLost
 
 LANES = 3
@@ -81,8 +81,8 @@ class TableWriter:
         self.waiting = []
 
 
-def make_flow(rng: random.Random, table: Table, concurrency: int = 1) -> Flow:
-    flow = Flow("sim", partitions=LANES)
+def make_flow(rng: random.Random, table: Table, *, concurrency: int, retry: Retry) -> Flow:
+    flow = Flow("sim", partitions=LANES, retry=retry)
     readings = flow.source("readings", topic="in")
 
     @flow.stage(after=readings, state=Total)

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from reflow_kafka import Retry
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.errors import LaneLost, LogDoubt, LogError
 from reflow_kafka.log.api import OutRecord, Reader, TopicKind, TopicPartition, TopicSpec
@@ -76,7 +77,12 @@ class Host:
         """Start an engine, as often as it takes."""
         while self.engine is None:
             engine = Engine(
-                make_flow(self.world.rng, self.world.table, self.world.concurrency),
+                make_flow(
+                    self.world.rng,
+                    self.world.table,
+                    concurrency=self.world.concurrency,
+                    retry=self.world.retry,
+                ),
                 log=self.world.log,
                 state=self.disk,
                 started=1,
@@ -121,6 +127,7 @@ class World:
         self.table = Table(self.rng)
         self.hosts = [Host(self) for _ in range(self.rng.choice((1, 1, 2, 3)))]
         self.concurrency = self.rng.choice((1, 2, 5))
+        self.retry = self.rng.choice((Retry(), Retry(2, backoff=1.0), Retry(1)))
         self.input = make_input(self.rng, self.rng.choice((20, 100, 300)))
 
     def fault(self, point: str, flow: str, lane: int) -> None:

@@ -1,0 +1,141 @@
+"""Events that wait long, moved out of memory: into the lane's store, key and order kept.
+
+They count as finished for the position of their input, so it moves on; what they are is written to the
+store's changelog in the same commit. All events of a key are parked, or none: so what comes in for a parked
+key goes behind them, and nothing that was read before can be behind what was read later.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from reflow_kafka.lane.lines import Item, Stay
+from reflow_kafka.log.api import Headers, TopicPartition
+from reflow_kafka.state.store import LaneStores
+from reflow_kafka.topology.topics import PARKED
+
+_PLACE: Final = struct.Struct(">Q")
+_LENGTH: Final = struct.Struct(">I")
+_WITHOUT_KEY: Final = 0xFFFF_FFFF
+"""In the place of a key's length. Such events wait for nobody: each is told from others by its number."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedRecord:
+    """An event as it was read."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class _Entry(msgspec.Struct):
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    tries: int
+    due: int
+    """Epoch ms of the next try; 0: there was none yet."""
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Entry).decode
+
+
+class Parking:
+    """The parked events of one stage in one lane: what has changed, what is in a commit, and the store."""
+
+    def __init__(self, stage: str, stores: LaneStores, now: Callable[[], int]) -> None:
+        self._prefix = stage.encode() + b"\0"
+        self._stores = stores
+        self._now = now
+        self._changed: dict[bytes, bytes | None] = {}
+        self._pending: dict[bytes, bytes | None] = {}
+
+    @property
+    def settled_down(self) -> bool:
+        """Whether everything changed is committed."""
+        return not self._changed and not self._pending
+
+    def put(self, item: Item, *, tries: int = 0, delay: float | None = None) -> None:
+        """Park an event, or note how often it has failed and in how many seconds it is tried again."""
+        record = item.record
+        due = 0 if delay is None else self._now() + int(delay * 1000)
+        headers = [(name, value) for name, value in record.headers]
+        entry = _Entry(*item.partition, record.offset, record.timestamp, record.value, headers, tries, due)
+        self._changed[self._id(item.stay, item.place)] = _encode(entry)
+
+    def remove(self, item: Item) -> None:
+        """A parked event is finished."""
+        self._changed[self._id(item.stay, item.place)] = None
+
+    def load(self, stay: Stay, count: int) -> Iterator[tuple[Item, int, float]]:
+        """The next events, each with its failed tries and the seconds until the next."""
+        for place in range(stay.first, min(stay.first + count, stay.next)):
+            raw = self._get(self._id(stay, place))
+            if raw is None:
+                continue
+            entry = _decode(raw)
+            record = ParkedRecord(entry.offset, entry.timestamp, stay.key, entry.value, entry.headers)
+            item = Item(TopicPartition(entry.topic, entry.partition), record, stay=stay, place=place)
+            yield item, entry.tries, max(entry.due - self._now(), 0) / 1000
+
+    def stays(self) -> list[Stay]:
+        """Everything that is parked, by key."""
+        found: dict[tuple[bytes | None, int], Stay] = {}
+        stored = {id for id, _ in self._stores.scan(PARKED, self._prefix)}
+        for layer in (self._pending, self._changed):
+            stored |= {id for id, raw in layer.items() if raw is not None}
+            stored -= {id for id, raw in layer.items() if raw is None}
+        for id in sorted(stored):
+            key, number, place = self._parts(id)
+            stay = found.setdefault((key, number), Stay(key, number, place, place))
+            stay.next = place + 1
+        return list(found.values())
+
+    # ---- commits
+
+    def snapshot(self) -> dict[bytes, bytes | None]:
+        """What changed since the last one; pending until `settled`."""
+        self._pending, self._changed = self._changed, {}
+        return self._pending
+
+    def settled(self) -> None:
+        """The last snapshot is in the store."""
+        self._pending = {}
+
+    def rewind(self) -> None:
+        """Forget everything since the last snapshot."""
+        self._changed = {}
+
+    # ---- ids
+
+    def _get(self, id: bytes) -> bytes | None:
+        for layer in (self._changed, self._pending):
+            if id in layer:
+                return layer[id]
+        return self._stores.get(PARKED, id)
+
+    def _id(self, stay: Stay | None, place: int) -> bytes:
+        assert stay is not None
+        if stay.key is None:
+            return self._prefix + _LENGTH.pack(_WITHOUT_KEY) + _PLACE.pack(stay.number) + _PLACE.pack(place)
+        return self._prefix + _LENGTH.pack(len(stay.key)) + stay.key + _PLACE.pack(place)
+
+    def _parts(self, id: bytes) -> tuple[bytes | None, int, int]:
+        body = id[len(self._prefix) :]
+        (length,) = _LENGTH.unpack_from(body)
+        (place,) = _PLACE.unpack_from(body, len(body) - _PLACE.size)
+        if length == _WITHOUT_KEY:
+            return None, _PLACE.unpack_from(body, _LENGTH.size)[0], place
+        return body[_LENGTH.size : _LENGTH.size + length], 0, place
