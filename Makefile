@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 SOURCES := reflow_kafka connectors examples tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint format types bench bench-quick clean
+.PHONY: help setup demo test quick lint format types bench bench-quick bench-growth bench-load clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -44,6 +44,12 @@ bench: $(STAMP)  ## Measure speed on real Kafka, this library and others; takes 
 
 bench-quick: $(STAMP)  ## The same for this library alone, in a few minutes
 	$(BIN)/python -m benchmarks --quick
+
+bench-growth: $(STAMP)  ## How cost grows with lanes, size, keys, hops, flows and backlog
+	$(BIN)/python -m benchmarks.growth
+
+bench-load: $(STAMP)  ## Latency and commits against load, and through a burst; needs the extra "bench"
+	$(BIN)/python -m benchmarks.load --plots docs/images
 
 clean:  ## Remove what was built or left by runs, .venv included
 	rm -rf $(VENV) build dist .reflow .mypy_cache .ruff_cache .pytest_cache .hypothesis

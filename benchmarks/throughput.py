@@ -169,6 +169,7 @@ class Watch:
         self._worker = worker
         self._topics = topics
         self._output = job.output
+        self._lanes = job.lanes
         self._broker_cpu = broker_cpu
         self._deadline = deadline
 
@@ -181,7 +182,7 @@ class Watch:
         """How it stands."""
         if not self._worker.running:
             raise RunFailed(f"it ended by itself: {self._worker.last_words()}")
-        end = await self._topics.end(self._output, LANES)
+        end = await self._topics.end(self._output, self._lanes)
         return Sample(time.perf_counter(), self._worker.cpu(), self._broker_cpu(), end)
 
     async def until(self, expected: int) -> Sample:
