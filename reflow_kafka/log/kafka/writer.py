@@ -117,14 +117,15 @@ class KafkaLaneWriter:
         written, a few milliseconds later; the next commit, or take-over, of this lane waits for that.
         """
         async with self._call("the commit"):
-            await self._hand_over(commit.batches)
-            if not self._open and commit.positions:
-                await self._begin()
-            if not self._open:
-                return {}
             await self._acknowledged()
             self._note_written()
-            await self._send_positions(commit.positions)
+            if not self._open:
+                if not (
+                    commit.positions or any(b.record_count() for bs in commit.batches.values() for b in bs)
+                ):
+                    return {}
+                await self._begin()
+            await self._write(commit)
             await self._producer.commit_transaction()
             self._open = False
             base, self._base = self._base, {}
@@ -213,6 +214,29 @@ class KafkaLaneWriter:
             async with asyncio.TaskGroup() as group:
                 for tp, builders in filled.items():
                     group.create_task(self._queue(tp, builders))
+
+    async def _write(self, commit: Commit) -> None:
+        """Batches and positions; the positions begin, so that both extend the transaction at once."""
+        positions = asyncio.ensure_future(self._send_positions(commit.positions))
+        try:
+            await asyncio.sleep(0)
+            await self._hand_over(commit.batches)
+            await self._acknowledged()
+            await asyncio.wait([positions])
+        finally:
+            positions.cancel()
+        found: list[LogError] = []
+        try:
+            self._note_written()
+        except LogError as refused:
+            found.append(refused)
+        error = positions.exception()
+        if isinstance(error, LogError):
+            found.append(error)
+        if found:
+            raise worst(found)
+        if error is not None:
+            raise error
 
     async def _queue(self, tp: TopicPartition, builders: Sequence[BatchBuilder]) -> None:
         for builder in builders:
