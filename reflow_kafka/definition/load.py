@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import re
 import sys
-import sysconfig
 import traceback
 import zlib
 from collections.abc import Iterator
@@ -20,7 +18,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-from reflow_kafka.definition.place import did_you_mean
+from reflow_kafka.definition.place import did_you_mean, is_users
 from reflow_kafka.errors import DefinitionError, UsageError
 from reflow_kafka.flow import Flow
 
@@ -127,7 +125,7 @@ def _users_line(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{error.filename}:{error.lineno}"
     frames = list(_frames(error.__traceback__))
-    own = [(file, line) for file, line in frames if not file.startswith(_FOREIGN)]
+    own = [(file, line) for file, line in frames if is_users(file)]
     file, line = (own or frames)[-1]
     return f"{file}:{line}"
 
@@ -136,13 +134,6 @@ def _frames(trace: TracebackType | None) -> Iterator[tuple[str, int]]:
     while trace is not None:
         yield trace.tb_frame.f_code.co_filename, trace.tb_lineno
         trace = trace.tb_next
-
-
-_FOREIGN = (
-    "<frozen ",
-    *(sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
-    str(Path(__file__).parent.parent) + os.sep,
-)
 
 
 # ---- finding the flow

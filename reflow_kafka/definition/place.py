@@ -6,8 +6,10 @@ import difflib
 import os
 import re
 import sys
+import sysconfig
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NoReturn
 
 from reflow_kafka.errors import DefinitionError
@@ -33,10 +35,15 @@ def callers_place() -> Place:
     frame = sys._getframe(2)
     is_function = frame.f_locals is not frame.f_globals
     return Place(
-        where=f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}",
+        where=f"{short(frame.f_code.co_filename)}:{frame.f_lineno}",
         module=frame.f_globals.get("__name__", ""),
         names=dict(frame.f_locals) if is_function else {},
     )
+
+
+def is_users(file: str) -> bool:
+    """Whether code of this file is the user's: neither Python's, a library's, ours, nor made at run time."""
+    return not file.startswith(_FOREIGN)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -52,7 +59,14 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace("-", "_").strip("_")
 
 
-def _short(path: str) -> str:
+_FOREIGN = (
+    "<",
+    *(sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
+    str(Path(__file__).parent.parent) + os.sep,
+)
+
+
+def short(path: str) -> str:
     """The path as a person would type it: relative if it lies below the working directory."""
     here = os.getcwd() + os.sep
     return path.removeprefix(here)

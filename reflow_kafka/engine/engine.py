@@ -25,12 +25,13 @@ from reflow_kafka.lane.pace import Load
 from reflow_kafka.lane.processes.pool import Processes
 from reflow_kafka.lane.resources import open_resources
 from reflow_kafka.log.api import Log, MemberOptions, Membership
+from reflow_kafka.observe.stall import TICK, StallWatch
 from reflow_kafka.process import refuse_engine
 from reflow_kafka.state.store import StateBackend
 
 logger = logging.getLogger(__name__)
 
-ALIVE_INTERVAL = 1.0
+ALIVE_INTERVAL = TICK
 PROCESS_PATIENCE = 2.0
 """Seconds in which processes of ``run_in="process"`` have to end."""
 COMMAND_PATIENCE = 3.0
@@ -92,6 +93,7 @@ class Engine:
         self._load = Load()
         self._calm = Calm()
         self._processes = Processes()
+        self._stalls = StallWatch()
         self._runners: list[Runner] = []
         self._memberships: list[Membership] = []
         self._stack = AsyncExitStack()
@@ -225,6 +227,7 @@ class Engine:
 
     async def _run(self) -> None:
         """Run all flows; the first that fails for good stops the others gracefully."""
+        self._stalls.start()
         beat = asyncio.create_task(self._beat())
         tasks = [asyncio.create_task(runner.run()) for runner in self._runners]
         try:
@@ -232,6 +235,7 @@ class Engine:
             self.stop()
             await asyncio.wait(tasks, timeout=self._shutdown_timeout)
         finally:
+            self._stalls.stop()
             for task in (beat, *tasks):
                 task.cancel()
             outcomes = await asyncio.gather(beat, *tasks, return_exceptions=True)
@@ -243,9 +247,10 @@ class Engine:
                 raise outcome
 
     async def _beat(self) -> None:
-        """Tell the memberships that this loop turns."""
+        """Tell the memberships, and who watches for stalls, that this loop turns."""
         with contextlib.suppress(asyncio.CancelledError):
             while True:
+                self._stalls.turned()
                 for membership in self._memberships:
                     membership.alive()
                 await asyncio.sleep(ALIVE_INTERVAL)

@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sys
 import threading
 import time
-import traceback
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +19,8 @@ from reflow_kafka.errors import BrokerUnavailable, ReflowError
 from reflow_kafka.log.api import MemberOptions
 from reflow_kafka.log.kafka.member import GroupMember, MemberTimes
 from reflow_kafka.log.kafka.private_group import self_test
+from reflow_kafka.observe.stack import standing
+from reflow_kafka.observe.stall import ADVICE
 
 logger = logging.getLogger(__name__)
 
@@ -153,12 +153,13 @@ class KafkaMembership:
         self._stalled += elapsed
         if self._stalled <= self._max_stall:
             return None
-        frame = sys._current_frames().get(self._main_thread)
-        stack = "".join(traceback.format_stack(frame)[-8:]) if frame is not None else "(unknown)\n"
+        stands = standing(self._main_thread)
+        assert stands is not None, "the thread of the loop does not end before this one"
+        who = stands.place or "what runs there"
         return ReflowError(
-            f"the main loop has made no progress for {self._max_stall:g} s, so this engine has left "
-            f"{self._where} and its lanes go to others. A handler blocks the loop: give its stage "
-            f'run_in="thread" (or "process"). This is where the loop stands:\n{stack}'
+            f"{who} has blocked the loop for {self._max_stall:g} s, at {stands.line}, so this engine has "
+            f"left {self._where} and its lanes go to others; {ADVICE}. "
+            f"This is where it stands:\n{stands.stack}"
         )
 
     def _notify(self) -> None:
