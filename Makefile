@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 SOURCES := reflow_kafka connectors examples tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint format types bench bench-quick bench-growth bench-load clean
+.PHONY: help setup demo test quick lint format types bench bench-quick bench-growth bench-load bench-flight clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench-growth: $(STAMP)  ## How cost grows with lanes, size, keys, hops, flows an
 
 bench-load: $(STAMP)  ## Latency and commits against load, and through a burst; needs the extra "bench"
 	$(BIN)/python -m benchmarks.load --plots docs/images
+
+bench-flight: $(STAMP)  ## Measure handlers that wait, fail, block or compute, many events at once; ten minutes
+	$(BIN)/python -m benchmarks.flight
 
 clean:  ## Remove what was built or left by runs, .venv included
 	rm -rf $(VENV) build dist .reflow .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -25,9 +25,12 @@ _PR_SET_PDEATHSIG = 1
 class Worker:
     """A program under measurement; it never outlives this one."""
 
-    def __init__(self, command: Sequence[str], log: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._command = list(command)
         self._log = log
+        self._environment = {**os.environ, **(environment or {})}
         self.started = 0.0
         """`time.perf_counter()` just before it was started."""
 
@@ -37,6 +40,7 @@ class Worker:
             self._process = subprocess.Popen(
                 self._command,
                 cwd=ROOT,
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -71,6 +75,18 @@ class Worker:
             if found := re.search(r"VmHWM:\s+(\d+) kB", status):
                 return int(found[1]) / 1024
         return psutil.Process(self._process.pid).memory_info().rss / 2**20
+
+    def tree_cpu(self) -> float:
+        """CPU seconds of it and all its processes that live."""
+        return sum(cpu_seconds(process.pid) for process in self._tree())
+
+    def tree_memory(self) -> int:
+        """Bytes resident, of it and all its processes."""
+        return sum(process.memory_info().rss for process in self._tree())
+
+    def _tree(self) -> list[psutil.Process]:
+        main = psutil.Process(self._process.pid)
+        return [main, *main.children(recursive=True)]
 
     def last_words(self, lines: int = 3) -> str:
         """The end of what it wrote."""

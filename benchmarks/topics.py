@@ -94,11 +94,24 @@ class KafkaTopics:
 
     async def read(self, topic: str, lanes: int) -> AsyncIterator[KeyValue]:
         """See `Topics`."""
-        for lane in range(lanes):
-            for record in self._partition(topic, lane):
-                yield record
+        for record in self.records(topic, lanes):
+            yield record
 
-    def _partition(self, topic: str, lane: int) -> Iterator[KeyValue]:
+    def records(self, topic: str, lanes: int) -> Iterator[KeyValue]:
+        """All committed records, partition by partition."""
+        for lane in range(lanes):
+            for message in self._partition(topic, lane):
+                yield message.key(), message.value() or b""
+
+    def times(self, topic: str, lanes: int) -> list[list[int]]:
+        """Timestamps of the committed records of each partition, epoch ms."""
+        return [[m.timestamp()[1] for m in self._partition(topic, lane)] for lane in range(lanes)]
+
+    def exists(self, topic: str) -> bool:
+        """Whether there is such a topic."""
+        return topic in self._admin.list_topics(timeout=_DEADLINE).topics
+
+    def _partition(self, topic: str, lane: int) -> Iterator[Any]:
         settings = {
             **self._client,
             "group.id": "benchmarks",
@@ -114,7 +127,7 @@ class KafkaTopics:
             while time.monotonic() < deadline:
                 for message in consumer.consume(_CHUNK, timeout=0.1):
                     if (error := message.error()) is None:
-                        yield message.key(), message.value() or b""
+                        yield message
                     elif error.code() == KafkaError._PARTITION_EOF:
                         return
                     elif not error.retriable():

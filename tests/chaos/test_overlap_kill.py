@@ -1,4 +1,4 @@
-"""``kill -9`` while many events are in progress, wait for a retry or fail: each once, keys in order, state right."""
+"""``kill -9`` with many events in progress, in retries, failing: each once, keys in order, state right."""
 
 from __future__ import annotations
 
