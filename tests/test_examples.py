@@ -83,6 +83,40 @@ def test_temperature_monitor_on_the_embedded_log(tmp_path: Path) -> None:
     check_changes(run("temperature_monitor.py", "machine-changes", "machine", tmp_path))
 
 
+def check_visits(counts: Events) -> None:
+    expected = located()
+    assert {city: [e["count"] for e in events] for city, events in counts.items()} == {
+        city: list(range(1, n + 1)) for city, n in expected.items() if city
+    }
+
+
+def located() -> Counter[str | None]:
+    """Visits by city, computed without a flow; None: those of unknown addresses."""
+    program = """
+import json, city_service, enrich
+print(json.dumps([city_service.city_of(visit.address) for visit in enrich.make_visits()]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=EXAMPLES, check=True, capture_output=True, timeout=50
+    )
+    return Counter(json.loads(done.stdout))
+
+
+def test_enrichment_in_one_command() -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "enrich.py")], check=True, capture_output=True, text=True, timeout=100
+    )
+    expected = located()
+    for city, visits in expected.items():
+        assert f"{visits:>5} visits from {city or 'nobody knows where'}" in done.stdout
+    assert " 1000 visits in " in done.stdout
+    assert re.search(r"down\n +for [1-9]\d*, and not answered [1-9]\d* in time", done.stdout), done.stdout
+
+
+def test_enrichment_on_the_embedded_log(tmp_path: Path) -> None:
+    check_visits(run("enrich.py", "visits-per-city", "city", tmp_path))
+
+
 @pytest.mark.kafka
 def test_the_examples_on_kafka(tmp_path: Path, kafka_bootstrap: str, unique: str) -> None:
     options = ("--bootstrap", kafka_bootstrap)
@@ -91,6 +125,7 @@ def test_the_examples_on_kafka(tmp_path: Path, kafka_bootstrap: str, unique: str
         text = (
             example.read_text().replace("word-count", f"{unique}-w").replace("machine-changes", f"{unique}-m")
         )
+        text = text.replace('"enrich"', f'"{unique}-e"').replace("visits-per-city", f"{unique}-v")
         example.write_text(text.replace("temperature-monitor", f"{unique}-t"))
     # The readings are of 2024: a topic with the broker's default retention may delete them at any moment.
     admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
@@ -100,6 +135,8 @@ def test_the_examples_on_kafka(tmp_path: Path, kafka_bootstrap: str, unique: str
     check_counts(consume(f"{unique}-ws", "word", tmp_path, *options))
     reflow("worker", str(examples / "temperature_monitor.py"), "--until-end", *options, folder=tmp_path)
     check_changes(consume(f"{unique}-m", "machine", tmp_path, *options))
+    reflow("worker", str(examples / "enrich.py"), "--until-end", *options, folder=tmp_path)
+    check_visits(consume(f"{unique}-v", "city", tmp_path, *options))
 
 
 def test_the_stages_do_not_know_the_library() -> None:
