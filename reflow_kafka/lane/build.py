@@ -22,9 +22,11 @@ from reflow_kafka.lane.outbox import Channel, Outbox
 from reflow_kafka.lane.overlap import OverlapWorker, overlaps
 from reflow_kafka.lane.parking import Parking
 from reflow_kafka.lane.processes.pool import Processes
+from reflow_kafka.lane.rate import Throttle
 from reflow_kafka.lane.refusals import Refusals
 from reflow_kafka.lane.replies import DeadLetters, Replies
 from reflow_kafka.lane.serial import SerialWorker
+from reflow_kafka.lane.share import DeadLetterShare
 from reflow_kafka.lane.work import Work
 from reflow_kafka.lane.worker import Setting, Worker
 from reflow_kafka.log.api import BatchBuilder, Headers, TopicPartition
@@ -55,6 +57,10 @@ class Builder:
     """Stage → what its handler finds by name."""
     users: dict[str, Users]
     """Of instances, which all lanes of an engine share, by stage."""
+    throttles: dict[str, Throttle]
+    """Of the stages with a rate, by stage."""
+    shares: dict[str, DeadLetterShare]
+    """By stage."""
     counts: Mapping[str, int]
     """Partitions of topics named by functions of the value, as far as known; 0 = cannot exist."""
     learn: Callable[[str], Awaitable[None]]
@@ -131,9 +137,23 @@ class Builder:
             cache=self._cache(node),
             lifecycle=lifecycle,
             processes=self.processes,
+            share=self._share(node),
+            throttle=self._throttle(node),
             parking=Parking(node.name, self.stores, self.now) if self._parks(node) else None,
         )
         return OverlapWorker(node, setting) if overlaps(node.stage) else SerialWorker(node, setting)
+
+    def _throttle(self, node: Node) -> Throttle | None:
+        rate = node.stage.rate
+        if rate is None:
+            return None
+        if node.name not in self.throttles:
+            self.throttles[node.name] = Throttle(rate, node.lanes)
+        return self.throttles[node.name]
+
+    def _share(self, node: Node) -> DeadLetterShare:
+        limit = self.plan.flow.dead_letter_limit
+        return self.shares.setdefault(node.name, DeadLetterShare(limit))
 
     def _parks(self, node: Node) -> bool:
         return self.plan.parks and node.role == "handler"

@@ -14,6 +14,8 @@ from reflow_kafka.lane.finish import FiniteRun
 from reflow_kafka.lane.lifecycle import Users
 from reflow_kafka.lane.pace import Load
 from reflow_kafka.lane.processes.pool import Processes
+from reflow_kafka.lane.rate import Throttle
+from reflow_kafka.lane.share import DeadLetterShare
 from reflow_kafka.log.api import Log, Membership, TopicKind, TopicPartition, TopicSpec
 from reflow_kafka.state.changelog import RestoreProgress
 from reflow_kafka.state.store import StateBackend
@@ -61,6 +63,10 @@ class LaneEnv:
     restoring: Callable[[RestoreProgress], None] | None = None
     users: dict[str, Users] = field(default_factory=dict)
     """Workers of this engine that share the instance given as a stage, by stage."""
+    throttles: dict[str, Throttle] = field(default_factory=dict)
+    """Of the stages with a rate, which their lanes share."""
+    shares: dict[str, DeadLetterShare] = field(default_factory=dict)
+    """How many of a stage's events become dead letters, by stage."""
     counts: dict[str, int] = field(default_factory=dict)
     """Partition counts of topics named by functions of the value (0: cannot exist)."""
     _learning: dict[str, asyncio.Lock] = field(default_factory=dict)

@@ -38,6 +38,8 @@ class Failures:
         self._dead_letters = dead_letters
         self._tally = tally
         self._log = log
+        self.letters = 0
+        """Dead letters that have not been held against the stage yet."""
 
     def handle(self, record: Record, origin: TopicPartition, error: Exception, tries: int = 1) -> None:
         """Skip it, emit it to "error", ask the stage's function, or dead-letter it.
@@ -71,6 +73,7 @@ class Failures:
     def dead_letter(self, record: Record, origin: TopicPartition, error: Exception, tries: int = 1) -> None:
         """Write the event, as it came, to the dead letters."""
         self._tally.dead_letters += 1
+        self.letters += 1
         if self._tally.dead_letters <= TOLD:
             what = f"{type(error).__name__}: {error}"
             self._log.warning(

@@ -136,6 +136,10 @@ class Inbox:
         self._stop.set()
         self.wake.set()
 
+    async def until_stopped(self) -> None:
+        """Returns when nothing more is given out."""
+        await self._stop.wait()
+
     async def pause(self, seconds: float) -> None:
         """Wait before another try, but no longer than until the stop."""
         with contextlib.suppress(TimeoutError):

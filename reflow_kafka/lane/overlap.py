@@ -159,6 +159,8 @@ class OverlapWorker(Worker):
             unit = self._lines.due(now) or self._lines.next(now)
             if unit is None:
                 break
+            if self._throttle is not None and not await self._rated(unit):
+                break  # stopping
             if self._refusals.limit is not None or self._is_full():
                 waited = True
                 if not await self._gate.admit(len(unit.items), self._is_full):
@@ -166,6 +168,16 @@ class OverlapWorker(Worker):
             self._running += 1
             tasks.create_task(self._run_unit(unit))
         return waited
+
+    async def _rated(self, unit: Unit) -> bool:
+        """Wait until the rate allows for a unit; whether it may begin."""
+        wanted = len(unit.items)
+        while wanted > 0:
+            granted = await self._admitted_by_rate(wanted)
+            if not granted:
+                return False
+            wanted -= granted
+        return True
 
     # ---- what becomes of them
 

@@ -101,7 +101,7 @@ class SerialWorker(Worker):
         """Try an event again, or one that had to wait behind another."""
         (item,) = unit.items
         generation = self.inbox.generation
-        if not await self._gate.admit(1, self._is_full):
+        if not await self._admitted_by_rate(1) or not await self._gate.admit(1, self._is_full):
             return  # stopping
         if self.inbox.generation == generation:
             self._unit = unit
@@ -121,7 +121,8 @@ class SerialWorker(Worker):
         at = 0
         generation = self.inbox.generation
         while at < len(records):
-            admitted = await self._gate.admit(min(self._size, len(records) - at), self._is_full)
+            wanted = await self._admitted_by_rate(min(self._size, len(records) - at))
+            admitted = await self._gate.admit(wanted, self._is_full) if wanted else 0
             if not admitted:
                 return  # stopping
             if self.inbox.generation == generation:  # else a commit has sent it back while it waited

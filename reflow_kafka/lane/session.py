@@ -62,6 +62,8 @@ class Session:
             gate=self.gate,
             calm=env.calm,
             processes=env.processes,
+            throttles=env.throttles,
+            shares=env.shares,
             refusals=refusals,
             marks=own.marks,
             incarnation=own.record.incarnation,

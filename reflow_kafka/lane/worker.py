@@ -7,6 +7,7 @@ an event that failed. In which order events are begun is decided by `serial` (on
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import random
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from reflow_kafka.definition.spec import Shape, StateBy
-from reflow_kafka.errors import ReflowError, RetryLater
+from reflow_kafka.errors import FlowStopped, ReflowError, RetryLater
 from reflow_kafka.lane.calm import Calm
 from reflow_kafka.lane.compile import Compilation, compile_stage
 from reflow_kafka.lane.emitter import Emitter, Lead
@@ -31,7 +32,9 @@ from reflow_kafka.lane.lines import Item, Lines, Stay, Unit
 from reflow_kafka.lane.outbox import Channel, Outbox
 from reflow_kafka.lane.parking import Parking
 from reflow_kafka.lane.processes.pool import Processes
+from reflow_kafka.lane.rate import Throttle
 from reflow_kafka.lane.refusals import Refusals
+from reflow_kafka.lane.share import DeadLetterShare
 from reflow_kafka.lane.work import Share, Tally
 from reflow_kafka.log.api import BatchBuilder, Record, TopicPartition
 from reflow_kafka.serde.keys import timestamp_getter
@@ -46,6 +49,8 @@ TOLD_RETRIES: Final = 3
 TOLD_EVERY: Final = 10.0
 
 
+JUDGE_EVERY: Final = 1_000
+"""Events after which the share of dead letters is looked at, if there were none."""
 MAX_LINED_UP: Final = 16 * 1024 * 1024
 """Bytes of events that may be in line in memory."""
 MAX_PARKED: Final = 1_000_000
@@ -76,10 +81,12 @@ class Setting:
     seek: Callable[[TopicPartition, int], None]
     learn: Callable[[str], Awaitable[None]]
     processes: Processes
+    share: DeadLetterShare
     handler: Callable[..., Any] | None = None
     by_name: Mapping[str, Any] = field(default_factory=dict)
     cache: StateCache | None = None
     lifecycle: Lifecycle | None = None
+    throttle: Throttle | None = None
     parking: Parking | None = None
     """Where events go that wait long; None: they wait in memory."""
 
@@ -107,6 +114,10 @@ class Worker(ABC):
         self._inputs = dict(zip(self.inputs, inputs, strict=True))
         self._lines = Lines(node.stage.batch)
         self._parking = setting.parking
+        self._throttle = setting.throttle
+        self._joined = False
+        self._share_of_letters = setting.share
+        self._unjudged = 0
         self._numbers = itertools.count(1)
         """Tell parked events without key from each other."""
         self._events = 0
@@ -145,9 +156,14 @@ class Worker(ABC):
     async def open(self) -> None:
         if self._setting.lifecycle is not None:
             await self._setting.lifecycle.open()
+        if self._throttle is not None:
+            self._throttle.joined()
+            self._joined = True
         self._restore_parked()
 
     async def close(self) -> None:
+        if self._throttle is not None and self._joined:
+            self._throttle.left()
         if self._setting.lifecycle is not None:
             await self._setting.lifecycle.close()
 
@@ -193,6 +209,44 @@ class Worker(ABC):
         self._events += events
         self._last = (partition, last)
         self.tally.events += events
+        self._unjudged += events
+        if self._unjudged >= JUDGE_EVERY or self._failures.letters:
+            self._judge()
+
+    def _judge(self) -> None:
+        """Stop before the backlog ends up in the dead letters.
+
+        Raises:
+            FlowStopped: too many of the stage's events became dead letters.
+        """
+        share, now = self._share_of_letters, time.monotonic()
+        share.event(now, self._unjudged)
+        self._unjudged = 0
+        while self._failures.letters:
+            self._failures.letters -= 1
+            share.dead_letter(now)
+        if share.exceeded(now):
+            found = f"{share.dead_letters} of {share.events} events of the last minute became dead letters"
+            raise FlowStopped(
+                f"stage {self.node.name!r} stopped the flow: {found}, more than dead_letter_limit="
+                f"{share.limit:g} allows; mend what they have in common (the newest stand in "
+                f"{self._setting.flow}.dead-letters), or raise the limit in Flow(dead_letter_limit=...)"
+            )
+
+    async def _admitted_by_rate(self, wanted: int) -> int:
+        """How many of `wanted` events may begin now; waits while none may; 0 = stopping."""
+        if self._throttle is None:
+            return wanted
+        if granted := self._throttle.grab(wanted):
+            return granted
+        stop = asyncio.ensure_future(self.inbox.until_stopped())
+        admission = asyncio.ensure_future(self._throttle.admit(wanted))
+        try:
+            await asyncio.wait((stop, admission), return_when=asyncio.FIRST_COMPLETED)
+            return admission.result() if admission.done() else 0
+        finally:
+            stop.cancel()
+            admission.cancel()
 
     def _culprit(self, partition: TopicPartition, record: Record) -> bool:
         """Dead-letter an event if the log is known to refuse what it leads to."""
