@@ -76,6 +76,15 @@ async def by_key(log: MemoryLog, topic: str) -> dict[str, list[Any]]:
     return found
 
 
+async def until_out(log: MemoryLog, topic: str, count: int) -> list[Any]:
+    """Wait until a committed reader sees so many values."""
+    deadline = time.monotonic() + DEADLINE
+    while len(found := await values(log, topic)) < count:
+        assert time.monotonic() < deadline, f"{topic}: waited in vain for {count} values, found {len(found)}"
+        await asyncio.sleep(0.01)
+    return found
+
+
 def error_of(record: Record, fact: str) -> str:
     return (dict(record.headers)[f"reflow.error.{fact}"] or b"").decode()
 

@@ -14,7 +14,7 @@ from reflow_kafka.errors import FlowStopped
 from reflow_kafka.lane import overlap, serial, worker
 from reflow_kafka.log.api import TopicPartition
 from reflow_kafka.state.memory import MemoryBackend
-from tests.engine.memory import DEADLINE, new_log, others, put, records, run, values
+from tests.engine.memory import DEADLINE, new_log, others, put, records, run, until_out, values
 
 
 @pytest.mark.parametrize("options", [{}, {"concurrency": 5}, {"batch": Batch(3, within=0.01)}])
@@ -100,16 +100,11 @@ async def test_a_hot_key_does_not_stop_the_others_and_survives_a_restart(
     await put(log, "in", *[(event["key"], event) for event in EVENTS])
     others_count = sum(event["key"] != "hot" for event in EVENTS)
 
-    async def others_are_out() -> None:
-        while len(await values(log, "out")) < others_count:
-            await asyncio.sleep(0.01)
-
     async with asyncio.timeout(DEADLINE):
         hot = Hot(concurrency=5)
         async with Engine(hot.flow, log=log, state=state):
-            await others_are_out()
-            assert all(value["key"] != "hot" for value in await values(log, "out"))
-            await asyncio.sleep(0)
+            out = await until_out(log, "out", others_count)
+            assert all(value["key"] != "hot" for value in out)
         hot = Hot(concurrency=5)
         hot.gate.set()
         async with Engine(hot.flow, log=log, state=state) as engine:
@@ -147,8 +142,7 @@ async def test_parked_retries_keep_their_tries(monkeypatch: pytest.MonkeyPatch) 
     await put(log, "in", *[(n, n) for n in range(20)])
     async with asyncio.timeout(DEADLINE):
         async with Engine(make(60), log=log, state=state):
-            while len(await values(log, "out")) < 10:
-                await asyncio.sleep(0.01)
+            await until_out(log, "out", 10)
         parked = [r for r in await records(log, "f.parked.changelog") if r.value]
         assert parked
         assert all(b'"tries":1' in r.value for r in parked)
