@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import latency
+from benchmarks import latency, requests
 from benchmarks.events import Readings
 from benchmarks.job import EXACTLY_ONCE
 from benchmarks.report import Report
@@ -38,3 +38,8 @@ async def test_latencies_of_all_events_are_taken(kafka_bootstrap: str, unique: s
     kafka = KafkaTopics(kafka_bootstrap)
     found = await latency.measure(SYSTEMS["reflow"], EXACTLY_ONCE, 1, 1, kafka, unique, seconds=1)
     assert found.events == latency.RATE
+
+
+async def test_requests_are_answered(kafka_bootstrap: str, unique: str) -> None:
+    found = await requests.measure(KafkaTopics(kafka_bootstrap), unique, at_once=20, hops=2, seconds=0.5)
+    assert 0 < found.p50 <= found.p99 <= found.longest
