@@ -14,6 +14,8 @@ import orjson
 
 from reflow_kafka import ConnectorContext, Event, Flow, Reject, Retry, RetryLater, State
 from reflow_kafka.errors import LaneLost
+from reflow_kafka.log.api import Headers, Record
+from reflow_kafka.topology.replies import CORRELATION_ID, REPLY_FROM, REPLY_TO, header, reply_address
 
 LANES = 3
 TICKS = 30
@@ -122,6 +124,7 @@ def make_flow(rng: random.Random, table: Table, *, concurrency: int, retry: Retr
             yield {"tick": position.value}
             await asyncio.sleep(0.05)
 
+    flow.reply(after=group)
     flow.sink("groups", after=group, topic="groups")
     flow.sink("odds", after=odd, topic="odds")
     flow.sink("ticked", after="ticks", topic="ticked", key=lambda _: "tick")
@@ -148,6 +151,25 @@ def make_input(rng: random.Random, count: int) -> list[dict[str, Any]]:
         }
         for id in range(count)
     ]
+
+
+def request(reading: dict[str, Any]) -> Headers:
+    """Half of the readings ask for an answer."""
+    if reading["id"] % 2:
+        return []
+    id = b"%d" % reading["id"]
+    return [(CORRELATION_ID, id), (REPLY_TO, reply_address("sim.replies", reading["id"] % LANES))]
+
+
+def check_answers(given: Sequence[dict[str, Any]], answers: Sequence[Record]) -> None:
+    """Whether each that asked was answered once, with the result or with the error."""
+    found: dict[int, bool] = {}
+    for answer in answers:
+        id = int(header(answer.headers, CORRELATION_ID) or b"")
+        assert id not in found, f"{id} was answered twice"
+        found[id] = header(answer.headers, REPLY_FROM) == b"group"
+        assert not found[id] or orjson.loads(answer.value or b"")["id"] == id
+    assert found == {r["id"]: not r["fails"] for r in given if request(r)}
 
 
 Topics = dict[str, list[tuple[bytes | None, Any]]]

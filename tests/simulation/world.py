@@ -15,13 +15,24 @@ import orjson
 from reflow_kafka import Retry
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.errors import LaneLost, LogDoubt, LogError
-from reflow_kafka.log.api import OutRecord, Reader, TopicKind, TopicPartition, TopicSpec
+from reflow_kafka.log.api import OutRecord, Reader, Record, TopicKind, TopicPartition, TopicSpec
 from reflow_kafka.log.local import Faults, LocalReader
 from reflow_kafka.log.local.reader import Fetched
 from reflow_kafka.log.memory import MemoryLog
 from reflow_kafka.serde.keys import partition_of
 from reflow_kafka.state.memory import MemoryBackend
-from tests.simulation.flows import LANES, RECORD_LIMIT, Table, Topics, check, encoded, make_flow, make_input
+from tests.simulation.flows import (
+    LANES,
+    RECORD_LIMIT,
+    Table,
+    Topics,
+    check,
+    check_answers,
+    encoded,
+    make_flow,
+    make_input,
+    request,
+)
 
 FAULTS = {
     "take-over": lambda: LogDoubt("injected: no answer to the take-over"),
@@ -156,6 +167,7 @@ class World:
             await host.stop()
         self.fault_rate = 0.0
         check(self.input, await self.topics(), self.table)
+        check_answers(self.input, await self.records("sim.replies"))
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert not {task for task in left if "wait_for" not in repr(task)}, f"left behind: {left}"
 
@@ -164,7 +176,7 @@ class World:
         while waiting:
             for reading in waiting[: (count := self.rng.randrange(1, 60))]:
                 key = reading["station"].encode()
-                record = OutRecord(key, encoded(reading), 1_000)
+                record = OutRecord(key, encoded(reading), 1_000, request(reading))
                 await self.log.publish("in", partition_of(key, LANES), [record])
             del waiting[:count]
             await asyncio.sleep(self.rng.choice((0.0, 0.0, 0.1, 0.6)))
@@ -192,21 +204,24 @@ class World:
 
     async def topics(self) -> Topics:
         """Everything that a reader of committed records sees."""
-        found: Topics = {}
-        for name, spec in self.log._topics.items():
-            reader = self.log.reader(committed=True)
-            partitions = [TopicPartition(name, p) for p in range(spec.partitions)]
-            reader.assign(await self.log.start_offsets(partitions))
-            records: list[Any] = []
-            while fetched := await reader.fetch(timeout=0):
-                records += [record for batch in fetched.values() for record in batch]
-            found[name] = [
+        return {
+            name: [
                 (r.key, None if r.value is None else orjson.loads(r.value))
-                for r in records
+                for r in await self.records(name)
                 if name != "sim.progress"
             ]
-            await reader.close()
-        return found
+            for name in self.log._topics
+        }
+
+    async def records(self, topic: str) -> list[Record]:
+        reader = self.log.reader(committed=True)
+        partitions = [TopicPartition(topic, p) for p in range(self.log._topics[topic].partitions)]
+        reader.assign(await self.log.start_offsets(partitions))
+        records: list[Record] = []
+        while fetched := await reader.fetch(timeout=0):
+            records += [record for batch in fetched.values() for record in batch]
+        await reader.close()
+        return records
 
 
 class Complaints(logging.Handler):
