@@ -77,6 +77,7 @@ async def test_the_stage_its_line_and_what_to_do_are_told_while_it_blocks(ear: E
     assert place == {"flow": "blocked", "stage": "slow", "lane": 0}
 
 
+@pytest.mark.slow
 async def test_an_async_handler_that_blocks_is_found_too(ear: Ear) -> None:
     flow = Flow("blocked", partitions=1)
 
@@ -95,6 +96,7 @@ async def test_an_async_handler_that_blocks_is_found_too(ear: Ear) -> None:
     assert "in helper" in ear.records[0].getMessage()
 
 
+@pytest.mark.slow
 async def test_what_blocks_beside_the_stages_is_told_as_such(ear: Ear) -> None:
     flow = Flow("beside", partitions=1)
     flow.sink("out", after=flow.source("numbers", topic="numbers"), topic="out")
