@@ -20,7 +20,7 @@ from reflow_kafka.lane.env import LaneEnv
 from reflow_kafka.lane.gate import Gate
 from reflow_kafka.lane.inflight import ELSEWHERE, MAX_METADATA, Mark
 from reflow_kafka.lane.inflight import encode as encode_runs
-from reflow_kafka.lane.pace import Pace
+from reflow_kafka.lane.pace import BUSY, Pace
 from reflow_kafka.lane.record import RECORD_KEY, LaneRecord, encode
 from reflow_kafka.lane.refusals import Refusals
 from reflow_kafka.lane.takeover import Ownership
@@ -30,6 +30,8 @@ from reflow_kafka.state.store import StoreMark
 from reflow_kafka.topology.topics import PARKED
 
 IDLE: Final = 60.0
+EARLY: Final = 0.02
+"""Seconds between batches written ahead of their commit while the process is busy."""
 
 
 class Committer:
@@ -64,6 +66,8 @@ class Committer:
         self._done: tuple[str, ...] = ()
         self._forced = own.fresh
         self._finishing = False
+        self._early = env.guarantee == "at-least-once"
+        self._handed = 0.0
         self._progress = TopicPartition(env.plan.progress_topic, lane)
 
     async def begin(self) -> None:
@@ -91,7 +95,6 @@ class Committer:
 
     async def run(self) -> None:
         """Commit whenever it is due, until `finish`."""
-        early = self._env.guarantee == "at-least-once"
         while True:
             self._gate.changed.clear()
             wait = self._wait()
@@ -100,7 +103,7 @@ class Committer:
                 if self._finishing:
                     self._stores_are_current()
                     return
-            elif early and await self._hand_over():
+            elif self._early and await self._hand_over():
                 continue  # which took its time
             else:
                 with contextlib.suppress(TimeoutError):
@@ -118,7 +121,8 @@ class Committer:
         if self._env.load.stale(now):
             self._env.load.sample(now, cpu_wanted())
         due = self._pace.due(
-            quiet=not any(work.in_hand() for work in self._works),
+            # What is handed over early gains nothing by an early commit.
+            quiet=not self._early and not any(work.in_hand() for work in self._works),
             full=self._gate.full,
             busy=self._env.load.busy,
             lanes=self._env.lanes(),
@@ -126,7 +130,10 @@ class Committer:
         return IDLE if due is None else max(due - now, 0.0)
 
     async def _hand_over(self) -> bool:
-        """Let readers of uncommitted records see what there is; whether there was anything."""
+        """Write what there is ahead of the commit; whether there was anything."""
+        if self._env.load.busy > BUSY and time.monotonic() - self._handed < EARLY:
+            return False
+        self._handed = time.monotonic()
         sent = False
         try:
             for work in self._works:
@@ -145,16 +152,19 @@ class Committer:
         shares = [(work, work.take()) for work in self._works]
         marks = _marks(shares)
         commit, ends = self._content(shares)
+        ahead = _outputs(shares) if self._early else {}
         self._gate.taken()
         self._pace.committing(time.monotonic())
         cpu = time.thread_time() - began
         moved = bool(commit.batches) or marks != self.marks
-        if not moved and not self._forced and self._env.guarantee == "exactly-once":
+        if not moved and not self._forced and not self._early:
             return
         self._forced = False
         self._add_positions(commit, marks, ends)
         try:
             async with self._env.calm.commit():
+                if ahead:
+                    await self._writer.send(ahead)
                 writing = Metered(self._writer.commit(commit))
                 bases = await writing
         except RecordRefused as error:
@@ -176,11 +186,9 @@ class Committer:
 
     def _content(self, shares: Sequence[tuple[Work, Share]]) -> tuple[Commit, dict[str, int]]:
         """Outputs and changelog records; and where the changelogs will end."""
-        commit = Commit()
+        commit = Commit({} if self._early else _outputs(shares))
         ends = dict(self._ends)
         for work, share in shares:
-            for tp, builders in share.batches.items():
-                commit.batches.setdefault(tp, []).extend(builders)
             if share.changes and work.node.changelog is not None:
                 topic = work.node.changelog
                 commit.batches[TopicPartition(topic, self._lane)] = self._changelog(share.changes)
@@ -277,3 +285,11 @@ def _parked(shares: Sequence[tuple[Work, Share]]) -> dict[bytes, bytes | None]:
 
 def _marks(shares: Sequence[tuple[Work, Share]]) -> dict[TopicPartition, Mark]:
     return {tp: mark for _, share in shares for tp, mark in share.marks.items()}
+
+
+def _outputs(shares: Sequence[tuple[Work, Share]]) -> dict[TopicPartition, list[BatchBuilder]]:
+    batches: dict[TopicPartition, list[BatchBuilder]] = {}
+    for _, share in shares:
+        for tp, builders in share.batches.items():
+            batches.setdefault(tp, []).extend(builders)
+    return batches

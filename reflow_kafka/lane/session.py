@@ -11,6 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from reflow_kafka.lane.build import Builder
@@ -57,7 +58,7 @@ class Session:
         self.works = Builder(
             plan=env.plan,
             lane=lane,
-            new_batch=own.writer.batch,
+            new_batch=partial(own.writer.batch, early=env.guarantee == "at-least-once"),
             stores=own.restored.stores,
             gate=self.gate,
             calm=env.calm,

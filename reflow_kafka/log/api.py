@@ -87,8 +87,12 @@ class LaneWriter(Protocol):
     marker: int
     """Offsets that a commit takes, beyond its records, in each partition it wrote to (Kafka: 1)."""
 
-    def batch(self) -> BatchBuilder:
-        """A new, empty builder for one partition of any topic."""
+    def batch(self, *, early: bool = False) -> BatchBuilder:
+        """A new, empty builder for one partition of any topic.
+
+        Args:
+            early: it is going to be handed to `send`, not to `commit`.
+        """
 
     async def committed(
         self, partitions: Collection[TopicPartition]
@@ -96,9 +100,10 @@ class LaneWriter(Protocol):
         """The group's settled positions (never one with a transaction pending); None = none committed."""
 
     async def send(self, batches: Mapping[TopicPartition, Sequence[BatchBuilder]]) -> None:
-        """Hand batches over before the commit (at-least-once): readers of uncommitted records see them now.
+        """Hand early batches over before the commit (at-least-once).
 
-        They belong to the next `commit`. Returns when they are handed over, not when acknowledged.
+        Readers of uncommitted records see them now, others at the latest when the next `commit` is done;
+        whether anybody sees them if it fails is open. Returns when they are handed over, not acknowledged.
         """
 
     async def commit(self, commit: Commit) -> dict[TopicPartition, int]:

@@ -57,8 +57,8 @@ def out(value: str, key: str | None = "k", timestamp: int = 1_000) -> OutRecord:
     return OutRecord(key.encode() if key is not None else None, value.encode(), timestamp)
 
 
-def filled(writer: LaneWriter, values: Iterable[str]) -> BatchBuilder:
-    builder = writer.batch()
+def filled(writer: LaneWriter, values: Iterable[str], *, early: bool = False) -> BatchBuilder:
+    builder = writer.batch(early=early)
     for value in values:
         assert builder.append(timestamp=1_000, key=b"k", value=value.encode()) is not None
     return builder
@@ -467,6 +467,24 @@ class IsolationContract:
         for reader in (dirty, clean):
             assert not await read_to(reader, tp, end)
             await reader.close()
+        await writer.close()
+
+    async def test_what_is_sent_early_is_there_before_the_commit_and_after_it(
+        self, log: Log, unique: str
+    ) -> None:
+        topic = await edge(log, unique, 2)
+        tp, other = TopicPartition(topic, 0), TopicPartition(topic, 1)
+        writer = await log.take_over(unique, 0)
+        dirty = log.reader(committed=False)
+        dirty.assign({tp: 0})
+        for value in ("one", "two"):
+            await writer.send({tp: [filled(writer, [value], early=True)]})
+        assert values(await first_of(dirty, tp, 2)) == ["one", "two"]
+        await writer.send({tp: [filled(writer, [str(n)], early=True) for n in range(5)]})
+        await writer.commit(Commit({other: [filled(writer, ["mine"])]}, {tp: CommittedPosition(1)}))
+        await holds(log, tp, ["one", "two", "0", "1", "2", "3", "4"])
+        await holds(log, other, ["mine"])
+        await dirty.close()
         await writer.close()
 
     async def test_an_open_transaction_holds_committed_readers_back(self, log: Log, unique: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
 from aiokafka import OffsetAndMetadata
@@ -15,8 +15,10 @@ from aiokafka.errors import KafkaError, NoError, for_code
 from reflow_kafka.errors import LogDoubt, LogError
 from reflow_kafka.log.api import BatchBuilder, Commit, CommittedPosition, TopicPartition
 from reflow_kafka.log.kafka import protocol
-from reflow_kafka.log.kafka.discard import discard_producer, forget
-from reflow_kafka.log.kafka.errors import SenderFailed, UnstableOffsetCommit, classify, worst
+from reflow_kafka.log.kafka.ahead import Ahead
+from reflow_kafka.log.kafka.deliveries import Batches, Deliveries, filled
+from reflow_kafka.log.kafka.discard import discard_producer
+from reflow_kafka.log.kafka.errors import UnstableOffsetCommit, classify, worst
 from reflow_kafka.log.kafka.fast import shorten_writing
 from reflow_kafka.log.kafka.requests import StableOffsetFetch
 
@@ -24,15 +26,12 @@ TRANSACTION_TIMEOUT_MS = 10_000
 METADATA_LIMIT = 4096  # bytes per position that a broker accepts: its `offset.metadata.max.bytes`
 
 _DEFAULTS: dict[str, Any] = {
-    "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS,
     "max_batch_size": 512 * 1024,
     "linger_ms": 0,
     "enable_idempotence": True,
     "request_timeout_ms": TRANSACTION_TIMEOUT_MS,
 }
 _RETRY_BACKOFF = 0.02
-
-Sent = list[tuple[TopicPartition, "asyncio.Future[Any]"]]
 
 
 class KafkaLaneWriter:
@@ -41,7 +40,9 @@ class KafkaLaneWriter:
     marker = 1
     """The marker that ends a transaction takes an offset in each of its partitions."""
 
-    def __init__(self, producer: Any, flow: str, name: str, deadline: float) -> None:
+    def __init__(
+        self, producer: Any, flow: str, name: str, options: Mapping[str, Any], deadline: float
+    ) -> None:
         self._producer = producer
         self._flow = flow
         self._name = name
@@ -52,9 +53,9 @@ class KafkaLaneWriter:
         self._timer: asyncio.Timeout | None = None  # of the call that is running
         self.closed = False
         self._open = False  # a transaction is
-        self._sent: Sent = []  # batches of the open transaction that are not known to be written
-        self._base: dict[TopicPartition, int] = {}  # first offsets of the open transaction
+        self._sent = Deliveries(producer, name)  # in the open transaction
         self._partitions: set[TopicPartition] = set()  # that it writes to
+        self._ahead = Ahead({**options, "client_id": f"{name}-ahead"}, f"{name} ahead")
 
     @classmethod
     async def open(
@@ -69,10 +70,11 @@ class KafkaLaneWriter:
             deadline: seconds for this call, and for each later one.
         """
         name = f"{flow}-lane-{lane}"
+        options = {**_DEFAULTS, "client_id": name, **options}
         producer = protocol.new_producer(
-            {**_DEFAULTS, "client_id": name, **options, "transactional_id": name}
+            {**options, "transactional_id": name, "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS}
         )
-        writer = cls(producer, flow, name, deadline)
+        writer = cls(producer, flow, name, options, deadline)
         try:
             async with writer._call("the take-over"):
                 await producer.start()
@@ -81,8 +83,10 @@ class KafkaLaneWriter:
             raise
         return writer
 
-    def batch(self) -> BatchBuilder:
+    def batch(self, *, early: bool = False) -> BatchBuilder:
         """A new, empty builder, bounded by the producer's `max_batch_size`."""
+        if early:
+            return self._ahead.batch()
         builder: BatchBuilder = shorten_writing(self._producer.create_batch())
         return builder
 
@@ -104,11 +108,18 @@ class KafkaLaneWriter:
                     self._last = error
                     await asyncio.sleep(_RETRY_BACKOFF if isinstance(error, UnstableOffsetCommit) else 0.1)
 
-    async def send(self, batches: Mapping[TopicPartition, Sequence[BatchBuilder]]) -> None:
-        """Hand batches over; per partition at most two wait for the broker, further ones make this wait."""
+    async def send(self, batches: Batches) -> None:
+        """Hand batches over; per partition at most two wait for the broker, further ones make this wait.
+
+        Early ones are visible to everybody as soon as the broker has them, others belong to the transaction.
+        """
         async with self._call("sending"):
-            await self._hand_over(batches)
-            self._note_written()
+            early = {tp: [b for b in builders if self._ahead.made(b)] for tp, builders in batches.items()}
+            await self._ahead.send(filled(early))
+            await self._hand_over(
+                {tp: [b for b in builders if not self._ahead.made(b)] for tp, builders in batches.items()}
+            )
+            self._sent.check()
 
     async def commit(self, commit: Commit) -> dict[TopicPartition, int]:
         """Write, send the positions, end the transaction.
@@ -117,19 +128,17 @@ class KafkaLaneWriter:
         written, a few milliseconds later; the next commit, or take-over, of this lane waits for that.
         """
         async with self._call("the commit"):
-            await self._acknowledged()
-            self._note_written()
+            await self._ahead.settled()
+            await self._sent.acknowledged()
+            self._sent.check()
             if not self._open:
-                if not (
-                    commit.positions or any(b.record_count() for bs in commit.batches.values() for b in bs)
-                ):
+                if not (commit.positions or filled(commit.batches)):
                     return {}
                 await self._begin()
             await self._write(commit)
             await self._producer.commit_transaction()
             self._open = False
-            base, self._base = self._base, {}
-            return base
+            return self._sent.first
 
     async def close(self) -> None:
         """Discard the producer, aborting first a transaction that is open and in good order.
@@ -149,7 +158,7 @@ class KafkaLaneWriter:
             with contextlib.suppress(RuntimeError):  # it has just expired by itself
                 self._timer.reschedule(0)
         try:
-            await discard_producer(self._producer)
+            await asyncio.gather(discard_producer(self._producer), self._ahead.close())
         except Exception as error:  # closing never raises, and what is left is the collector's
             protocol.logger.warning("%s did not close in good order: %r", self._name, error)
 
@@ -188,32 +197,21 @@ class KafkaLaneWriter:
     async def _begin(self) -> None:
         await self._producer.begin_transaction()
         self._open = True
-        self._sent, self._base, self._partitions = [], {}, set()
+        self._sent, self._partitions = Deliveries(self._producer, self._name), set()
 
-    async def _hand_over(self, batches: Mapping[TopicPartition, Sequence[BatchBuilder]]) -> None:
-        filled = {
-            tp: kept
-            for tp, builders in batches.items()
-            if (kept := [b for b in builders if b.record_count()])
-        }
-        if not filled:
+    async def _hand_over(self, batches: Batches) -> None:
+        batches = filled(batches)
+        if not batches:
             return
         if not self._open:
             await self._begin()
-        if new := filled.keys() - self._partitions:
+        if new := batches.keys() - self._partitions:
             # A broker verifies the first batch of each partition with the coordinator, which refuses that
             # while the transaction is being extended: the batch would be sent again 100 ms later. So it is
             # extended only when nothing is on its way, by partitions here, by the positions in `commit`.
-            await self._acknowledged()
+            await self._sent.acknowledged()
             self._partitions |= new
-        if all(len(builders) == 1 for builders in filled.values()):
-            # The common case: nothing to wait for, so no task per partition.
-            for tp, builders in filled.items():
-                await self._queue(tp, builders)
-        else:
-            async with asyncio.TaskGroup() as group:
-                for tp, builders in filled.items():
-                    group.create_task(self._queue(tp, builders))
+        await self._sent.queue(batches)
 
     async def _write(self, commit: Commit) -> None:
         """Batches and positions; the positions begin, so that both extend the transaction at once."""
@@ -221,13 +219,13 @@ class KafkaLaneWriter:
         try:
             await asyncio.sleep(0)
             await self._hand_over(commit.batches)
-            await self._acknowledged()
+            await self._sent.acknowledged()
             await asyncio.wait([positions])
         finally:
             positions.cancel()
         found: list[LogError] = []
         try:
-            self._note_written()
+            self._sent.check()
         except LogError as refused:
             found.append(refused)
         error = positions.exception()
@@ -237,18 +235,6 @@ class KafkaLaneWriter:
             raise worst(found)
         if error is not None:
             raise error
-
-    async def _queue(self, tp: TopicPartition, builders: Sequence[BatchBuilder]) -> None:
-        for builder in builders:
-            # An open builder would linger, and take records of later sends.
-            builder.close()  # type: ignore[attr-defined]
-            future = await self._producer.send_batch(builder, tp.topic, partition=tp.partition)
-            future.add_done_callback(forget)
-            self._sent.append((tp, future))
-
-    async def _acknowledged(self) -> None:
-        if self._sent:
-            await asyncio.wait([future for _, future in self._sent])
 
     async def _send_positions(self, positions: Mapping[TopicPartition, CommittedPosition]) -> None:
         if not positions:
@@ -264,34 +250,6 @@ class KafkaLaneWriter:
             limit = min(METADATA_LIMIT + 1, max(sizes.values()))
             suspects = [tp for tp, size in sizes.items() if size >= limit]
             raise classify(error, suspects, f"{self._name}: sending the positions") from error
-
-    def _note_written(self) -> None:
-        """Take the acknowledged batches off the list; raise if any failed.
-
-        The library would commit a transaction some of whose batches failed.
-        """
-        waiting: Sent = []
-        failed: dict[TopicPartition, BaseException] = {}
-        general: list[LogError] = []
-        for tp, future in self._sent:
-            if not future.done():
-                waiting.append((tp, future))
-            elif error := future.exception():
-                if isinstance(error, SenderFailed):  # not because of this batch
-                    general.append(classify(error.cause, what=f"{self._name}: writing"))
-                else:
-                    failed.setdefault(tp, error)  # later ones fail because this one is missing
-            elif (offset := future.result().offset) < 0:
-                # DUPLICATE_SEQUENCE, which the library reports as success: what was written is not known.
-                message = f"{self._name}: a batch for {tp.topic}[{tp.partition}] was taken for a duplicate"
-                failed.setdefault(tp, LogDoubt(message))
-            else:
-                self._base.setdefault(tp, offset)
-        self._sent = waiting
-        if failed or general:
-            raise worst(
-                [*general, *(classify(error, [tp], f"{self._name}: writing") for tp, error in failed.items())]
-            )
 
     async def _fetch_positions(
         self, request: StableOffsetFetch

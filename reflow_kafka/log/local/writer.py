@@ -33,8 +33,8 @@ class LocalWriter:
     def __repr__(self) -> str:
         return f"<writer of lane {self._lane} of {self._flow}>"
 
-    def batch(self) -> BatchBuilder:
-        """A new, empty builder."""
+    def batch(self, *, early: bool = False) -> BatchBuilder:
+        """A new, empty builder; whether it is early makes no difference here."""
         return LocalBuilder(self._log.max_batch_bytes)
 
     async def committed(
