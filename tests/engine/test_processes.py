@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import defaultdict
 
@@ -17,8 +18,14 @@ from tests.engine.memory import new_log, put, run, values
 
 def processes() -> list[psutil.Process]:
     """Those that run handlers, among all that the tests have started."""
-    children = psutil.Process().children()
-    return [child for child in children if "lane.processes.main" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process().children() if "lane.processes.main" in _command(child)]
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it is ending
+        return ""
 
 
 async def kill(dice: random.Random) -> None:
@@ -26,7 +33,8 @@ async def kill(dice: random.Random) -> None:
     while True:
         await asyncio.sleep(dice.uniform(0.2, 0.5))
         if victims := processes():
-            victims[dice.randrange(len(victims))].kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victims[dice.randrange(len(victims))].kill()
 
 
 async def test_processes_end_with_the_engine_and_leave_nothing() -> None:
