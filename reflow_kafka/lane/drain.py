@@ -2,22 +2,27 @@
 
 An event counts as finished once `Writer.flush` has returned, so the lane's position never passes what is
 durable in the sink. A writer that keeps a position with its data has the last word on where to start.
-Connection errors are retried for ever: an outage is not a bad event.
+Errors are retried for ever unless the sink's `retry` says otherwise: an outage is not a bad event. If the
+tries are used up, the events of the write that failed are written one by one, so that only those that fail
+again are given up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from reflow_kafka.connector import ConnectorContext, Sink, Writer
 from reflow_kafka.errors import FlowStopped, LogError, ReflowError, Reject
 from reflow_kafka.event import Event, received
 from reflow_kafka.lane.calls import call, quietly
-from reflow_kafka.lane.dead_letter import append_dead_letter, error_headers
+from reflow_kafka.lane.emitter import Emitter
 from reflow_kafka.lane.env import place_logger
+from reflow_kafka.lane.failures import Failures
 from reflow_kafka.lane.gate import MAX_BYTES, Gate
 from reflow_kafka.lane.inbox import Inbox
 from reflow_kafka.lane.inflight import Mark
@@ -30,7 +35,6 @@ from reflow_kafka.topology.plan import Node
 log = logging.getLogger(__name__)
 
 BATCH: Final = 1000
-BACKOFF: Final = (0.1, 30.0)
 
 
 class Drain:
@@ -70,6 +74,14 @@ class Drain:
         self._writer: Writer | None = None
         self._letters = self._letters_taken = self._letters_safe = 0  # dead letters: written, committed
         self._settled = asyncio.Event()
+        emitter = Emitter((), ("error",))
+        self._failures = Failures(node, flow, emitter, dead_letters, self.tally, self._log)
+        self._tries = 0
+        """Failures since something was written."""
+        self._piece: tuple[TopicPartition, Sequence[Record]] | None = None
+        """What is being written."""
+        self._suspects = 0
+        """Events that are to be written one by one."""
 
     # ---- what the lane asks
 
@@ -104,27 +116,61 @@ class Drain:
 
     async def run(self) -> None:
         """Write until stopped; after a failure open the sink anew and go on where it ends."""
-        delay = BACKOFF[0]
         while not self.inbox.stopped:
             try:
                 if self._writer is None:
+                    self._piece = None
                     self._writer = await self._open()
-                    delay = BACKOFF[0]
-                batch = await self.inbox.next()
-                if batch is None:
-                    return
-                await self._write_batch(self._writer, *batch)
-                delay = BACKOFF[0]
+                for partition, records, batches in await self._gather():
+                    await self._write_batch(self._writer, partition, records, batches)
             except LogError:
                 raise  # a lane lost to another owner, say: taken over anew
             except ReflowError as error:
                 raise FlowStopped(f"sink {self.node.name!r} stopped the flow: {error}") from error
             except Exception as error:
-                self._log.warning("sink failed (%s: %s); again in %.1f s",
-                                  type(error).__name__, error, delay)  # fmt: skip
-                await self._give_up()
-                await self.inbox.pause(delay)
-                delay = min(delay * 2, BACKOFF[1])
+                await self._failed(error)
+
+    async def _failed(self, error: Exception) -> None:
+        """Try again later; or, if it was tried often enough, event by event, and give the bad ones up."""
+        self._tries += 1
+        await self._give_up()
+        retry = self.node.stage.retry
+        if self._piece is not None and not retry.again(error, self._tries):
+            partition, records = self._piece
+            if len(records) > 1:
+                self._suspects = len(records)
+            else:
+                self._reject(partition, records[0], error, self._tries)
+                self._tries = 0
+            return
+        delay = retry.delay(self._tries, random.random())
+        self.tally.retries += 1
+        self._log.warning("sink failed (%s: %s); again in %.1f s", type(error).__name__, error, delay)
+        await self.inbox.pause(delay)
+
+    async def _gather(self) -> list[tuple[TopicPartition, Sequence[Record], int]]:
+        """What is to be written next: by input, with how many batches in hand it was."""
+        first = await self.inbox.next()
+        if first is None:
+            return []
+        partition, records = first
+        batch = self.node.stage.batch
+        if batch is None:
+            return [(partition, records, 1)]
+        found = {partition: (list(records), 1)}
+        until = time.monotonic() + batch.within
+        while sum(len(records) for records, _ in found.values()) < batch.max_events:
+            try:
+                async with asyncio.timeout(max(until - time.monotonic(), 0)):
+                    more = await self.inbox.next()
+            except TimeoutError:
+                break
+            if more is None:
+                return []
+            partition, records = more
+            before, batches = found.get(partition, ([], 0))
+            found[partition] = ([*before, *records], batches + 1)
+        return [(partition, records, batches) for partition, (records, batches) in found.items()]
 
     async def _open(self) -> Writer:
         writer: Writer = await call(self._sink.open, self._context)
@@ -148,18 +194,36 @@ class Drain:
         self.inbox.go_back(self._seek, to=self.inbox.marks())
         self._gate.worked()
 
+    def _pieces(self, records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+        """Records by what is written at once."""
+        batch = self.node.stage.batch
+        events, size = (BATCH, None) if batch is None else (batch.max_events, batch.max_bytes)
+        at = 0
+        while at < len(records):
+            end, bytes_ = at + 1, len(records[at].value or b"")
+            while end < len(records) and end - at < events and not self._suspects:
+                bytes_ += len(records[end].value or b"")
+                if size is not None and bytes_ > size:
+                    break
+                end += 1
+            yield records[at:end]
+            at = end
+
     async def _write_batch(
-        self, writer: Writer, partition: TopicPartition, records: Sequence[Record]
+        self, writer: Writer, partition: TopicPartition, records: Sequence[Record], batches: int
     ) -> None:
-        for start in range(0, len(records), BATCH):
-            piece = records[start : start + BATCH]
+        for piece in self._pieces(records):
             admitted = await self._gate.admit(
                 len(piece), lambda: self._outbox.size() > MAX_BYTES, counted=False
             )
             if not admitted:
                 return
+            self._piece = (partition, piece)
             await self._write(writer, partition, piece)
-        self.inbox.finished(partition)
+            self._piece, self._tries = None, 0
+            self._suspects = max(self._suspects - 1, 0)
+        for _ in range(batches):
+            self.inbox.finished(partition)
         self._gate.worked()
 
     async def _write(self, writer: Writer, partition: TopicPartition, records: Sequence[Record]) -> None:
@@ -210,12 +274,15 @@ class Drain:
         self.tally.events += events
         self._gate.worked()
 
-    def _reject(self, partition: TopicPartition, record: Record, error: Exception) -> None:
-        """Everything before is flushed. No await in here: dead letter and position belong together."""
-        self.tally.dead_letters += 1
-        headers = error_headers(record, partition, self._flow, self.node.name, error)
-        append_dead_letter(self._dead_letters, record, headers)
-        self._letters += 1
+    def _reject(self, partition: TopicPartition, record: Record, error: Exception, tries: int = 1) -> None:
+        """Everything before is flushed. No await in here: what becomes of it and position belong together.
+
+        Raises:
+            FlowStopped: the sink says that a failure stops the flow.
+        """
+        self._failures.handle(record, partition, error, tries)
+        self._letters += self._failures.letters
+        self._failures.letters = 0
         self.inbox.reach(partition, record.offset + 1)
         self.tally.events += 1
         self._gate.worked()

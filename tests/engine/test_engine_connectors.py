@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from reflow_kafka import ConnectorContext, Event, Flow, Reject, State
+from reflow_kafka import ConnectorContext, Event, Flow, Reject, Retry, State
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.engine.runner import Runner
-from reflow_kafka.lane import drain, feed, session
+from reflow_kafka.lane import feed, session
 from reflow_kafka.state.memory import MemoryBackend
 from tests.engine.memory import (
     DEADLINE,
@@ -31,8 +31,8 @@ from tests.engine.memory import (
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (drain, feed):
-        monkeypatch.setattr(module, "BACKOFF", (0.01, 0.1))
+    monkeypatch.setattr(feed, "BACKOFF", (0.01, 0.1))
+    monkeypatch.setattr(Retry, "delay", lambda retry, tries, random: 0.01 * tries)
 
 
 def ticking(shape: str, upto: int) -> Flow:
