@@ -74,6 +74,7 @@ class Client:
     ) -> None:
         self._flow = flow
         self._spec: FlowSpec = flow.spec()
+        self._reply_topic = make_plan(self._spec).reply_topic
         self._bootstrap = bootstrap
         self._data_dir = Path(data_dir)
         self._log = log
@@ -100,9 +101,8 @@ class Client:
             opening = open_access(self._bootstrap, self._data_dir, lasting=True)
             access = await self._stack.enter_async_context(opening)
         self._access, self._sender = access, Sender(access)
-        topic = make_plan(self._spec).reply_topic
-        if topic is not None:
-            self._replies = Replies(access, topic, self._spec.partitions, self._waiting)
+        if self._reply_topic is not None:
+            self._replies = Replies(access, self._reply_topic, self._spec.partitions, self._waiting)
         return self
 
     async def __aexit__(

@@ -76,7 +76,11 @@ class Replies:
             reader = self._access.reader()
             try:
                 if lost:
-                    position, lost = (await self._access.start_offsets([tp]))[tp], False
+                    await self._access.ensure_topics([self._spec])  # somebody may have deleted it
+                    start = (await self._access.start_offsets([tp]))[tp]
+                    end = (await self._access.end_offsets([tp]))[tp]
+                    position = position if start <= position <= end else start
+                    lost = False
                 reader.assign({tp: position})
                 while True:
                     for record in (await reader.fetch(timeout=FETCH_WAIT)).get(tp, ()):
@@ -88,6 +92,7 @@ class Replies:
             except OffsetOutOfRange:  # it stood still for longer than answers are kept
                 lost = True
             except ReflowError as error:
+                lost = True
                 level = logging.WARNING if delay == BACKOFF[0] else logging.DEBUG  # said once per outage
                 logger.log(level, "answers cannot be read (%s); trying until they can", error)
                 await asyncio.sleep(delay)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from reflow_kafka import Client, Flow
 from reflow_kafka.serde.keys import partition_of
@@ -123,3 +125,22 @@ async def test_requests_survive_the_worker_that_was_to_answer_them(
         await asyncio.to_thread(kafka.owners()[lane].kill)
         assert not all(task.done() for task in waiting), "some were in flight"
         assert [bill.nth for bill in await asyncio.gather(*waiting)] == list(range(1, 2_001))
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+async def test_a_topic_of_replies_that_was_deleted_is_made_again(
+    kafka: Workers, flow: Flow, kafka_bootstrap: str
+) -> None:
+    """What was asked meanwhile is processed once, though its answer may be lost."""
+    kafka.start("answers")
+    async with asyncio.timeout(DEADLINE), Client(flow, kafka_bootstrap) as client:
+        assert (await answered(client, "pen")).nth == 1
+        admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
+        (deleted,) = admin.delete_topics([f"{flow.name}.replies"]).values()
+        await asyncio.to_thread(deleted.result, 30)
+        with contextlib.suppress(TimeoutError):
+            await client.request("orders", Order("pen"), timeout=0.5)
+        async with Client(flow, kafka_bootstrap) as other:
+            assert (await answered(other, "pen")).nth == 3
+        assert (await answered(client, "pen")).nth == 4
