@@ -55,6 +55,8 @@ class Compilation:
     decode: Callable[[bytes], Any]
     emitter: Emitter
     leads: Sequence[Lead]
+    read: Callable[[bytes], Any] | None = None
+    """`decode` in fewer words, if there is one."""
     failed: Callable[[Record, Exception, bool], bool] | None = None
     """Told of an event that failed, and whether in its handler; whether it is to be tried again."""
     handler: Callable[..., Any] | None = None
@@ -108,6 +110,7 @@ def _code(name: str, source: str) -> CodeType:
 def _scope(c: Compilation) -> dict[str, Any]:
     scope: dict[str, Any] = {
         "decode": c.decode,
+        "read": c.read,
         "handler": c.handler,
         "failed": c.failed,
         "finished": c.finished,
@@ -178,7 +181,12 @@ def _body(c: Compilation) -> list[str]:
             "if key is None:",
             "    raise MissingKey('a stage with state got an event without key; set key= on the stage')",
         ]
-    body += ["raw = r.value", "value = None if raw is None else decode(raw)"]
+    body += ["raw = r.value"]
+    if c.read is None:
+        body += ["value = None if raw is None else decode(raw)"]
+    else:  # what is wrong is said by `decode`, if something is
+        body += ["try:", "    value = None if raw is None else read(raw)"]
+        body += ["except ValueError:", "    value = decode(raw)"]
     if c.timestamp is not None:
         body += ["if value is not None:", "    ts = timestamp_of(value)"]
     return [*body, *_arguments(c, stateful), *_call(c), *_after_call(c, stateful)]

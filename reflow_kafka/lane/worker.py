@@ -129,13 +129,15 @@ class Worker(ABC):
         spec = self.node.stage.handler
         entry = self._inputs[tp]
         setting = self._setting
+        codec = edge_codec(entry.type, entry.format)
         return compile_stage(
             Compilation(
                 name=self.node.name,
                 topic=tp.topic,
                 upstream=entry.upstream,
                 lane=setting.lane,
-                decode=edge_codec(entry.type, entry.format).decode,
+                decode=codec.decode,
+                read=codec.read,
                 emitter=self._emitter,
                 leads=setting.leads,
                 handler=setting.handler,

@@ -19,6 +19,7 @@ import orjson
 from msgspec import inspect
 
 from reflow_kafka.serde.json import (
+    LETTER_U,
     DecodeError,
     EncodeError,
     UnsupportedType,
@@ -44,10 +45,12 @@ from reflow_kafka.serde.types import (
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """Two plain functions, so that a hot loop can hold them in local variables. Both raise ValueError."""
+    """Plain functions, so that a hot loop can hold them in local variables. All raise ValueError."""
 
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any]
+    read: Callable[[bytes], Any] | None = None
+    """`decode` without the words about what was expected, where that saves a call (0.07 µs)."""
 
 
 @runtime_checkable
@@ -122,23 +125,29 @@ def _state_codec(type: Any) -> Codec:
     if untyped(type):
         return Codec(dumps_exactly, loads)
     if json_like(type):
-        decode = _decoder(type)
+        decode, read = _decoder(type)
+        fits = _container(type)
 
         def encode(value: Any) -> bytes:
             data = dumps_exactly(value)
-            _must_decode(decode, data, value)
+            if value.__class__ is not fits:  # what is inside has just been found to be plain
+                _must_decode(decode, data, value)
             return data
 
-        return Codec(encode, decode)
-    # A field of the wrong type would be found out only after a restart, when it is too late.
-    return _typed(type, exempt=frozenset())
+        return Codec(encode, decode, read)
+    # A field of the wrong type would be found out only after a restart, when it is too late: whatever has
+    # fields is read back each time (0.5 µs).
+    return _typed(type, exempt=frozenset(t for t in _WHOLE if t is type))
+
+
+_WHOLE = frozenset((int, str, bool))
+"""Types whose values are right or wrong as a whole."""
 
 
 def _json_edge(wanted: Any) -> Codec:
     """The commonest edges, those of handlers annotated `dict`: no more is done than must be."""
-    decode = _decoder(wanted)
-    kind = get_origin(wanted) or wanted
-    fits = dict if issubclass(kind, Mapping) else list
+    decode, read = _decoder(wanted)
+    fits = _container(wanted)
 
     def encode(value: Any) -> bytes:
         if type(value) is fits:
@@ -150,7 +159,11 @@ def _json_edge(wanted: Any) -> Codec:
         _must_decode(decode, data, value)
         return data
 
-    return Codec(encode, decode)
+    return Codec(encode, decode, read)
+
+
+def _container(wanted: Any) -> type:
+    return dict if issubclass(get_origin(wanted) or wanted, Mapping) else list
 
 
 def _must_decode(decode: Callable[[bytes], Any], data: bytes, value: Any) -> None:
@@ -161,7 +174,7 @@ def _must_decode(decode: Callable[[bytes], Any], data: bytes, value: Any) -> Non
 
 
 def _typed(wanted: Any, exempt: frozenset[type]) -> Codec:
-    decode = _decoder(wanted)
+    decode, read = _decoder(wanted)
     is_model = hasattr(wanted, "model_validate_json")
     write = _model_writer(wanted) if is_model else dumps if suits_orjson(wanted) else encode_any
     look_for_nan = is_model or holds_floats(wanted)
@@ -174,13 +187,13 @@ def _typed(wanted: Any, exempt: frozenset[type]) -> Codec:
             raise
         except Exception as error:
             raise EncodeError(f"found {type(value).__qualname__}, wanted {name}: {error}") from error
-        if look_for_nan and b"null" in data:
+        if look_for_nan and LETTER_U in data and data.find(b"null") >= 0:
             refuse_nonfinite(value)
         if type(value) not in exempt:
             _must_decode(decode, data, value)
         return data
 
-    return Codec(encode, decode)
+    return Codec(encode, decode, read)
 
 
 def _model_writer(model: Any) -> Callable[[Any], bytes]:
@@ -192,7 +205,8 @@ def _model_writer(model: Any) -> Callable[[Any], bytes]:
     return write
 
 
-def _decoder(wanted: Any) -> Callable[[bytes], Any]:
+def _decoder(wanted: Any) -> tuple[Callable[[bytes], Any], Callable[[bytes], Any]]:
+    """`decode` and `read` of a codec."""
     name = type_name(wanted)
     if hasattr(wanted, "model_validate_json"):  # a pydantic model
         read: Callable[[bytes], Any] = wanted.model_validate_json
@@ -213,7 +227,7 @@ def _decoder(wanted: Any) -> Callable[[bytes], Any]:
         except ValueError as error:
             raise DecodeError(f"{name} was expected: {error}") from error
 
-    return decode
+    return decode, read
 
 
 # ---- raw text and bytes
