@@ -313,8 +313,9 @@ class Worker(ABC):
             self._parking.put(unit.items[0], tries=unit.tries, delay=delay)
 
     def _crowded(self, limit: int) -> bool:
-        """Whether so many events are in line that nothing more may be taken in."""
-        return self._lines.unparked >= limit or self._lines.unparked_size >= MAX_LINED_UP
+        """Whether so many events are in line, or parked, that nothing more may be taken in."""
+        lines = self._lines
+        return lines.unparked >= limit or lines.unparked_size >= MAX_LINED_UP or lines.stored >= MAX_PARKED
 
     def _relieve(self, limit: int) -> bool:
         """Park lines, the longest first, so that other keys may come in; whether that was possible."""

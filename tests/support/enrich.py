@@ -22,6 +22,9 @@ FATES = {
 ENDS = ("fails", "hangs", "is bad")
 ATTEMPTS = {"fails": "3", "hangs": "3", "is bad": "1"}
 
+HOT = 0.05
+"""Share of the events of one key, and of one group: more than it can keep up with, at times."""
+
 Call = dict[str, Any]
 Values = dict[str, list[Call]]
 
@@ -34,17 +37,21 @@ def calls(count: int, chance: random.Random, keys: int = 500, groups: int = 300)
     )
     events: list[Input] = []
     for id, fate in enumerate(fates):
-        key = f"key-{chance.randrange(keys)}"
+        key = _name("key", keys, chance)
         made[key] += 1
         call = {
             "id": id,
             "key": key,
             "n": made[key],
-            "group": f"group-{chance.randrange(groups)}",
+            "group": _name("group", groups, chance),
             "fate": fate,
         }
         events.append(Input(key, {**call, "at": chance.choice(("look_up", "tally"))}))
     return events
+
+
+def _name(what: str, count: int, chance: random.Random) -> str:
+    return f"{what}-hot" if chance.random() < HOT else f"{what}-{chance.randrange(count)}"
 
 
 class Expected:

@@ -1,0 +1,172 @@
+"""Events that wait long leave memory for the lane's store: nothing lost, order kept, nobody held up."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from reflow_kafka import Context, Event, Flow, Retry, State
+from reflow_kafka.engine.engine import Engine
+from reflow_kafka.lane import overlap, serial, session, worker
+from reflow_kafka.lane.inflight import Mark
+from reflow_kafka.log.api import OutRecord
+from reflow_kafka.log.memory import MemoryLog
+from reflow_kafka.state.memory import MemoryBackend
+from tests.engine.memory import (
+    DEADLINE,
+    by_key,
+    new_log,
+    others,
+    put,
+    records,
+    run,
+    until,
+    until_seen,
+    values,
+)
+from tests.engine.service import Service, mark
+
+LIMIT = 20
+"""Events that may be in line in memory."""
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlap, "MIN_IN_HAND", LIMIT)
+    monkeypatch.setattr(serial, "MAX_HELD", LIMIT)
+
+
+def counting(service: Service, shape: str = "overlapping") -> Flow:
+    """Counts the events of each key; those that are held back wait (or, without concurrency, fail)."""
+    flow = Flow("f", partitions=1)
+    read = flow.source("read", topic="in")
+    retry = Retry(None, backoff=0.005, max_backoff=0.005)
+
+    async def wait(seen: State[int], event: Event[dict[str, int]]) -> dict[str, int]:
+        await service.ask(event.value["n"], event.key)
+        seen.value += 1
+        return {**event.value, "seen": seen.value}
+
+    def fail(seen: State[int], event: Event[dict[str, int]]) -> dict[str, int]:
+        seen.value += 1
+        if event.value["n"] in service.held:
+            raise OSError("away")
+        return {**event.value, "seen": seen.value}
+
+    if shape == "overlapping":
+        flow.stage(wait, name="count", after=read, state=lambda: 0, concurrency=5)
+    elif shape == "overlapping retries":
+
+        async def fail_later(seen: State[int], event: Event[dict[str, int]]) -> dict[str, int]:
+            await asyncio.sleep(0)
+            return fail(seen, event)
+
+        flow.stage(fail_later, name="count", after=read, state=lambda: 0, concurrency=5, retry=retry)
+    else:
+        flow.stage(fail, name="count", after=read, state=lambda: 0, retry=retry)
+    flow.sink("out", after="count", topic="out")
+    return flow
+
+
+SHAPES = ["overlapping", "overlapping retries", "serial"]
+
+
+def events(count: int) -> list[tuple[str, dict[str, int]]]:
+    """Two of three belong to one key."""
+    return [(f"k{n}" if n % 3 == 0 else "hot", {"n": n}) for n in range(count)]
+
+
+def counted(numbers: list[int]) -> list[dict[str, int]]:
+    return [{"n": n, "seen": place} for place, n in enumerate(numbers, 1)]
+
+
+async def check(log: MemoryLog, count: int) -> None:
+    found = await by_key(log, "out")
+    assert found.pop("hot") == counted([n for n in range(count) if n % 3])
+    assert found == {f"k{n}": counted([n]) for n in range(0, count, 3)}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_a_key_with_many_events_holds_up_no_other(shape: str) -> None:
+    log, service = await new_log("in", partitions=1), Service({1})
+    await put(log, "in", *events(600))
+    async with asyncio.timeout(DEADLINE), Engine(counting(service, shape), log=log, state=MemoryBackend()):
+        await until_seen(log, "out", 200)
+        service.free()
+        await until_seen(log, "out", 600)
+    await check(log, 600)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("keep", [True, False])
+async def test_parked_events_survive_crashes_in_their_places(shape: str, keep: bool) -> None:
+    log, disk, service = await new_log("in", partitions=1), MemoryBackend(keep=keep), Service({1})
+    for upto in (300, 450, 600):
+        await put(log, "in", *events(600)[upto - (300 if upto == 300 else 150) : upto])
+        async with asyncio.timeout(DEADLINE), Engine(counting(service, shape), log=log, state=disk) as engine:
+            await until_seen(log, "out", upto // 3)
+            engine.abort()
+    assert (await mark(log, "in")).position > 500, "what is parked does not hold up the position"
+    service.free()
+    await run(log, counting(service, shape), state=disk)
+    await check(log, 600)
+    assert await mark(log, "in") == Mark(600)
+    left = {r.key: r.value for r in await records(log, "f.parked.changelog")}
+    assert not [key for key, value in left.items() if value is not None], "parked for ever"
+    if shape == "overlapping":
+        assert {n: calls for n, calls in service.calls.items() if calls > 1} == {1: 4}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_no_more_is_parked_than_may_be(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "MAX_PARKED", 100)
+    monkeypatch.setattr(session, "MAX_RECORDS", 50)  # a batch that has been read is taken in as a whole
+    log, service = await new_log("in", partitions=1), Service({1})
+    await put(log, "in", *events(4_000))
+    async with asyncio.timeout(DEADLINE), Engine(counting(service, shape), log=log, state=MemoryBackend()):
+        await until_seen(log, "out", 50)
+        await asyncio.sleep(0.2)
+        assert len(await values(log, "out")) < 200, "intake goes on although no more may be parked"
+        service.free()
+        await until_seen(log, "out", 4_000)
+    await check(log, 4_000)
+
+
+async def test_a_parked_event_comes_back_as_it_was() -> None:
+    log, service, seen = await new_log("in", partitions=1), Service({0}), []
+    flow = Flow("f", partitions=1)
+
+    @flow.stage(after=flow.source("read", topic="in"), concurrency=2)
+    async def note(event: Event[Any], ctx: Context) -> None:
+        if event.key == "hot":
+            await service.ask(len(seen), event.key)
+            seen.append((event.value, event.timestamp, dict(event.headers), event.id, ctx.id))
+
+    headers: list[tuple[str, bytes | None]] = [("a", b"\xff\x00")]
+    parts = [None if n % 7 == 0 else b'{"n":%d}' % n for n in range(100)]
+    await log.publish("in", 0, [OutRecord(b"hot", value, n, headers) for n, value in enumerate(parts)])
+    await log.publish("in", 0, [OutRecord(b"last", b"{}", 1)])
+    async with asyncio.timeout(DEADLINE), Engine(flow, log=log, state=MemoryBackend()) as engine:
+        await until(
+            lambda: engine.statistics().flows["f"].stages["note"].events == 1, "the other key is done"
+        )
+        service.free()
+        await until(lambda: engine.statistics().flows["f"].stages["note"].events == 101, "all are")
+    assert seen == [
+        (None if n % 7 == 0 else {"n": n}, n, {"a": b"\xff\x00"}, f"in/0/{n}", f"in/0/{n}")
+        for n in range(100)
+    ]
+    assert not others()
+    assert await values(log, "f.dead-letters") == []
+
+
+async def test_a_stop_with_parked_events_is_clean() -> None:
+    log, disk, service = await new_log("in", partitions=1), MemoryBackend(), Service({1})
+    await put(log, "in", *events(300))
+    async with asyncio.timeout(DEADLINE), Engine(counting(service, "serial"), log=log, state=disk):
+        await until_seen(log, "out", 100)
+    service.free()
+    await run(log, counting(service, "serial"), state=disk)
+    await check(log, 300)
