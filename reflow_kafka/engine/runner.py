@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass
+import time
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from reflow_kafka.engine.statistics import FlowStatistics, RestoreStatistics, StageStatistics
@@ -14,7 +15,7 @@ from reflow_kafka.lane.env import LaneEnv
 from reflow_kafka.lane.lane import Lane, Phase
 from reflow_kafka.lane.record import RECORD_KEY, RUN_KEY, decode
 from reflow_kafka.lane.tail import FIRST_LOOK
-from reflow_kafka.lane.work import Tally
+from reflow_kafka.lane.work import Queue, Tally
 from reflow_kafka.log.api import OutRecord, TopicPartition
 from reflow_kafka.state.changelog import RestoreProgress
 
@@ -193,6 +194,10 @@ class Runner:
         for tallies in (self._past, *(lane.tallies() for lane in lanes)):
             for name, tally in tallies.items():
                 total[name].add(tally)
+        queues: dict[str, Queue] = {name: Queue() for name in total}
+        for lane in lanes:
+            for name, queue in lane.queues().items():
+                queues[name].add(queue)
         return FlowStatistics(
             name=self.name,
             assigned=len(lanes),
@@ -201,13 +206,21 @@ class Runner:
             commits=self._past_commits + sum(lane.commits for lane in lanes),
             take_overs=sum(lane.take_overs for lane in lanes),
             restored=sum(lane.restored for lane in lanes),
-            stages={
-                name: StageStatistics(t.events, t.dead_letters, t.skipped, t.rewinds, t.retries)
-                for name, t in total.items()
-            },
+            stages={name: _stage(tally, queues[name]) for name, tally in total.items()},
             restores=tuple(RestoreStatistics(r.lane, r.done, r.total) for r in self._restores.values()),
             remaining=self._remaining(lanes),
         )
 
     def _remaining(self, lanes: list[Lane]) -> int | None:
         return sum(lane.remaining for lane in lanes) if self.env.finite.wanted.is_set() else None
+
+
+def _stage(tally: Tally, queue: Queue) -> StageStatistics:
+    wait = None if queue.next_try is None else max(queue.next_try - time.monotonic(), 0.0)
+    return StageStatistics(
+        **asdict(tally),
+        in_progress=queue.in_progress,
+        retrying=queue.retrying,
+        next_try=wait,
+        parked=queue.parked,
+    )

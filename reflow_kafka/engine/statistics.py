@@ -17,6 +17,14 @@ class StageStatistics:
     """How often a worker went back to its last commit because of a failing event."""
     retries: int
     """Failed tries after which another was made."""
+    in_progress: int = 0
+    """Calls of its handler that have begun and not ended."""
+    retrying: int = 0
+    """Events, or batches, that wait for another try."""
+    next_try: float | None = None
+    """Seconds until the first of them is tried again."""
+    parked: int = 0
+    """Events that have moved out of memory until it is their turn."""
 
 
 @dataclass(frozen=True, slots=True)

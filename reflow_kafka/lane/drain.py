@@ -27,7 +27,7 @@ from reflow_kafka.lane.gate import MAX_BYTES, Gate
 from reflow_kafka.lane.inbox import Inbox
 from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.lane.outbox import Channel, Outbox
-from reflow_kafka.lane.work import Share, Tally
+from reflow_kafka.lane.work import Queue, Share, Tally
 from reflow_kafka.log.api import BatchBuilder, Record, TopicPartition
 from reflow_kafka.serde.typed import edge_codec
 from reflow_kafka.topology.plan import Node
@@ -94,6 +94,9 @@ class Drain:
 
     def in_hand(self) -> bool:
         return False  # a sink may be slow: commits of other stages do not wait for it
+
+    def queue(self) -> Queue:
+        return Queue()
 
     def ended(self) -> bool:
         return True

@@ -23,7 +23,7 @@ from reflow_kafka.lane.env import place_logger
 from reflow_kafka.lane.gate import MAX_BYTES, Gate
 from reflow_kafka.lane.inbox import Inbox
 from reflow_kafka.lane.outbox import Channel, Outbox
-from reflow_kafka.lane.work import Share, Tally
+from reflow_kafka.lane.work import Queue, Share, Tally
 from reflow_kafka.log.api import BatchBuilder, TopicPartition
 from reflow_kafka.serde.keys import murmur2
 from reflow_kafka.topology.plan import Node
@@ -107,6 +107,9 @@ class Feed:
 
     def in_hand(self) -> bool:
         return False
+
+    def queue(self) -> Queue:
+        return Queue()
 
     def ended(self) -> bool:
         return self._parts is not None and self._parts <= self._ended and not self._changed

@@ -34,7 +34,7 @@ from reflow_kafka.lane.refusals import Refusals
 from reflow_kafka.lane.resources import open_for_workers
 from reflow_kafka.lane.session import Session
 from reflow_kafka.lane.takeover import Ownership, take_over
-from reflow_kafka.lane.work import Tally
+from reflow_kafka.lane.work import Queue, Tally
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +100,10 @@ class Lane:
         for work in self._session.works if self._session else ():
             total.setdefault(work.node.name, Tally()).add(work.tally)
         return total
+
+    def queues(self) -> dict[str, Queue]:
+        """What is in hand at this moment, per stage."""
+        return {work.node.name: work.queue() for work in self._session.works} if self._session else {}
 
     def stop(self) -> None:
         """Finish what is in progress, commit, end; `run` returns then."""

@@ -126,6 +126,11 @@ class Lines:
         """Units that wait for another try."""
         return len(self._waiting)
 
+    @property
+    def next_try(self) -> float | None:
+        """When the first of them is due."""
+        return self._waiting[0][0] if self._waiting else None
+
     def add(self, item: Item, now: float) -> None:
         """An event arrives: it goes to the end of its line, which is not parked."""
         item.number = next(self._numbers)

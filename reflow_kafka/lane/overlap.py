@@ -118,6 +118,9 @@ class OverlapWorker(Worker):
             await self._threads.close(CLOSE_THREADS)
         await super().close()
 
+    def _in_progress(self) -> int:
+        return self._running
+
     def in_hand(self) -> bool:
         return False  # whatever is in progress may take long: commits do not wait for it
 

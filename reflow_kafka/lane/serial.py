@@ -68,6 +68,9 @@ class SerialWorker(Worker):
     def in_hand(self) -> bool:
         return bool(self.inbox) and not self._suspended and not self._held_up
 
+    def _in_progress(self) -> int:
+        return int(self._suspended)
+
     def take(self) -> Share:
         try:
             share = super().take()

@@ -47,6 +47,28 @@ class Tally:
         self.retries += other.retries
 
 
+@dataclass(slots=True)
+class Queue:
+    """What one stage in one lane has in hand at this moment."""
+
+    in_progress: int = 0
+    """Calls of its handler that have begun and not ended."""
+    retrying: int = 0
+    """Events, or batches, that wait for another try."""
+    next_try: float | None = None
+    """`time.monotonic()` of the first of these tries."""
+    parked: int = 0
+    """Events that have moved into the lane's store until it is their turn."""
+
+    def add(self, other: Queue) -> None:
+        """Add another one to this one."""
+        self.in_progress += other.in_progress
+        self.retrying += other.retrying
+        times = [at for at in (self.next_try, other.next_try) if at is not None]
+        self.next_try = min(times, default=None)
+        self.parked += other.parked
+
+
 class Work(Protocol):
     """One stage at work in one lane."""
 
@@ -67,6 +89,9 @@ class Work(Protocol):
 
     def in_hand(self) -> bool:
         """Whether anything is being worked on that will soon be finished without waiting."""
+
+    def queue(self) -> Queue:
+        """What it has in hand."""
 
     def ended(self) -> bool:
         """Whether a source of its own, if it has one, has come to its end and everything is finished."""

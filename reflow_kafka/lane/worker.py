@@ -35,7 +35,7 @@ from reflow_kafka.lane.processes.pool import Processes
 from reflow_kafka.lane.rate import Throttle
 from reflow_kafka.lane.refusals import Refusals
 from reflow_kafka.lane.share import DeadLetterShare
-from reflow_kafka.lane.work import Share, Tally
+from reflow_kafka.lane.work import Queue, Share, Tally
 from reflow_kafka.log.api import BatchBuilder, Record, TopicPartition
 from reflow_kafka.serde.keys import timestamp_getter
 from reflow_kafka.serde.typed import edge_codec
@@ -176,6 +176,14 @@ class Worker(ABC):
     @abstractmethod
     def in_hand(self) -> bool:
         """Whether anything is being worked on that will soon be finished without waiting."""
+
+    def queue(self) -> Queue:
+        lines = self._lines
+        return Queue(self._in_progress(), lines.retrying, lines.next_try, lines.stored)
+
+    @abstractmethod
+    def _in_progress(self) -> int:
+        """Calls of the handler that have begun and not ended."""
 
     def ended(self) -> bool:
         """Whether nothing is parked, or was a moment ago: the positions do not tell of that."""

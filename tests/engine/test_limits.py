@@ -14,7 +14,7 @@ from reflow_kafka.errors import FlowStopped
 from reflow_kafka.lane import overlap, serial, worker
 from reflow_kafka.log.api import TopicPartition
 from reflow_kafka.state.memory import MemoryBackend
-from tests.engine.memory import DEADLINE, new_log, others, put, records, run, until_out, values
+from tests.engine.memory import DEADLINE, new_log, others, put, records, run, until, until_out, values
 
 
 @pytest.mark.parametrize("options", [{}, {"concurrency": 5}, {"batch": Batch(3, within=0.01)}])
@@ -149,3 +149,27 @@ async def test_parked_retries_keep_their_tries(monkeypatch: pytest.MonkeyPatch) 
         committed = await (await log.take_over("f", 0)).committed([TopicPartition("in", 0)])
         assert committed[TopicPartition("in", 0)] is not None
     assert sorted(seen) == [(n, 1) for n in range(20)]
+
+
+async def test_what_waits_shows_in_the_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlap, "MIN_IN_HAND", 4)
+    flow = Flow("f", partitions=1, retry=Retry(None, backoff=60, max_backoff=60))
+    source = flow.source("source", topic="in")
+
+    @flow.stage(after=source, concurrency=3)
+    async def ask(value: dict[str, Any]) -> None:
+        if value["key"] == "hang":
+            await asyncio.Event().wait()
+        raise ConnectionError("the service is away")
+
+    log = await new_log("in", partitions=1)
+    await put(log, "in", *[(key, {"key": key}) for key in ["hang", *["a"] * 50]])
+    async with Engine(flow, log=log, state=MemoryBackend()) as engine:
+
+        def stage() -> Any:
+            return engine.statistics().flows["f"].stages["ask"]
+
+        await until(lambda: stage().parked > 40, "events move out of the way")
+        found = stage()
+        assert (found.in_progress, found.retrying, found.retries) == (1, 1, 1)
+        assert 0 < found.next_try <= 60
