@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from reflow_kafka.errors import FlowStopped, LogDoubt, RecordRefused
-from reflow_kafka.lane.cpu import Metered, cpu_wanted
+from reflow_kafka.lane.cpu import Metered, cpu_used_and_missed
 from reflow_kafka.lane.env import LaneEnv
 from reflow_kafka.lane.gate import Gate
 from reflow_kafka.lane.inflight import ELSEWHERE, MAX_METADATA, Mark
@@ -119,13 +119,14 @@ class Committer:
         if self._gate.pending:
             self._pace.worked(now)
         if self._env.load.stale(now):
-            self._env.load.sample(now, cpu_wanted())
+            self._env.load.sample(now, *cpu_used_and_missed())
         due = self._pace.due(
             # What is handed over early gains nothing by an early commit.
             quiet=not self._early and not any(work.in_hand() for work in self._works),
             full=self._gate.full,
             busy=self._env.load.busy,
             lanes=self._env.lanes(),
+            granted=self._env.load.granted,
         )
         return IDLE if due is None else max(due - now, 0.0)
 

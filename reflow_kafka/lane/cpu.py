@@ -9,18 +9,18 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-def cpu_wanted() -> float:
-    """CPU seconds that this process has used, and that this thread waited for while others had the processor.
+def cpu_used_and_missed() -> tuple[float, float]:
+    """CPU seconds that this process has used; and that this thread waited for while others had the processor.
 
     A process that does not get what it wants is as busy as one that does. Only Linux tells; elsewhere a
     machine that is shared looks quieter than it is. Takes some 10 µs.
     """
     try:
         with open("/proc/thread-self/schedstat", "rb", buffering=0) as file:
-            waited = int(file.read(100).split()[1]) / 1e9
+            missed = int(file.read(100).split()[1]) / 1e9
     except (OSError, IndexError, ValueError):
-        waited = 0.0
-    return time.process_time() + waited
+        missed = 0.0
+    return time.process_time(), missed
 
 
 class Metered(Generic[T]):

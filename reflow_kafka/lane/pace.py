@@ -20,27 +20,33 @@ SHARE_QUIET = 0.4
 
 
 class Load:
-    """How busy the process is: CPU seconds it wants per second, smoothed over about a quarter of a second."""
+    """How busy the process is, smoothed over about a quarter of a second."""
 
     def __init__(self) -> None:
-        self._at = 0.0
-        self._cpu = 0.0
         self.busy = 0.0
+        """CPU seconds that it wants per second."""
+        self.granted = 1.0
+        """The part of them that it gets."""
+        self._at = 0.0
+        self._used = 0.0
+        self._missed = 0.0
 
     def stale(self, now: float) -> bool:
         """Whether it is time for another sample."""
         return now - self._at >= 0.05
 
-    def sample(self, now: float, cpu: float) -> None:
-        """Take note of the CPU seconds wanted up to `now`, got or not."""
+    def sample(self, now: float, used: float, missed: float = 0.0) -> None:
+        """Take note of the CPU seconds used up to `now`, and of those that were wanted but not had."""
         elapsed = now - self._at
         if elapsed <= 0:
             return
-        share = min((cpu - self._cpu) / elapsed, 1.0)
-        weight = min(elapsed / 0.25, 1.0)
-        self.busy = share if self._at == 0.0 else self.busy + weight * (share - self.busy)
-        self._at = now
-        self._cpu = cpu
+        got, wanted = used - self._used, used - self._used + missed - self._missed
+        busy = min(wanted / elapsed, 1.0)
+        granted = min(max(got / wanted, 0.1), 1.0) if wanted > 0 else 1.0
+        weight = 1.0 if self._at == 0.0 else min(elapsed / 0.25, 1.0)
+        self.busy += weight * (busy - self.busy)
+        self.granted += weight * (granted - self.granted)
+        self._at, self._used, self._missed = now, used, missed
 
 
 @dataclass(slots=True)
@@ -69,7 +75,7 @@ class Pace:
         """It took `cpu` seconds of CPU to encode its content and to write it."""
         self._cost += 0.3 * (cpu + COMMIT_CPU - self._cost)
 
-    def due(self, *, quiet: bool, full: bool, busy: float, lanes: int) -> float | None:
+    def due(self, *, quiet: bool, full: bool, busy: float, lanes: int, granted: float = 1.0) -> float | None:
         """The moment of the next commit (perhaps past: now); None while there is nothing to commit.
 
         Args:
@@ -77,6 +83,7 @@ class Pace:
             full: as much is waiting as may wait.
             busy: share of CPU in use.
             lanes: lanes in this process, which share the CPU.
+            granted: part of the CPU wanted that is had: commits take their share of that.
         """
         if self._since is None:
             return None
@@ -86,5 +93,6 @@ class Pace:
             return max(self._since, self._last + self._cost * lanes / SHARE_QUIET)
         interval = self.interval
         if busy > BUSY:
-            interval = min(max(interval, self._cost * lanes / SHARE_BUSY), max(self.ceiling, interval))
+            stretched = self._cost * lanes / (SHARE_BUSY * granted)
+            interval = min(max(interval, stretched), max(self.ceiling, interval))
         return max(self._last, self._since - interval) + interval

@@ -262,7 +262,7 @@ class Stage:
             (tp.topic, r.key, r.value, r.timestamp, tuple(r.headers))
             for tp, builders in self.outbox.take().items()
             for builder in builders
-            for r in builder.take()  # type: ignore[attr-defined]
+            for r in builder.records()  # type: ignore[attr-defined]
         ]
         state = {key: orjson.loads(raw) for key, raw in self.cache.snapshot().items() if raw is not None}
         return Outcome(sent, self.failed, state)

@@ -39,7 +39,7 @@ class Bench:
 
     def found(self) -> Found:
         return {
-            tp.topic: [(r.key, r.value, r.timestamp, tuple(r.headers)) for b in builders for r in b.take()]  # type: ignore[attr-defined]
+            tp.topic: [(r.key, r.value, r.timestamp, tuple(r.headers)) for b in builders for r in b.records()]  # type: ignore[attr-defined]
             for tp, builders in self.outbox.take().items()
         }
 

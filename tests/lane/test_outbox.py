@@ -21,7 +21,7 @@ def small() -> LocalBuilder:
 
 def content(outbox: Outbox) -> dict[TopicPartition, list[tuple[bytes | None, bytes | None]]]:
     return {
-        tp: [(r.key, r.value) for builder in builders for r in builder.take()]  # type: ignore[attr-defined]
+        tp: [(r.key, r.value) for builder in builders for r in builder.records()]  # type: ignore[attr-defined]
         for tp, builders in outbox.take().items()
     }
 

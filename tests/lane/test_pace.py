@@ -67,14 +67,35 @@ def test_commits_of_a_busy_process_take_a_tenth_of_it() -> None:
     assert due == pytest.approx(now + 4 * (0.014 + COMMIT_CPU) / SHARE_BUSY, rel=0.01)
 
 
-@given(st.lists(st.tuples(st.floats(0.001, 1), shares), min_size=1, max_size=50))
-def test_the_load_stays_between_idle_and_busy(steps: list[tuple[float, float]]) -> None:
-    load, now, cpu = Load(), 0.0, 0.0
-    for elapsed, share in steps:
+def test_who_gets_half_of_what_he_wants_commits_half_as_often() -> None:
+    pace = Pace()
+    pace.committing(100.0)
+    pace.worked(100.0)
+    whole, half = (
+        pace.due(quiet=False, full=False, busy=0.9, lanes=40, granted=granted) for granted in (1.0, 0.5)
+    )
+    assert whole == pytest.approx(100.0 + 40 * COMMIT_CPU / SHARE_BUSY)
+    assert half == pytest.approx(100.0 + 40 * COMMIT_CPU / SHARE_BUSY * 2)
+
+
+@given(st.lists(st.tuples(st.floats(0.001, 1), shares, shares), min_size=1, max_size=50))
+def test_the_load_stays_between_idle_and_busy(steps: list[tuple[float, float, float]]) -> None:
+    load, now, used, missed = Load(), 0.0, 0.0, 0.0
+    for elapsed, share, waited in steps:
         now += elapsed
-        cpu += elapsed * share
-        load.sample(now, cpu)
+        used += elapsed * share
+        missed += elapsed * waited
+        load.sample(now, used, missed)
         assert 0.0 <= load.busy <= 1.0
+        assert 0.1 - 1e-9 <= load.granted <= 1.0 + 1e-9
+
+
+def test_missing_the_processor_is_being_busy() -> None:
+    load = Load()
+    for tenth in range(1, 20):
+        load.sample(tenth / 10, 0.3 * tenth / 10, 0.7 * tenth / 10)
+    assert load.busy == pytest.approx(1.0)
+    assert load.granted == pytest.approx(0.3)
 
 
 def test_samples_are_worth_taking_some_time_apart() -> None:

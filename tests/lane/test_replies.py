@@ -43,7 +43,7 @@ class Bench:
 
     def found(self) -> dict[TopicPartition, list[LocalRecord]]:
         taken = self.outbox.take()
-        return {tp: [r for b in builders for r in b.take()] for tp, builders in taken.items()}  # type: ignore[attr-defined]
+        return {tp: [r for b in builders for r in b.records()] for tp, builders in taken.items()}  # type: ignore[attr-defined]
 
 
 def test_an_answer_goes_where_the_request_says() -> None:

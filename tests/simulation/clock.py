@@ -75,6 +75,6 @@ def run_virtually(main: Coroutine[Any, Any, T], rng: random.Random | None = None
 
     clocks = {"monotonic": loop.time, "time": loop.time, "thread_time": perf_counter}
     patched = mock.patch.multiple(time, perf_counter=perf_counter, **clocks)
-    idle = mock.patch("reflow_kafka.lane.commits.cpu_wanted", return_value=0.0)
+    idle = mock.patch("reflow_kafka.lane.commits.cpu_used_and_missed", return_value=(0.0, 0.0))
     with patched, idle, asyncio.Runner(loop_factory=lambda: loop) as runner:
         return runner.run(asyncio.wait_for(main, limit))

@@ -152,7 +152,6 @@ class _Group:
             for key in keys:
                 step.delete(key)
             if self._records:
-                merged = LocalBatch(self._bases[0], self._records, self._size)
-                step.put(keys[0], encode_batch(merged))
+                step.put(keys[0], encode_batch(LocalBatch.of(self._bases[0], self._records)))
             self._storage.commit(step)
         self._bases, self._records, self._size, self._changed = [], [], 0, False

@@ -10,12 +10,13 @@ B <topic u32> <partition u32> <base u64>  a batch: header, then its records in M
 
 from __future__ import annotations
 
+import struct
 from struct import Struct
 
 import msgspec
 
 from reflow_kafka.errors import LogError
-from reflow_kafka.log.local import LocalBatch, LocalRecord
+from reflow_kafka.log.local import LocalBatch
 
 PARTITION = Struct(">cII")
 BATCH = Struct(">cIIQ")
@@ -23,8 +24,6 @@ OFFSET = Struct(">Q")
 
 _HEADER = Struct(">BQ")  # flags, the offset after the last record
 _ABORTED = 1
-_records = msgspec.msgpack.Decoder(list[LocalRecord])
-_encode = msgspec.msgpack.Encoder().encode
 
 
 class Topic(msgspec.Struct, array_like=True):
@@ -53,7 +52,7 @@ class Compaction(msgspec.Struct, array_like=True):
 
 def encode_batch(batch: LocalBatch) -> bytes:
     """A batch as a value."""
-    return _HEADER.pack(_ABORTED if batch.aborted else 0, batch.end) + _encode(batch.records)
+    return b"".join((_HEADER.pack(_ABORTED if batch.aborted else 0, batch.end), batch.data))
 
 
 def end_of(value: bytes) -> int:
@@ -63,14 +62,13 @@ def end_of(value: bytes) -> int:
 
 
 def decode_batch(base: int, value: bytes) -> LocalBatch:
-    """A value as a batch.
+    """A value as a batch, its records still encoded.
 
     Raises:
         LogError: it is damaged.
     """
     try:
         flags, end = _HEADER.unpack_from(value)
-        records = _records.decode(memoryview(value)[_HEADER.size :])
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise LogError(f"a batch of the embedded log, at offset {base}, is damaged: {error}") from error
-    return LocalBatch(base, records, len(value), end=end, aborted=bool(flags & _ABORTED))
+    except struct.error as error:
+        raise LogError(f"a batch of the log, at offset {base}, is damaged: {error}") from error
+    return LocalBatch(base, memoryview(value)[_HEADER.size :], end, aborted=bool(flags & _ABORTED))

@@ -203,7 +203,7 @@ class LocalLog:
         end = target.end
         batches = []
         for builder in self._filled(records):
-            batch = place(builder.take(), end, builder.size())
+            batch = place(builder, end)
             end = batch.end
             batches.append((target.name, batch))
         self._append(target, batches, end)

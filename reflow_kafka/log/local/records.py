@@ -8,6 +8,7 @@ from operator import attrgetter
 
 import msgspec
 
+from reflow_kafka.errors import LogError
 from reflow_kafka.log.api import Headers, OutRecord
 
 MAX_BATCH_BYTES = 512 * 1024
@@ -19,10 +20,7 @@ _offset_of = attrgetter("offset")
 
 
 class LocalRecord(msgspec.Struct, array_like=True, gc=False):
-    """One record for its whole life: appended, encoded, kept and handed to readers as the same object.
-
-    The log sets `offset` when the record gets its place; nobody else changes anything.
-    """
+    """One record, as readers get it; nobody changes it."""
 
     offset: int
     timestamp: int
@@ -42,50 +40,54 @@ def headers_size(headers: Sequence[tuple[str, bytes | None]]) -> int:
     return sum(len(name) + len(value or b"") for name, value in headers)
 
 
-_join = b"".join
+_HEAD = 5  # bytes of the array's own head
+_decode = msgspec.msgpack.Decoder(list[LocalRecord]).decode
+_encode_into = msgspec.msgpack.Encoder().encode_into
 
 
 class LocalBuilder:
-    """Collects the records of one partition for one batch. Headers are kept, not copied."""
+    """Collects the records of one partition for one batch, encoded at once.
 
-    __slots__ = ("_append", "_limit", "_size", "records")
+    As objects they would be cold when the commit encodes and frees them, and would each hold the 4 kB that
+    orjson allots to a value, however short: 0.12 instead of 0.25 µs per record, and a third of the memory.
+    Offsets count from the beginning of the batch.
+    """
+
+    __slots__ = ("_buffer", "_count", "_limit")
 
     def __init__(self, limit: int = MAX_BATCH_BYTES) -> None:
-        self.records: list[LocalRecord] = []
-        self._append = self.records.append
+        self._buffer = bytearray(_HEAD)
+        self._count = 0
         self._limit = limit
-        self._size = 0
 
     def append(
         self, *, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers = _NO_HEADERS
     ) -> object | None:
         """Add a record; None if it no longer fits (a first record always fits)."""
-        size = self._size + RECORD_OVERHEAD
-        if key is not None:
-            size += len(key)
-        if value is not None:
-            # A copy of its own size: what orjson gives holds 4 kB, however short. Thousand events per
-            # CPU-second on the embedded log: W1 235 → 351, W2 115 → 148.
-            value = _join((value, b""))
-            size += len(value)
-        if headers:
-            size += headers_size(headers)
-        if size > self._limit and self.records:
+        buffer, count = self._buffer, self._count
+        before = len(buffer)
+        _encode_into((count, timestamp, key, value, headers), buffer, -1)
+        size = len(buffer)
+        if size > self._limit and count:
+            del buffer[before:]
             return None
-        self._size = size
-        self._append(LocalRecord(-1, timestamp, key, value, headers))
+        self._count = count + 1
         return size
 
     def size(self) -> int:
         """Bytes collected so far."""
-        return self._size
+        return len(self._buffer) if self._count else 0
 
     def record_count(self) -> int:
         """Records collected so far."""
-        return len(self.records)
+        return self._count
 
-    def take(self) -> list[LocalRecord]:
-        """Give the records away; from now on nothing more fits.
+    def records(self) -> list[LocalRecord]:
+        """What was collected, with offsets from 0."""
+        return _decode(_closed(self._buffer, self._count))
+
+    def take(self) -> bytearray:
+        """Give the encoded records away; from now on nothing more fits.
 
         Raises:
             ValueError: they were given away before.
@@ -93,7 +95,13 @@ class LocalBuilder:
         if self._limit < 0:
             raise ValueError("a batch builder can be handed to the log once only")
         self._limit = -1
-        return self.records
+        return _closed(self._buffer, self._count)
+
+
+def _closed(buffer: bytearray, count: int) -> bytearray:
+    """Encoded records as a list of so many."""
+    buffer[:_HEAD] = b"\xdd" + count.to_bytes(4, "big")
+    return buffer
 
 
 class LocalBatch:
@@ -103,16 +111,44 @@ class LocalBatch:
     the offset after its last record. Records of an aborted batch are for uncommitted readers only.
     """
 
-    __slots__ = ("aborted", "base", "end", "records", "size")
+    __slots__ = ("_records", "aborted", "base", "data", "end")
 
-    def __init__(
-        self, base: int, records: list[LocalRecord], size: int, *, end: int = -1, aborted: bool = False
-    ) -> None:
+    def __init__(self, base: int, data: bytearray | memoryview, end: int, *, aborted: bool = False) -> None:
         self.base = base
-        self.records = records
-        self.size = size
-        self.end = end if end >= 0 else records[-1].offset + 1
+        self.data = data
+        self.end = end
         self.aborted = aborted
+        self._records: list[LocalRecord] | None = None
+
+    @classmethod
+    def of(cls, base: int, records: Sequence[LocalRecord]) -> LocalBatch:
+        """Records that have their offsets already, at least one."""
+        data = bytearray(_HEAD)
+        for each in records:
+            _encode_into((each.offset - base, each.timestamp, each.key, each.value, each.headers), data, -1)
+        return cls(base, _closed(data, len(records)), records[-1].offset + 1)
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.data)
+
+    @property
+    def records(self) -> list[LocalRecord]:
+        """What it holds, decoded at first use.
+
+        Raises:
+            LogError: it is damaged.
+        """
+        if self._records is None:
+            try:
+                self._records = _decode(self.data)
+            except (msgspec.MsgspecError, ValueError) as error:
+                raise LogError(f"a batch of the log, at offset {self.base}, is damaged: {error}") from error
+            if base := self.base:
+                for record in self._records:
+                    record.offset += base
+        return self._records
 
     def index(self, offset: int) -> int:
         """Where in `records` the first one at or above `offset` stands."""
@@ -121,8 +157,6 @@ class LocalBatch:
         return bisect_left(self.records, offset, key=_offset_of)
 
 
-def place(records: list[LocalRecord], base: int, size: int) -> LocalBatch:
-    """Give records the offsets from `base` on and make a batch of them."""
-    for offset, record in enumerate(records, base):
-        record.offset = offset
-    return LocalBatch(base, records, size, end=base + len(records))
+def place(builder: LocalBuilder, base: int) -> LocalBatch:
+    """A batch of what was collected, with the offsets from `base` on."""
+    return LocalBatch(base, builder.take(), base + builder.record_count())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from reflow_kafka.errors import LaneLost, LogDoubt, LogError, RecordRefused
 from reflow_kafka.log.api import BatchBuilder, Commit, CommittedPosition, TopicPartition
-from reflow_kafka.log.local.records import LocalBatch, LocalBuilder, place, record_size
+from reflow_kafka.log.local.records import RECORD_OVERHEAD, LocalBatch, LocalBuilder, place, record_size
 from reflow_kafka.log.local.storage import Change
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ class LocalWriter:
             partition = self._log.partition(tp)
             for builder in builders:
                 assert isinstance(builder, LocalBuilder), "builders come from batch() of the same log"
-                if records := builder.take():
-                    batch = place(records, partition.end, builder.size())
+                batch = place(builder, partition.end)
+                if builder.record_count():
                     partition.end = batch.end
                     placed.append((partition.name, batch))
         return placed
@@ -112,8 +112,8 @@ class LocalWriter:
             tp
             for tp, builders in batches.items()
             for builder in builders
-            # Only a builder larger than the limit can hold a record that is.
-            if builder.size() > limit and _largest(builder) > limit
+            # Only a builder about as large as the limit can hold a record that is larger.
+            if builder.size() + RECORD_OVERHEAD > limit and _largest(builder) > limit
         ]
         if refused:
             raise RecordRefused(f"a record is larger than the {limit:,} bytes that this log takes", refused)
@@ -171,4 +171,4 @@ def lost(flow: str, lane: int) -> LaneLost:
 
 def _largest(builder: BatchBuilder) -> int:
     assert isinstance(builder, LocalBuilder)
-    return max(map(record_size, builder.records))
+    return max(map(record_size, builder.records()))
