@@ -45,8 +45,8 @@ bench: $(STAMP)  ## Measure speed on real Kafka, this library and others; takes 
 bench-quick: $(STAMP)  ## The same for this library alone, in a few minutes
 	$(BIN)/python -m benchmarks --quick
 
-bench-growth: $(STAMP)  ## How cost grows with lanes, size, keys, hops, flows and backlog
-	$(BIN)/python -m benchmarks.growth
+bench-growth: $(STAMP)  ## How cost grows with lanes, size, keys, hops, flows and backlog; needs the extra "bench"
+	$(BIN)/python -m benchmarks.growth --plots docs/images
 
 bench-load: $(STAMP)  ## Latency and commits against load, and through a burst; needs the extra "bench"
 	$(BIN)/python -m benchmarks.load --plots docs/images

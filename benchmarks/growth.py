@@ -179,7 +179,9 @@ def _growth(
     )
 
 
-async def run(groups: Sequence[str], scale: float, rounds: int, into: Path) -> GrowthReport:
+async def run(
+    groups: Sequence[str], scale: float, rounds: int, into: Path, plots: Path | None
+) -> GrowthReport:
     """Measure; what is known so far is written after each step."""
     report = GrowthReport({"scale": scale, "rounds": rounds})
     numbers = count(1)
@@ -201,7 +203,7 @@ async def run(groups: Sequence[str], scale: float, rounds: int, into: Path) -> G
                     click.echo(f"FAILED {title}: {error}")
                     continue
                 report.figures.append(growth)
-                report.write(into)
+                report.write(into, plots)
                 click.echo(f"{title}: {growth.cost:.2f} µs per event, {growth.wall:.1f} s {growth.fault}")
     return report
 
@@ -212,9 +214,10 @@ async def run(groups: Sequence[str], scale: float, rounds: int, into: Path) -> G
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--into", type=click.Path(path_type=Path), default="benchmarks/results", show_default=True,
               help="Folder for growth.json and growth.md.")  # fmt: skip
-def main(groups: list[str], scale: float, rounds: int, into: Path) -> None:
+@click.option("--plots", type=click.Path(path_type=Path), help="Folder for growth.svg.")
+def main(groups: list[str], scale: float, rounds: int, into: Path, plots: Path | None) -> None:
     """Measure how cost grows, on a real Kafka of its own."""
-    report = uvloop.run(run(groups, scale, rounds, into))
+    report = uvloop.run(run(groups, scale, rounds, into, plots))
     click.echo(f"\n{report.markdown()}\nAlso in {into}.")
     raise SystemExit(0 if report.ok else 1)
 

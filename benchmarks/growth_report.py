@@ -61,11 +61,16 @@ class GrowthReport:
         """Whether everything ran and every output was right."""
         return not self.failures and not any(growth.fault for growth in self.figures)
 
-    def write(self, folder: Path) -> None:
-        """Write ``growth.json`` and ``growth.md``."""
+    def write(self, folder: Path, plots: Path | None) -> None:
+        """Write ``growth.json`` and ``growth.md``, and the plot if there is a folder for it."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "growth.json").write_bytes(orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2))
         (folder / "growth.md").write_text(self.markdown())
+        if plots is not None:
+            from benchmarks.plots import draw_growth
+
+            plots.mkdir(parents=True, exist_ok=True)
+            draw_growth(self.figures, plots / "growth.svg")
 
     def markdown(self) -> str:
         """The tables."""
