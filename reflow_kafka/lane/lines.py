@@ -162,15 +162,21 @@ class Lines:
         self.wait(unit, due)
         return unit
 
-    def next(self, now: float) -> Unit | None:
-        """A unit that may begin now."""
+    def next(self, now: float, *, alone: bool = False, crowded: bool = False) -> Unit | None:
+        """A unit that may begin now.
+
+        Args:
+            now: the time.
+            alone: a single event, even where the handler takes batches.
+            crowded: there is no room for more events, so no batch waits for them.
+        """
         batch = self._batch
-        if batch is None:
+        if batch is None or alone:
             return self._take([next(iter(self._ready))], 1) if self._ready else None
         if batch.per_key:
-            return self._next_of_one_key(batch, now)
+            return self._next_of_one_key(batch, now, crowded)
         whole = self._ready_events >= batch.max_events or self._ready_size >= batch.max_bytes
-        if not whole and not self._old(batch, now):
+        if not whole and not self._waited(batch, now, crowded):
             return None
         lines: list[Line] = []
         events = size = 0
@@ -330,17 +336,18 @@ class Lines:
 
     # ---- units
 
-    def _next_of_one_key(self, batch: Batch, now: float) -> Unit | None:
+    def _next_of_one_key(self, batch: Batch, now: float, crowded: bool) -> Unit | None:
         while self._full:
             line = self._full.popleft()
             if line in self._ready and self._is_full(line, batch):
                 return self._take([line], batch.max_events, batch.max_bytes)
-        if not self._old(batch, now):
+        if not self._waited(batch, now, crowded):
             return None
         return self._take([next(iter(self._ready))], batch.max_events, batch.max_bytes)
 
-    def _old(self, batch: Batch, now: float) -> bool:
-        return bool(self._ready) and next(iter(self._ready)).since + batch.within <= now
+    def _waited(self, batch: Batch, now: float, crowded: bool) -> bool:
+        """Whether something is ready, and has waited long enough for more."""
+        return bool(self._ready) and (crowded or next(iter(self._ready)).since + batch.within <= now)
 
     def _is_full(self, line: Line, batch: Batch) -> bool:
         return len(line.items) >= batch.max_events or line.size >= batch.max_bytes

@@ -58,7 +58,8 @@ class OverlapWorker(Worker):
         if stage.run_in == "process" and self._slots == 1:
             self._slots = 2 * (os.cpu_count() or 1) if stage.batch is not None else IN_PROCESSES
         batch_size = stage.batch.max_events if stage.batch is not None else 1
-        self._in_hand_limit = max(MIN_IN_HAND, 2 * self._slots * batch_size)
+        keys = 10 if stage.batch is not None and stage.batch.per_key else 1  # each fills a batch of its own
+        self._in_hand_limit = max(keys * MIN_IN_HAND, 2 * self._slots * batch_size)
         self._running = 0
         self._blocking = stage.run_in == "loop" and not spec.shape.suspends
         self._blocks = False
@@ -156,10 +157,13 @@ class OverlapWorker(Worker):
         """Begin what may begin; whether it had to wait, so that there may be more."""
         waited = False
         # While events that the log refuses are looked for, a commit must show whose they are.
-        slots = self._slots if self._refusals.limit is None else 1
+        searching = self._refusals.limit is not None
+        slots = 1 if searching else self._slots
         while self._running < slots and not self.inbox.stopped:
             now = time.monotonic()
-            unit = self._lines.due(now) or self._lines.next(now)
+            unit = self._lines.due(now) or self._lines.next(
+                now, alone=searching, crowded=self._crowded(self._in_hand_limit)
+            )
             if unit is None:
                 break
             if self._throttle is not None and not await self._rated(unit):
@@ -197,10 +201,6 @@ class OverlapWorker(Worker):
         for item in [i for i in unit.items if self._refusals.reason(i.partition, i.record.offset)]:
             reason = self._refusals.reason(item.partition, item.record.offset)
             self._dispose(unit, item, RefusedByLog(reason), 1)
-        # A batch may hold the event that the log refuses: then a commit may hold no more than one.
-        if self._refusals.limit is not None and len(unit.items) > 1:
-            await self._one_by_one(unit)
-            return
         failure = await self._try(unit, unit.items, unit.tries + 1)
         if failure is None:
             return

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from reflow_kafka import Event, Flow
+from reflow_kafka import Batch, Event, Flow, Retry
 from reflow_kafka.connector import ConnectorContext
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.lane.env import Guarantee
@@ -72,6 +72,29 @@ async def test_a_result_that_the_log_refuses(guarantee: Guarantee) -> None:
     flow.sink("results", after=decorate, topic="out")
     log = await run(flow, range(6), guarantee)
     assert [n for n in await written(log, "out") if n != 3] == [0, 1, 2, 4, 5]
+    assert await written(log, "refused.dead-letters") == [3]
+
+
+@pytest.mark.parametrize("per_key", [False, True])
+@pytest.mark.parametrize("within", [0.0, 0.2])
+async def test_a_result_of_a_batch_that_the_log_refuses(per_key: bool, within: float) -> None:
+    """While it is looked for, the other events of the batch have all their tries."""
+    flow, failed = Flow("refused", partitions=1), []
+
+    @flow.stage(
+        after=flow.source("readings", topic="in"),
+        batch=Batch(4, within=within, per_key=per_key),
+        retry=Retry(3, backoff=0),
+    )
+    def decorate(numbers: list[int]) -> list[object]:
+        if numbers == [5] and len(failed) < 2:
+            failed.append(numbers)
+            raise OSError("away")
+        return [Event(n, headers={"note": b"x" * 2_000_000}) if n == 3 else n for n in numbers]
+
+    flow.sink("results", after=decorate, topic="out")
+    log = await run(flow, range(10))
+    assert await written(log, "out") == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     assert await written(log, "refused.dead-letters") == [3]
 
 

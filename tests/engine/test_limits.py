@@ -120,6 +120,26 @@ async def test_a_hot_key_does_not_stop_the_others_and_survives_a_restart(
     assert not others()
 
 
+@pytest.mark.parametrize("per_key", [False, True])
+async def test_batches_do_not_wait_for_what_there_is_no_room_for(
+    per_key: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overlap, "MIN_IN_HAND", 2)
+    monkeypatch.setattr(worker, "MAX_LINED_UP", 500)
+    flow = Flow("f", partitions=1)
+    batch = Batch(20, within=3600, per_key=per_key)
+
+    @flow.stage(after=flow.source("source", topic="in"), batch=batch)
+    async def gather(values: list[int]) -> list[int]:
+        return values
+
+    flow.sink("out", after=gather, topic="out")
+    log = await new_log("in", "out", partitions=1)
+    await put(log, "in", *[(n, b"%100d" % n) for n in range(200)])
+    async with asyncio.timeout(DEADLINE), Engine(flow, log=log, state=MemoryBackend()):
+        await until_out(log, "out", 180)
+
+
 async def test_parked_retries_keep_their_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serial, "MAX_HELD", 3)
     seen: list[tuple[int, int]] = []

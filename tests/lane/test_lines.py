@@ -82,12 +82,14 @@ class Machine(RuleBasedStateMachine):
         self.arrived += 1
         self.waiting.append((self.now + wait, unit))
 
-    @rule()
-    def begin(self) -> None:
-        unit = self.lines.next(self.now)
+    @rule(alone=st.booleans(), crowded=st.booleans())
+    def begin(self, alone: bool, crowded: bool) -> None:
+        ready = self.lines.ready
+        unit = self.lines.next(self.now, alone=alone, crowded=crowded)
+        assert unit is not None or not (ready and (alone or crowded))
         if unit is not None:
             self.begun(unit)
-            if self.batch is None:
+            if self.batch is None or alone:
                 assert len(unit.items) == 1
             else:
                 assert len(unit.items) <= self.batch.max_events
