@@ -18,6 +18,7 @@ class Context:
         "_cleared",
         "_headers",
         "_offset",
+        "_path",
         "_topic",
         "attempt",
         "flow",
@@ -45,6 +46,7 @@ class Context:
         self._headers: object = ()
         self._topic = ""
         self._offset = -1
+        self._path = ""
         self._cleared = False
 
     @property
@@ -65,12 +67,13 @@ class Context:
     @property
     def id(self) -> str:
         """An idempotency key: the same for the same event, whatever is restarted."""
-        return f"{self._topic}/{self.lane}/{self._offset}"
+        return f"{self._topic}/{self.lane}/{self._offset}{self._path}"
 
     def fresh(self) -> Context:
         """Another one for the same stage and lane, where several events are handled at once."""
         context = Context.__new__(Context)
         context.flow, context.stage, context.lane, context.log = self.flow, self.stage, self.lane, self.log
+        context._path = ""
         context._cleared = False
         return context
 

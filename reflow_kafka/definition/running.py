@@ -134,7 +134,13 @@ def _check_chain(stage: StageSpec) -> None:
         )
     if stage.partitions is not None:
         _fail(stage, "chain=True runs it in the lanes of its upstream: take partitions= out, or chain=True")
-    usual = {"batch": None, "concurrency": 1, "run_in": "loop", "rate": None}
+    if stage.run_in != "loop":
+        _fail(
+            stage,
+            f'run_in="{stage.run_in}" takes it out of the loop, where its upstream hands it its events: '
+            "take chain=True out, or run_in=",
+        )
+    usual = {"batch": None, "concurrency": 1, "rate": None}
     for option, value in usual.items():
         if getattr(stage, option) != value:
             _fail(

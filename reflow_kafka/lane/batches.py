@@ -11,10 +11,11 @@ from reflow_kafka.context import Context
 from reflow_kafka.definition.spec import Shape, StateBy
 from reflow_kafka.event import NO_HEADERS, Event, received
 from reflow_kafka.lane.calls import collect, from_within, within
+from reflow_kafka.lane.chain import Chain, Passage
 from reflow_kafka.lane.compile import Failure, MissingKey
 from reflow_kafka.lane.emitter import Emitter, Prepared
 from reflow_kafka.lane.lines import Item
-from reflow_kafka.log.api import Record, TopicPartition
+from reflow_kafka.log.api import TopicPartition
 from reflow_kafka.state.cache import StateCache
 from reflow_kafka.value import CLEARED, State
 
@@ -54,16 +55,17 @@ class BatchCall:
     cache: StateCache | None
     by_name: Mapping[str, Any]
     timeout: float | None
+    chain: Chain | None = None
+    """What is chained to the stage."""
     elsewhere: Callable[..., Awaitable[Any]] | None = None
     """Awaited in the handler's place, which runs in a thread or process; generators give lists there."""
     returns_state: bool = False
     """What runs elsewhere works on a copy of the state, and gives it back."""
 
-    async def __call__(self, items: Sequence[Item], attempt: int) -> Failure | None:
-        """Handle these events; None, or how they failed and whether in the handler."""
+    async def __call__(self, items: Sequence[Item], attempt: int) -> Failure | Passage | None:
+        """Handle these events; None, what is now in the chain, or how they failed and whether in it."""
         phase = 0
         try:
-            records = [item.record for item in items]
             values = [self._value(item) for item in items]
             times = [self._time(item, value) for item, value in zip(items, values, strict=True)]
             key, state = self._state(items)
@@ -73,10 +75,13 @@ class BatchCall:
             phase = 2
             if self.returns_state:
                 results, state = self._returned(results, state, named)
-            prepared = self._prepare(results, records, times)
+            prepared = self._prepare(results, items, times)
+            if self.chain is not None:
+                return self._passage(self.chain, prepared, key, state, named)
             if self.cache is not None and key is not None:
                 self._keep(key, state, named)
-            self.emitter.deliver(prepared)
+            for _, delivered in prepared:
+                self.emitter.deliver(delivered)
         except Exception as error:
             return error, phase == 1
         except asyncio.CancelledError as error:
@@ -160,26 +165,49 @@ class BatchCall:
                 value._cleared = cleared
         return results, state
 
-    def _prepare(self, results: Any, records: Sequence[Record], times: Sequence[int]) -> Prepared:
+    def _prepare(
+        self, results: Any, items: Sequence[Item], times: Sequence[int]
+    ) -> list[tuple[Item, Prepared]]:
         """Results in a list belong to the events in the same places, all others to the last event."""
         yields = self.shape in (Shape.GENERATOR, Shape.ASYNC_GENERATOR)
         if yields or not isinstance(results, list):
-            return self.emitter.prepare(results if yields else (results,), records[-1], times[-1])
-        if len(results) != len(records):
+            given = results if yields else (results,)
+            return [(items[-1], self.emitter.prepare(given, items[-1].record, times[-1]))]
+        if len(results) != len(items):
             raise WrongLength(
-                f"the handler returned {len(results)} results for {len(records)} events; return one for each "
+                f"the handler returned {len(results)} results for {len(items)} events; return one for each "
                 "(None emits nothing), or yield any number"
             )
-        prepared: Prepared = []
-        for result, record, time in zip(results, records, times, strict=True):
-            prepared += self.emitter.prepare((result,), record, time)
-        return prepared
+        return [
+            (item, self.emitter.prepare((result,), item.record, time))
+            for result, item, time in zip(results, items, times, strict=True)
+        ]
+
+    def _passage(
+        self,
+        chain: Chain,
+        prepared: Sequence[tuple[Item, Prepared]],
+        key: bytes | None,
+        state: Any,
+        named: Mapping[str, Any],
+    ) -> Passage:
+        passage = Passage()
+        if self.cache is not None and key is not None:
+            passage.change(self.cache, key, state, cleared=_cleared(state, named))
+        for item, results in prepared:
+            passage.take(results, item.record, item.partition)
+        return passage
 
     def _keep(self, key: bytes, state: Any, named: Mapping[str, Any]) -> None:
         assert self.cache is not None
-        cleared = any(isinstance(value, Context) and value._cleared for value in named.values())
-        if cleared or (isinstance(state, State) and state.value is CLEARED):
+        if _cleared(state, named):
             self.cache.forget(key, careful=True)
             return
         self.cache.keep(key, state)
         self.cache.objects[key] = state
+
+
+def _cleared(state: Any, named: Mapping[str, Any]) -> bool:
+    if isinstance(state, State) and state.value is CLEARED:
+        return True
+    return any(isinstance(value, Context) and value._cleared for value in named.values())

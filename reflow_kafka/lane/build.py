@@ -11,6 +11,7 @@ from reflow_kafka.connector import Source
 from reflow_kafka.context import Context
 from reflow_kafka.definition.spec import Handler, StateBy, UpstreamRef
 from reflow_kafka.lane.calm import Calm
+from reflow_kafka.lane.chain import Chain
 from reflow_kafka.lane.drain import Drain
 from reflow_kafka.lane.emitter import Emitter, Lead, UnknownTopic
 from reflow_kafka.lane.feed import Feed
@@ -18,6 +19,7 @@ from reflow_kafka.lane.gate import Gate
 from reflow_kafka.lane.generator import GeneratorSource
 from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.lane.lifecycle import Lifecycle, Users
+from reflow_kafka.lane.link import Link
 from reflow_kafka.lane.outbox import Channel, Outbox
 from reflow_kafka.lane.overlap import OverlapWorker, overlaps
 from reflow_kafka.lane.parking import Parking
@@ -30,6 +32,7 @@ from reflow_kafka.lane.share import DeadLetterShare
 from reflow_kafka.lane.work import Work
 from reflow_kafka.lane.worker import Setting, Worker
 from reflow_kafka.log.api import BatchBuilder, Headers, TopicPartition
+from reflow_kafka.serde.json import UnsupportedType
 from reflow_kafka.serde.keys import key_getter, timestamp_getter
 from reflow_kafka.serde.typed import edge_codec, state_codec
 from reflow_kafka.state.cache import StateCache
@@ -76,12 +79,13 @@ class Builder:
         replies = self._replies(node, outbox)
         make = Channel if replies is None else functools.partial(DeadLetters, replies)
         dead_letters = outbox.channel(self.plan.dead_letter_topic, self.plan.flow.partitions, make)
-        leads = [self._lead(node, output, outbox, replies) for output in node.outputs]
+        links: list[Link] = []
+        leads = [self._lead(node, output, outbox, replies, dead_letters, links) for output in node.outputs]
         if node.role in ("connector-source", "generator"):
             return self._feed(node, leads, outbox, dead_letters)
         if node.role == "connector-sink":
             return self._drain(node, outbox, dead_letters)
-        return self._worker(node, leads, outbox, dead_letters)
+        return self._worker(node, leads, outbox, dead_letters, links)
 
     def _replies(self, node: Node, outbox: Outbox) -> Replies | None:
         topic = self.plan.reply_topic
@@ -90,7 +94,18 @@ class Builder:
         where = f"flow {self.plan.flow.name!r}, stage {node.name!r}"
         return Replies(outbox.channel(topic, self.plan.flow.partitions), where)
 
-    def _lead(self, node: Node, output: Output, outbox: Outbox, replies: Replies | None) -> Lead:
+    def _lead(
+        self,
+        node: Node,
+        output: Output,
+        outbox: Outbox,
+        replies: Replies | None,
+        dead_letters: Channel,
+        links: list[Link],
+    ) -> Lead:
+        """An edge that leaves a stage; chained stages are added to `links`."""
+        if output.chained is not None:
+            return self._chained(node, output, outbox, replies, dead_letters, links)
         codec = edge_codec(output.type, output.format)
         lead = Lead(output.name, output.stage, output.when, key_getter(output.key), codec.encode, None)
         if replies is not None and output.topic == self.plan.reply_topic:
@@ -117,9 +132,53 @@ class Builder:
         lead.route = route
         return lead
 
-    def _worker(self, node: Node, leads: Sequence[Lead], outbox: Outbox, dead_letters: Channel) -> Worker:
+    def _chained(
+        self,
+        node: Node,
+        output: Output,
+        outbox: Outbox,
+        replies: Replies | None,
+        dead_letters: Channel,
+        links: list[Link],
+    ) -> Lead:
+        chained = output.chained
+        assert chained is not None
+        assert chained.stage.handler is not None
+        target, lifecycle, named = self._handler(chained, chained.stage.handler)
+        place = len(links)  # before the stages that are chained to it
+        leads = [self._lead(chained, each, outbox, replies, dead_letters, links) for each in chained.outputs]
+        try:
+            encode = edge_codec(output.type, output.format).encode
+        except UnsupportedType:  # nobody has to write it but a dead letter
+            encode = edge_codec(Any).encode
+        link = Link(
+            chained,
+            node.name,
+            flow=self.plan.flow.name,
+            lane=self.lane,
+            leads=leads,
+            dead_letters=dead_letters,
+            encode=encode,
+            handler=target,
+            by_name=named,
+            cache=self._cache(chained),
+            lifecycle=lifecycle,
+            share=self._share(chained),
+        )
+        links.insert(place, link)
+        return Lead(output.name, output.stage, output.when, None, encode, None, link=link)
+
+    def _worker(
+        self,
+        node: Node,
+        leads: Sequence[Lead],
+        outbox: Outbox,
+        dead_letters: Channel,
+        links: Sequence[Link],
+    ) -> Worker:
         spec = node.stage.handler
         target, lifecycle, named = self._handler(node, spec) if spec is not None else (None, None, {})
+        cache = self._cache(node)
         setting = Setting(
             flow=self.plan.flow.name,
             lane=self.lane,
@@ -134,8 +193,9 @@ class Builder:
             learn=self.learn,
             handler=target,
             by_name=named,
-            cache=self._cache(node),
+            cache=cache,
             lifecycle=lifecycle,
+            chain=Chain(links, cache) if links else None,
             processes=self.processes,
             share=self._share(node),
             throttle=self._throttle(node),

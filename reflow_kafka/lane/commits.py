@@ -190,10 +190,11 @@ class Committer:
         commit = Commit({} if self._early else _outputs(shares))
         ends = dict(self._ends)
         for work, share in shares:
-            if share.changes and work.node.changelog is not None:
-                topic = work.node.changelog
-                commit.batches[TopicPartition(topic, self._lane)] = self._changelog(share.changes)
-                ends[topic] = ends.get(topic, 0) + len(share.changes) + self._writer.marker
+            for node in work.node.chain:
+                changes, topic = share.changes.get(node.name), node.changelog
+                if changes and topic is not None:
+                    commit.batches[TopicPartition(topic, self._lane)] = self._changelog(changes)
+                    ends[topic] = ends.get(topic, 0) + len(changes) + self._writer.marker
         if (parked := _parked(shares)) and (parking := self._env.plan.parked_topic) is not None:
             commit.batches[TopicPartition(parking, self._lane)] = self._changelog(parked)
             ends[parking] = ends.get(parking, 0) + len(parked) + self._writer.marker
@@ -243,7 +244,12 @@ class Committer:
                 raise LogDoubt(f"changelog {topic}[{self._lane}]: wrote at {found}, expected {before}")
 
     def _write(self, shares: Sequence[tuple[Work, Share]], ends: dict[str, int]) -> None:
-        changes = {work.node.name: share.changes.items() for work, share in shares if share.changes}
+        changes = {
+            stage: changed.items()
+            for _, share in shares
+            for stage, changed in share.changes.items()
+            if changed
+        }
         if parked := _parked(shares):
             changes[PARKED] = parked.items()
         if changes:
@@ -268,7 +274,7 @@ class Committer:
         guilty = [
             share
             for work, share in shares
-            if any(tp in share.batches or tp.topic == work.node.changelog for tp in error.partitions)
+            if any(tp in share.batches or tp.topic in _changelogs(work) for tp in error.partitions)
         ] or [share for _, share in shares]
         events = sum(share.events for share in guilty)
         last = next((share.last for share in guilty if share.events), None)
@@ -282,6 +288,10 @@ class Committer:
 
 def _parked(shares: Sequence[tuple[Work, Share]]) -> dict[bytes, bytes | None]:
     return {id: entry for _, share in shares for id, entry in share.parked.items()}
+
+
+def _changelogs(work: Work) -> set[str | None]:
+    return {node.changelog for node in work.node.chain}
 
 
 def _marks(shares: Sequence[tuple[Work, Share]]) -> dict[TopicPartition, Mark]:

@@ -42,10 +42,24 @@ def fitting(
     return (key if key is not None and len(key) <= MAX_KEY else None), None, [*kept, omitted]
 
 
+class DeadLetterPlace:
+    """Where the dead letter of one event goes: the partition of its whole key, even if that is too long."""
+
+    __slots__ = ("_channel", "_key")
+
+    def __init__(self, channel: Channel, key: bytes | None) -> None:
+        self._channel = channel
+        self._key = key
+
+    def append(self, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        """Write the dead letter, as far as it fits."""
+        key, value, headers = fitting(key, value, headers)
+        self._channel.append_to(self._channel.place(self._key), timestamp, key, value, headers)
+
+
 def append_dead_letter(channel: Channel, record: Record, headers: Headers) -> None:
     """Write a dead letter, as far as it fits."""
-    key, value, headers = fitting(record.key, record.value, headers)
-    channel.append_to(channel.place(record.key), record.timestamp, key, value, headers)
+    DeadLetterPlace(channel, record.key).append(record.timestamp, record.key, record.value, headers)
 
 
 def _cause(

@@ -98,6 +98,9 @@ class Drain:
     def queue(self) -> Queue:
         return Queue()
 
+    def tallies(self) -> Mapping[str, Tally]:
+        return {self.node.name: self.tally}
+
     def ended(self) -> bool:
         return True
 
@@ -283,9 +286,8 @@ class Drain:
         Raises:
             FlowStopped: the sink says that a failure stops the flow.
         """
-        self._failures.handle(record, partition, error, tries)
-        self._letters += self._failures.letters
-        self._failures.letters = 0
+        Emitter.deliver(self._failures.outcome(record, partition, error, tries))
+        self._letters += self._failures.take_letters()
         self.inbox.reach(partition, record.offset + 1)
         self.tally.events += 1
         self._gate.worked()

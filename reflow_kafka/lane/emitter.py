@@ -36,9 +36,12 @@ class Lead:
     """None where the place is found for each event."""
     route: Callable[[Any, Headers], Place | None] | None = None
     """Finds it, by the value and headers; None: this event does not go along this edge."""
+    link: Any = None
+    """The `Link` of a chained stage, which takes values as they are; then there is no place."""
 
 
-Prepared = list[tuple[Place, int, bytes | None, bytes | None, Headers]]
+Prepared = list[tuple[Any, int, bytes | None, Any, Headers]]
+"""Place, timestamp, key, value and headers of each result; or a `Link`, and the value itself."""
 
 
 class UnknownTopic(LookupError):
@@ -51,6 +54,17 @@ class UnknownTopic(LookupError):
 
 class UndeclaredOutput(ValueError):
     """An event was emitted to an output that its stage does not declare."""
+
+
+class RekeyedInChain(ValueError):
+    """An event was emitted with another key into a stage that is chained."""
+
+    def __init__(self, stage: str, key: bytes | None, before: bytes | None) -> None:
+        super().__init__(
+            f"an event of key {before!r} was emitted with key={key!r} into {stage!r}, which is chained, so "
+            "that its events keep their keys: another key may belong to another lane. Take chain=True out "
+            f"of {stage!r}, so that a topic carries its events to their lanes, or key= out of the Event"
+        )
 
 
 class Emitter:
@@ -78,6 +92,7 @@ class Emitter:
             if isinstance(result, Event):
                 self._one(
                     prepared,
+                    record,
                     result.value,
                     result.to,
                     record.key if result._key is INHERITED else result._key,
@@ -85,12 +100,13 @@ class Emitter:
                     _headers(record.headers if result._headers is INHERITED else result._headers),
                 )
             else:
-                self._one(prepared, result, None, record.key, timestamp, _headers(record.headers))
+                self._one(prepared, record, result, None, record.key, timestamp, _headers(record.headers))
         return prepared
 
     def _one(
         self,
         prepared: Prepared,
+        record: Record,
         value: Any,
         output: str | None,
         key: bytes | None,
@@ -108,6 +124,11 @@ class Emitter:
                 continue
             place: Place | None = lead.channel
             if place is None:
+                if lead.link is not None:
+                    if key != record.key:
+                        raise RekeyedInChain(lead.stage, key, record.key)
+                    prepared.append((lead.link, timestamp, key, value, headers))
+                    continue
                 assert lead.route is not None
                 place = lead.route(value, headers)
                 if place is None:

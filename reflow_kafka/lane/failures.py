@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from reflow_kafka.errors import FlowStopped, Reject
 from reflow_kafka.event import Event, received
-from reflow_kafka.lane.dead_letter import append_dead_letter, error_headers
-from reflow_kafka.lane.emitter import Emitter
+from reflow_kafka.lane.dead_letter import DeadLetterPlace, error_headers
+from reflow_kafka.lane.emitter import Emitter, Prepared
 from reflow_kafka.lane.outbox import Channel
 from reflow_kafka.lane.work import Tally
 from reflow_kafka.log.api import Record, TopicPartition
@@ -20,7 +20,7 @@ TOLD: Final = 3
 
 
 class Failures:
-    """The `on_error` of one worker. Everything is appended to its outbox, so it commits with the position."""
+    """The `on_error` of one stage in one worker. What it gives is delivered and committed like results."""
 
     def __init__(
         self,
@@ -41,8 +41,14 @@ class Failures:
         self.letters = 0
         """Dead letters that have not been held against the stage yet."""
 
-    def handle(self, record: Record, origin: TopicPartition, error: Exception, tries: int = 1) -> None:
-        """Skip it, emit it to "error", ask the stage's function, or dead-letter it.
+    def take_letters(self) -> int:
+        """Dead letters since the last call."""
+        letters, self.letters = self.letters, 0
+        return letters
+
+    def outcome(self, record: Record, origin: TopicPartition, error: Exception, tries: int = 1) -> Prepared:
+        """What is to be delivered in its place: nothing, what goes to "error", what the stage's function
+        gives, or its dead letter.
 
         Raises:
             FlowStopped: the stage says that a failure stops the flow.
@@ -51,7 +57,7 @@ class Failures:
         rejected = isinstance(error, Reject)
         if policy == "skip" and not rejected:
             self._tally.skipped += 1
-            return
+            return []
         if policy == "stop" and not rejected:
             raise FlowStopped(
                 f"stage {self._node.name!r} stopped the flow (on_error='stop'): {type(error).__name__}: "
@@ -59,19 +65,19 @@ class Failures:
             ) from error
         try:
             if self._emitter.follows("error"):
-                self._emit_error(record, origin, error, tries)
-                return
+                return self._to_error(record, origin, error, tries)
             if callable(policy) and not rejected:
                 result = policy(error, self._event(record, origin))
-                self._emitter.deliver(self._emitter.prepare((result,), record, record.timestamp))
-                return
+                return self._emitter.prepare((result,), record, record.timestamp)
         except Exception as second:
             second.__context__ = error
             error = second
-        self.dead_letter(record, origin, error, tries)
+        return self.dead_letter(record, origin, error, tries)
 
-    def dead_letter(self, record: Record, origin: TopicPartition, error: Exception, tries: int = 1) -> None:
-        """Write the event, as it came, to the dead letters."""
+    def dead_letter(
+        self, record: Record, origin: TopicPartition, error: Exception, tries: int = 1
+    ) -> Prepared:
+        """The event, as it came, for the dead letters."""
         self._tally.dead_letters += 1
         self.letters += 1
         if self._tally.dead_letters <= TOLD:
@@ -79,8 +85,14 @@ class Failures:
             self._log.warning(
                 "event %s[%d]@%d dead-lettered after %d tries: %s", *origin, record.offset, tries, what
             )
-        headers = error_headers(record, origin, self._flow, self._node.name, error, tries)
-        append_dead_letter(self._dead_letters, record, headers)
+        written = self._written(record)
+        headers = error_headers(written, origin, self._flow, self._node.name, error, tries)
+        place = DeadLetterPlace(self._dead_letters, written.key)
+        return [(place, written.timestamp, written.key, written.value, headers)]
+
+    def _written(self, record: Record) -> Record:
+        """The event as a dead letter holds it."""
+        return record
 
     def _event(self, record: Record, origin: TopicPartition) -> Event[Any]:
         entry = self._inputs[origin.topic]
@@ -90,8 +102,8 @@ class Failures:
         id = f"{origin.topic}/{origin.partition}/{record.offset}"
         return received(value, record.key, record.timestamp, headers, entry.upstream, id)
 
-    def _emit_error(self, record: Record, origin: TopicPartition, error: Exception, tries: int) -> None:
+    def _to_error(self, record: Record, origin: TopicPartition, error: Exception, tries: int) -> Prepared:
         cause = error_headers(record, origin, self._flow, self._node.name, error, tries)
         event = self._event(record, origin)
         event = event.replace(event.value, headers={n: data or b"" for n, data in cause}, to="error")
-        self._emitter.deliver(self._emitter.prepare((event,), record, record.timestamp))
+        return self._emitter.prepare((event,), record, record.timestamp)

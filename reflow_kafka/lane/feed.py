@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -111,6 +111,9 @@ class Feed:
     def queue(self) -> Queue:
         return Queue()
 
+    def tallies(self) -> Mapping[str, Tally]:
+        return {self.node.name: self.tally}
+
     def ended(self) -> bool:
         return self._parts is not None and self._parts <= self._ended and not self._changed
 
@@ -122,7 +125,7 @@ class Feed:
         if self.node.changelog is not None:
             changes = {part.encode(): orjson.dumps(position) for part, position in self._changed.items()}
         self._shared, self._changed = self._changed, {}
-        return Share(batches=self._outbox.take(), changes=changes)
+        return Share(batches=self._outbox.take(), changes={self.node.name: changes})
 
     def settled(self) -> None:
         """Positions are handed to the readers in `committed`."""

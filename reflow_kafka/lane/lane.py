@@ -98,7 +98,8 @@ class Lane:
         for name, tally in self._past.items():
             total.setdefault(name, Tally()).add(tally)
         for work in self._session.works if self._session else ():
-            total.setdefault(work.node.name, Tally()).add(work.tally)
+            for name, tally in work.tallies().items():
+                total.setdefault(name, Tally()).add(tally)
         return total
 
     def queues(self) -> dict[str, Queue]:
@@ -181,7 +182,8 @@ class Lane:
 
     def _remember(self, session: Session) -> None:
         for work in session.works:
-            self._past.setdefault(work.node.name, Tally()).add(work.tally)
+            for name, tally in work.tallies().items():
+                self._past.setdefault(name, Tally()).add(tally)
         self._past_commits += session.committer.commits
         if session.committer.moved or time.monotonic() - session.began > STEADY:
             self._failures = 0

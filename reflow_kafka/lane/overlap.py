@@ -19,6 +19,7 @@ from reflow_kafka.definition.spec import Shape, StageSpec, StateBy
 from reflow_kafka.errors import FlowStopped, RetryLater
 from reflow_kafka.lane.batches import BadItem, BatchCall, Entry
 from reflow_kafka.lane.calm import LONG
+from reflow_kafka.lane.chain import Passage, Pause
 from reflow_kafka.lane.compile import Failure
 from reflow_kafka.lane.emitter import UnknownTopic
 from reflow_kafka.lane.lines import Item, Unit
@@ -38,8 +39,8 @@ IN_PROCESSES: Final = 256
 CLOSE_THREADS: Final = 1.0
 """Seconds for which the end of a worker waits for its threads; what hangs in them is left to itself."""
 
-Call = Callable[[Sequence[Item], int], Awaitable[Failure | None]]
-"""Handles some events, all or none of them; told which try it is."""
+Call = Callable[[Sequence[Item], int], Awaitable[Failure | Passage | None]]
+"""Handles some events, all or none of them; told which try it is. What follows in a chain is still to do."""
 
 
 def overlaps(stage: StageSpec) -> bool:
@@ -61,6 +62,8 @@ class OverlapWorker(Worker):
         keys = 10 if stage.batch is not None and stage.batch.per_key else 1  # each fills a batch of its own
         self._in_hand_limit = max(keys * MIN_IN_HAND, 2 * self._slots * batch_size)
         self._running = 0
+        self._passages: dict[Unit, tuple[Passage, Sequence[Item]]] = {}
+        """What is in a chain and waits there."""
         self._blocking = stage.run_in == "loop" and not spec.shape.suspends
         self._blocks = False
         self._threads: Threads | None = None
@@ -70,7 +73,7 @@ class OverlapWorker(Worker):
         if stage.batch is not None:
             self._call: Call = self._batch_call(elsewhere, returns_state)
         else:
-            more = {"single": True, "elsewhere": elsewhere, "returns_state": returns_state}
+            more: dict[str, Any] = {"single": True, "elsewhere": elsewhere, "returns_state": returns_state}
             runs = {tp: self._compilation(tp, careful=True, **more) for tp in self.inputs}
             self._call = functools.partial(_call_one, runs)
 
@@ -108,6 +111,7 @@ class OverlapWorker(Worker):
             takes_event=spec.takes_event,
             state_by=spec.state_by,
             cache=self._cache,
+            chain=self._chain,
             by_name=self._setting.by_name,
             timeout=None if self.node.stage.run_in == "process" else self.node.stage.timeout,
             elsewhere=elsewhere,
@@ -198,11 +202,20 @@ class OverlapWorker(Worker):
 
     async def _handle(self, unit: Unit) -> None:
         """One try of a unit: it finishes, waits for another try, or each of its events is tried alone."""
-        for item in [i for i in unit.items if self._refusals.reason(i.partition, i.record.offset)]:
-            reason = self._refusals.reason(item.partition, item.record.offset)
-            self._dispose(unit, item, RefusedByLog(reason), 1)
-        failure = await self._try(unit, unit.items, unit.tries + 1)
+        waiting = self._passages.pop(unit, None)
+        if waiting is None:
+            for item in [i for i in unit.items if self._refusals.reason(i.partition, i.record.offset)]:
+                reason = self._refusals.reason(item.partition, item.record.offset)
+                await self._dispose(unit, item, RefusedByLog(reason), 1)
+            if unit in self._passages:
+                return  # stopping
+            failure = await self._try(unit, unit.items, unit.tries + 1)
+        else:
+            failure = await self._pass(unit, *waiting)
         if failure is None:
+            return
+        if isinstance(failure, Pause):
+            self._wait_again(unit, failure.delay)
             return
         error, in_handler = failure
         tries = unit.tries + 1
@@ -211,7 +224,7 @@ class OverlapWorker(Worker):
             unit.tries += not isinstance(error, RetryLater)
             self._wait_again(unit, delay)
         elif len(unit.items) == 1:
-            self._dispose(unit, unit.items[0], error, tries)
+            await self._dispose(unit, unit.items[0], error, tries)
         else:
             await self._one_by_one(unit)
 
@@ -220,21 +233,28 @@ class OverlapWorker(Worker):
         for item in list(unit.items):
             tries = unit.tries + 1
             while failure := await self._try(unit, [item], tries):
+                if isinstance(failure, Pause):
+                    await self._through(unit, failure)
+                    if self.inbox.stopped:
+                        return
+                    break
                 error, _ = failure
                 if not isinstance(error, RetryLater):
-                    self._dispose(unit, item, error, tries)
+                    await self._dispose(unit, item, error, tries)
                     break
                 await self.inbox.pause(error.delay)
                 if self.inbox.stopped:
                     return
 
-    async def _try(self, unit: Unit, items: Sequence[Item], attempt: int) -> Failure | None:
+    async def _try(self, unit: Unit, items: Sequence[Item], attempt: int) -> Failure | Pause | None:
         """Handle some events of a unit once; those that succeed, or can never, are finished."""
         while items:
             failure = await self._called(items, attempt)
             if failure is None:
                 self._finish(unit, items)
                 return None
+            if isinstance(failure, Passage):
+                return await self._pass(unit, failure, items)
             error, _ = failure
             if isinstance(error, FlowStopped):
                 raise error  # no event is to blame
@@ -242,13 +262,13 @@ class OverlapWorker(Worker):
             if isinstance(error, UnknownTopic):
                 await self._setting.learn(error.topic)
             elif isinstance(error, BadItem):
-                self._dispose(unit, error.item, error.error, attempt)
+                await self._dispose(unit, error.item, error.error, attempt)
                 items = [item for item in items if item is not error.item]
             else:
                 return failure
         return None
 
-    async def _called(self, items: Sequence[Item], attempt: int) -> Failure | None:
+    async def _called(self, items: Sequence[Item], attempt: int) -> Failure | Passage | None:
         if not self._blocking:
             return await self._call(items, attempt)
         async with self._setting.calm.blocking() if self._blocks else contextlib.nullcontext():
@@ -263,10 +283,35 @@ class OverlapWorker(Worker):
                 if item.record.key is not None:
                     self._cache.undo(item.record.key)
 
-    def _dispose(self, unit: Unit, item: Item, error: Exception, tries: int) -> None:
+    async def _dispose(self, unit: Unit, item: Item, error: Exception, tries: int) -> None:
         """An event has failed for good: do with it what the stage says."""
-        self._failures.handle(item.record, item.partition, error, tries)
-        self._finish(unit, [item])
+        prepared = self._failures.outcome(item.record, item.partition, error, tries)
+        if self._chain is None or not self._chain.concerns(prepared):
+            self._emitter.deliver(prepared)
+            self._finish(unit, [item])
+        else:
+            passage = self._chain.begin(item.record, item.partition, prepared)
+            await self._through(unit, await self._pass(unit, passage, [item]))
+
+    # ---- chained stages
+
+    async def _pass(self, unit: Unit, passage: Passage, items: Sequence[Item]) -> Pause | None:
+        """What follows from some events of a unit goes through the chain; then they are finished."""
+        while (pause := await passage.go()) is not None and pause.unknown is not None:
+            await self._setting.learn(pause.unknown)
+        if pause is None:
+            self._finish(unit, items)
+        else:
+            self._passages[unit] = passage, items
+        return pause
+
+    async def _through(self, unit: Unit, pause: Pause | None) -> None:
+        """Wait until what is in the chain of a unit has come through, or the worker is to stop."""
+        while pause is not None:
+            await self.inbox.pause(pause.delay)
+            if self.inbox.stopped:
+                return
+            pause = await self._pass(unit, *self._passages.pop(unit))
 
     def _finish(self, unit: Unit, items: Sequence[Item]) -> None:
         """No await stands between the results of events and this: both are in the same commit."""
@@ -281,8 +326,10 @@ class OverlapWorker(Worker):
 
 
 async def _call_one(
-    runs: dict[TopicPartition, Callable[..., Awaitable[Failure | None]]], items: Sequence[Item], attempt: int
-) -> Failure | None:
+    runs: dict[TopicPartition, Callable[..., Awaitable[Failure | Passage | None]]],
+    items: Sequence[Item],
+    attempt: int,
+) -> Failure | Passage | None:
     item = items[0]
     return await runs[item.partition](item.record, attempt)
 

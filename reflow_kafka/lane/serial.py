@@ -18,8 +18,10 @@ from reflow_kafka.context import Context
 from reflow_kafka.errors import RetryLater
 from reflow_kafka.lane.calm import LONG
 from reflow_kafka.lane.careful import CarefulPeriod
+from reflow_kafka.lane.chain import Passage, Pause
 from reflow_kafka.lane.emitter import UnknownTopic
 from reflow_kafka.lane.lines import Item, Unit
+from reflow_kafka.lane.link import Broken
 from reflow_kafka.lane.work import Share
 from reflow_kafka.lane.worker import Setting, Worker
 from reflow_kafka.log.api import Record, TopicPartition
@@ -48,6 +50,10 @@ class SerialWorker(Worker):
         super().__init__(node, setting)
         spec = node.stage.handler
         self._suspends = spec is not None and spec.shape.suspends
+        if self._chain is not None:
+            self._suspends |= self._chain.suspends
+        self._passages: dict[Unit, Passage] = {}
+        """What is in a chain and waits there."""
         self._suspended = False
         self._held_up = False
         self._blocks = False
@@ -79,6 +85,8 @@ class SerialWorker(Worker):
             self._go_back()
             return Share(marks=self.inbox.share())
         self._failed_before = (self.tally.dead_letters, self.tally.skipped)
+        if self._chain is not None:
+            self._chain.shared()
         return share
 
     # ---- working
@@ -155,8 +163,10 @@ class SerialWorker(Worker):
                 run = self._compiled(partition)
             began = time.perf_counter()
             try:
-                if self._suspends:
-                    self._suspended = True
+                self._suspended = self._suspends
+                if self._unit is not None and self._unit in self._passages:
+                    await self._resume(self._unit)
+                elif self._suspends:
                     await run(self._sieve(partition, iter(records)))
                 else:
                     self._run(run, partition, records)
@@ -170,7 +180,13 @@ class SerialWorker(Worker):
 
     def _compiled(self, partition: TopicPartition) -> Run:
         careful = self._is_careful
-        run = self._compilation(partition, careful=careful, failed=self._failed, finished=self._finished)
+        run = self._compilation(
+            partition,
+            careful=careful,
+            failed=self._failed,
+            finished=self._finished,
+            names={"onward": self._onward_waiting if self._suspends else self._onward},
+        )
         self._runs[(partition, careful)] = run
         return run
 
@@ -218,6 +234,43 @@ class SerialWorker(Worker):
             self.inbox.reach(self._current, offset + 1)
         self._gate.worked()
 
+    # ---- chained stages
+
+    def _onward(self, record: Record, passage: Passage) -> bool:
+        """An event goes on into the chain; whether it waits there, so is not finished."""
+        return self._went(record, passage, passage.run())
+
+    async def _onward_waiting(self, record: Record, passage: Passage) -> bool:
+        return self._went(record, passage, await passage.go())
+
+    def _went(self, record: Record, passage: Passage, pause: Pause | None) -> bool:
+        if passage.failures:
+            self._careful.failed(time.monotonic())
+        if pause is None:
+            return False
+        item = Item(self._current, record) if self._unit is None else self._unit.items[0]
+        self._unknown = self._unknown or pause.unknown
+        return self._wait_in_chain(item, passage, pause.delay)
+
+    def _wait_in_chain(self, item: Item, passage: Passage, delay: float) -> bool:
+        unit = self._put_aside(item, delay, counts=False)
+        self._passages[unit] = passage
+        return self._put_by()
+
+    async def _resume(self, unit: Unit) -> None:
+        """An event goes on where it waited in the chain."""
+        passage = self._passages[unit]
+        passage.failures = 0
+        pause = await passage.go()
+        if passage.failures:
+            self._careful.failed(time.monotonic())
+        if pause is None:
+            del self._passages[unit]
+            self._closed(unit)
+        else:
+            self._unknown = pause.unknown
+            self._wait_again(unit, pause.delay)
+
     # ---- failing
 
     def _failed(self, record: Record, error: Exception, in_handler: bool) -> bool:
@@ -230,6 +283,12 @@ class SerialWorker(Worker):
             _GoBack: its state cannot be undone here.
             FlowStopped: the stage says that a failure stops the flow.
         """
+        if isinstance(error, Broken):
+            assert self._chain is not None
+            self._chain.undo(record.key)
+            if isinstance(error.__cause__, UnknownTopic):
+                self._unknown = error.__cause__.topic
+            raise _GoBack from error
         if self._cache is not None and record.key is not None and not self._cache.undo(record.key):
             raise _GoBack from error
         self._careful.failed(time.monotonic())
@@ -240,27 +299,43 @@ class SerialWorker(Worker):
         item = Item(self._current, record) if self._unit is None else self._unit.items[0]
         delay = self._pause_before_retry(item, error, tries) if in_handler else None
         if delay is None:
-            self._failures.handle(record, self._current, error, tries)
-            return False
+            prepared = self._failures.outcome(record, self._current, error, tries)
+            if self._chain is None or not self._chain.concerns(prepared):
+                self._emitter.deliver(prepared)
+                return False
+            if not self._is_careful:
+                raise _GoBack from error
+            return self._wait_in_chain(item, self._chain.begin(record, self._current, prepared), 0.0)
         self._put_aside(item, delay, counts=not isinstance(error, RetryLater))
+        return self._put_by()
+
+    def _put_by(self) -> bool:
+        """An event was put aside, so those of its key have to be kept back from now on."""
         if self._suspends or self._sieving:
             return True
-        raise _Held from error
+        raise _Held
 
-    def _put_aside(self, item: Item, delay: float, *, counts: bool) -> None:
+    def _put_aside(self, item: Item, delay: float, *, counts: bool) -> Unit:
         self._held.add(item.record.offset)
         if self._unit is not None:
             self._unit.tries += counts
             self._wait_again(self._unit, delay)
-        else:
-            self.inbox.open(item.partition, item.record.offset)
-            self._lines.hold(item, time.monotonic() + delay).tries += counts
+            return self._unit
+        self.inbox.open(item.partition, item.record.offset)
+        unit = self._lines.hold(item, time.monotonic() + delay)
+        unit.tries += counts
+        return unit
 
     def _go_back(self) -> None:
         """Return to the last share, as if nothing had been done since; no await in here."""
         self._outbox.discard()
         if self._cache is not None:
             self._cache.rewind()
+        if self._chain is not None:
+            self._chain.rewind()
+            for unit in self._passages:
+                self._chain.undo(unit.items[0].record.key)
+            self._passages.clear()
         self._lines.clear()
         if self._parking is not None:
             self._parking.rewind()

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from reflow_kafka.errors import FlowStopped
+
 PARTS: Final = 60
 """Parts of the time looked back at that are counted together; the oldest one leaves as a whole."""
 
@@ -62,3 +64,30 @@ class DeadLetterShare:
             _, events, dead_letters = self._counts.popleft()
             self.events -= events
             self.dead_letters -= dead_letters
+
+
+class Watch:
+    """Stops a stage before its backlog ends up in the dead letters; one for each of its workers."""
+
+    def __init__(self, flow: str, stage: str, share: DeadLetterShare) -> None:
+        self._flow = flow
+        self._stage = stage
+        self._share = share
+
+    def judge(self, now: float, events: int, dead_letters: int) -> None:
+        """So many events were finished, and so many of them became dead letters, since the last time.
+
+        Raises:
+            FlowStopped: too many of the stage's events became dead letters.
+        """
+        share = self._share
+        share.event(now, events)
+        for _ in range(dead_letters):
+            share.dead_letter(now)
+        if share.exceeded(now):
+            found = f"{share.dead_letters} of {share.events} events of the last minute became dead letters"
+            raise FlowStopped(
+                f"stage {self._stage!r} stopped the flow: {found}, more than dead_letter_limit="
+                f"{share.limit:g} allows; mend what they have in common (the newest stand in "
+                f"{self._flow}.dead-letters), or raise the limit in Flow(dead_letter_limit=...)"
+            )

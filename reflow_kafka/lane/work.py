@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,8 +17,8 @@ class Share:
     """What one of them contributes to a commit."""
 
     batches: dict[TopicPartition, list[BatchBuilder]] = field(default_factory=dict)
-    changes: dict[bytes, bytes | None] = field(default_factory=dict)
-    """Changed state of its stage."""
+    changes: dict[str, dict[bytes, bytes | None]] = field(default_factory=dict)
+    """Changed state, by the stage whose it is: its own, or one that is chained to it."""
     parked: dict[bytes, bytes | None] = field(default_factory=dict)
     """Changes to the events that its stage has parked."""
     marks: dict[TopicPartition, Mark] = field(default_factory=dict)
@@ -77,6 +78,9 @@ class Work(Protocol):
     inbox: Inbox
     """Where the lane puts what it reads for them."""
     tally: Tally
+
+    def tallies(self) -> Mapping[str, Tally]:
+        """Counts by stage: its own, and those chained to it."""
 
     async def open(self) -> None:
         """Open what the stage needs (user code may run)."""

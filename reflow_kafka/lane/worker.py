@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from reflow_kafka.definition.spec import Shape, StateBy
-from reflow_kafka.errors import FlowStopped, ReflowError, RetryLater
+from reflow_kafka.errors import ReflowError
 from reflow_kafka.lane.calm import Calm
+from reflow_kafka.lane.chain import Chain
 from reflow_kafka.lane.compile import Compilation, compile_stage
 from reflow_kafka.lane.emitter import Emitter, Lead
 from reflow_kafka.lane.env import place_logger
@@ -34,7 +34,8 @@ from reflow_kafka.lane.parking import Parking
 from reflow_kafka.lane.processes.pool import Processes
 from reflow_kafka.lane.rate import Throttle
 from reflow_kafka.lane.refusals import Refusals
-from reflow_kafka.lane.share import DeadLetterShare
+from reflow_kafka.lane.retries import Retries
+from reflow_kafka.lane.share import DeadLetterShare, Watch
 from reflow_kafka.lane.work import Queue, Share, Tally
 from reflow_kafka.log.api import BatchBuilder, Record, TopicPartition
 from reflow_kafka.serde.keys import timestamp_getter
@@ -43,10 +44,6 @@ from reflow_kafka.state.cache import StateCache
 from reflow_kafka.topology.plan import Node
 
 log = logging.getLogger(__name__)
-
-TOLD_RETRIES: Final = 3
-"""Failed tries that are logged at once; after that one in `TOLD_EVERY` seconds."""
-TOLD_EVERY: Final = 10.0
 
 
 JUDGE_EVERY: Final = 1_000
@@ -89,6 +86,8 @@ class Setting:
     throttle: Throttle | None = None
     parking: Parking | None = None
     """Where events go that wait long; None: they wait in memory."""
+    chain: Chain | None = None
+    """The stages that are chained to its own."""
 
 
 class Worker(ABC):
@@ -107,6 +106,14 @@ class Worker(ABC):
         self._refusals = setting.refusals
         self._outbox = setting.outbox
         self._cache = setting.cache
+        self._chain = setting.chain
+        links = () if self._chain is None else self._chain.links
+        self._caches = [
+            cache for cache in (self._cache, *(link.cache for link in links)) if cache is not None
+        ]
+        self._lifecycles = [
+            each for each in (setting.lifecycle, *(link.lifecycle for link in links)) if each is not None
+        ]
         self._emitter = Emitter(setting.leads, (*node.stage.outputs, "error"))
         self._failures = Failures(
             node, setting.flow, self._emitter, setting.dead_letters, self.tally, self._log
@@ -116,15 +123,17 @@ class Worker(ABC):
         self._parking = setting.parking
         self._throttle = setting.throttle
         self._joined = False
-        self._share_of_letters = setting.share
+        self._watch = Watch(setting.flow, node.name, setting.share)
         self._unjudged = 0
         self._numbers = itertools.count(1)
         """Tell parked events without key from each other."""
         self._events = 0
         self._last: tuple[TopicPartition, int] | None = None
-        self._told = float("-inf")
+        self._retries = Retries(node.stage.retry, self.tally, self._log)
 
-    def _compilation(self, tp: TopicPartition, **more: Any) -> Callable[..., Any]:
+    def _compilation(
+        self, tp: TopicPartition, *, names: Mapping[str, Any] | None = None, **more: Any
+    ) -> Callable[..., Any]:
         """The compiled loop for one input."""
         spec = self.node.stage.handler
         entry = self._inputs[tp]
@@ -146,6 +155,8 @@ class Worker(ABC):
                 state_by=spec.state_by if spec else StateBy.NONE,
                 cache=self._cache,
                 by_name=setting.by_name,
+                waits=self._chain is not None and self._chain.suspends,
+                names={} if self._chain is None else {**self._chain.names(tp), **(names or {})},
                 timestamp=timestamp_getter(entry.timestamp) if entry.timestamp else None,
                 # In processes the time-out counts from when a call runs.
                 timeout=None if self.node.stage.run_in == "process" else self.node.stage.timeout,
@@ -156,8 +167,8 @@ class Worker(ABC):
     # ---- what the lane asks
 
     async def open(self) -> None:
-        if self._setting.lifecycle is not None:
-            await self._setting.lifecycle.open()
+        for lifecycle in self._lifecycles:
+            await lifecycle.open()
         if self._throttle is not None:
             self._throttle.joined()
             self._joined = True
@@ -166,8 +177,8 @@ class Worker(ABC):
     async def close(self) -> None:
         if self._throttle is not None and self._joined:
             self._throttle.left()
-        if self._setting.lifecycle is not None:
-            await self._setting.lifecycle.close()
+        for lifecycle in reversed(self._lifecycles):
+            await lifecycle.close()
 
     @abstractmethod
     async def run(self) -> None:
@@ -192,18 +203,22 @@ class Worker(ABC):
     def results(self) -> dict[TopicPartition, list[BatchBuilder]]:
         return self._outbox.take()
 
-    def take(self) -> Share:
-        return self._share({} if self._cache is None else self._cache.snapshot())
+    def tallies(self) -> Mapping[str, Tally]:
+        links = () if self._chain is None else self._chain.links
+        return {self.node.name: self.tally, **{link.name: link.tally for link in links}}
 
-    def _share(self, changes: dict[bytes, bytes | None]) -> Share:
+    def take(self) -> Share:
+        for cache in self._caches:
+            cache.encode()  # all that can fail, before any of them hands anything over
+        changes = {cache.name: cache.snapshot() for cache in self._caches}
         parked = {} if self._parking is None else self._parking.snapshot()
         share = Share(self._outbox.take(), changes, parked, self.inbox.share(), self._events, self._last)
         self._events = 0
         return share
 
     def settled(self) -> None:
-        if self._cache is not None:
-            self._cache.settled()
+        for cache in self._caches:
+            cache.settled()
         if self._parking is not None:
             self._parking.settled()
 
@@ -213,7 +228,7 @@ class Worker(ABC):
     # ---- what becomes of events
 
     def _is_full(self) -> bool:
-        return self._outbox.size() > MAX_BYTES or (self._cache is not None and len(self._cache) > MAX_DIRTY)
+        return self._outbox.size() > MAX_BYTES or sum(map(len, self._caches)) > MAX_DIRTY
 
     def _count(self, partition: TopicPartition, events: int, last: int) -> None:
         self._events += events
@@ -221,27 +236,8 @@ class Worker(ABC):
         self.tally.events += events
         self._unjudged += events
         if self._unjudged >= JUDGE_EVERY or self._failures.letters:
-            self._judge()
-
-    def _judge(self) -> None:
-        """Stop before the backlog ends up in the dead letters.
-
-        Raises:
-            FlowStopped: too many of the stage's events became dead letters.
-        """
-        share, now = self._share_of_letters, time.monotonic()
-        share.event(now, self._unjudged)
-        self._unjudged = 0
-        while self._failures.letters:
-            self._failures.letters -= 1
-            share.dead_letter(now)
-        if share.exceeded(now):
-            found = f"{share.dead_letters} of {share.events} events of the last minute became dead letters"
-            raise FlowStopped(
-                f"stage {self.node.name!r} stopped the flow: {found}, more than dead_letter_limit="
-                f"{share.limit:g} allows; mend what they have in common (the newest stand in "
-                f"{self._setting.flow}.dead-letters), or raise the limit in Flow(dead_letter_limit=...)"
-            )
+            events, self._unjudged = self._unjudged, 0
+            self._watch.judge(time.monotonic(), events, self._failures.take_letters())
 
     async def _admitted_by_rate(self, wanted: int) -> int:
         """How many of `wanted` events may begin now; waits while none may; 0 = stopping."""
@@ -263,26 +259,12 @@ class Worker(ABC):
         reason = self._refusals.reason(partition, record.offset)
         if reason is None:
             return False
-        self._failures.dead_letter(record, partition, RefusedByLog(reason))
+        self._emitter.deliver(self._failures.dead_letter(record, partition, RefusedByLog(reason)))
         return True
 
     def _pause_before_retry(self, item: Item, error: Exception, tries: int) -> float | None:
         """Seconds until an event that has failed so often is tried again; None: not at all."""
-        retry = self.node.stage.retry
-        if not retry.again(error, tries):
-            return None
-        delay = error.delay if isinstance(error, RetryLater) else retry.delay(tries, random.random())
-        self.tally.retries += 1
-        now = time.monotonic()
-        if self.tally.retries <= TOLD_RETRIES or now - self._told > TOLD_EVERY:
-            self._told = now
-            self._log.warning(
-                "event %s[%d]@%d failed (%s: %s), try %d; again in %.1f s, until then only its key waits "
-                "(%d events wait for a retry)",
-                *item.partition, item.record.offset, type(error).__name__, error, tries, delay,
-                self._lines.retrying + 1,
-            )  # fmt: skip
-        return delay
+        return self._retries.pause(item.partition, item.record.offset, error, tries, self._lines.retrying)
 
     def _closed(self, unit: Unit) -> None:
         """The events of a unit are finished."""

@@ -63,9 +63,7 @@ class StateCache:
         if state is None:
             state = self._aged.get(key)
         if state is None or state is FORGOTTEN:
-            raw = None if state is FORGOTTEN else self._bytes(key)
-            value = self._factory() if raw is None else self._decode(raw)
-            state = State(value) if self._boxed else value
+            state = self.decoded(None if state is FORGOTTEN else self._bytes(key))
         if len(self.objects) >= self._generation:  # two generations: a cheap, bounded LRU
             self._aged = self.objects.copy()
             self.objects.clear()  # in place: compiled stages hold it
@@ -77,7 +75,7 @@ class StateCache:
         state = self.dirty.get(key)
         if state is None:
             return self._bytes(key)
-        return None if state is FORGOTTEN else self._encoded(state)
+        return None if state is FORGOTTEN else self.encoded(state)
 
     def _bytes(self, key: bytes) -> bytes | None:
         for layer in (self._kept, self._pending):
@@ -85,10 +83,20 @@ class StateCache:
                 return layer[key]
         return self._stores.get(self.name, key)
 
-    def _encoded(self, state: Any) -> bytes | None:
+    def encoded(self, state: Any) -> bytes | None:
+        """The bytes of a state, None if it is cleared.
+
+        Raises:
+            ValueError, TypeError: it cannot be encoded.
+        """
         if self._boxed:
             return None if state.value is CLEARED else self._encode(state.value)
         return self._encode(state)
+
+    def decoded(self, raw: bytes | None) -> Any:
+        """A state object from its bytes, or from the factory."""
+        value = self._factory() if raw is None else self._decode(raw)
+        return State(value) if self._boxed else value
 
     def keep(self, key: bytes, state: Any) -> None:
         """Encode the state of a key now (careful work).
@@ -96,7 +104,14 @@ class StateCache:
         Raises:
             ValueError, TypeError: the state cannot be encoded; the event that changed it has failed.
         """
-        self._kept[key] = self._encoded(state)
+        self._kept[key] = self.encoded(state)
+
+    def put(self, key: bytes, state: Any, raw: bytes | None) -> None:
+        """The same with a state that is encoded already (None: it is deleted); cannot fail."""
+        self._kept[key] = raw
+        if raw is None or self.objects.get(key) is not state:
+            self.objects.pop(key, None)
+            self._aged.pop(key, None)
 
     def forget(self, key: bytes, *, careful: bool = False) -> None:
         """Delete the state of a key; its next event starts from the factory again."""
@@ -115,19 +130,27 @@ class StateCache:
         self._aged.pop(key, None)
         return True
 
-    def snapshot(self) -> dict[bytes, bytes | None]:
-        """What changed since the last snapshot, encoded; pending until `settled`.
+    def encode(self) -> None:
+        """Encode what is to be in the next snapshot, which cannot fail then.
 
         Raises:
             ValueError, TypeError: some state cannot be encoded; `rewind` and work careful to find which.
         """
         changes = self._kept
         for key, state in self.dirty.items():
-            raw = None if state is FORGOTTEN else self._encoded(state)
+            raw = None if state is FORGOTTEN else self.encoded(state)
             # A copy of its own size, as it is kept until it is committed: what orjson gives holds 4 kB.
             changes[key] = None if raw is None else b"".join((raw, b""))
         self.dirty.clear()  # in place: compiled stages hold it
-        self._kept = {}
+
+    def snapshot(self) -> dict[bytes, bytes | None]:
+        """What changed since the last snapshot, encoded; pending until `settled`.
+
+        Raises:
+            ValueError, TypeError: as `encode` does.
+        """
+        self.encode()
+        changes, self._kept = self._kept, {}
         self._pending = changes
         return changes
 

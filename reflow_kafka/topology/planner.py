@@ -41,7 +41,9 @@ def make_plan(flow: FlowSpec, counts: Mapping[str, int | None] = MappingProxyTyp
     nodes = planner.nodes()
     internal = [progress_topic(flow.name), dead_letter_topic(flow.name)]
     internal += [i.topic for node in nodes for i in node.inputs if i.internal]
-    parks = any(n.waits for n in nodes) or counts.get(parked_topic(flow.name)) is not None
+    parks = (
+        any(n.waits for node in nodes for n in node.chain) or counts.get(parked_topic(flow.name)) is not None
+    )
     internal += [parked_topic(flow.name)] if parks else []
     internal += [reply_topic(flow.name)] if any(map(is_reply, flow.stages)) else []
     internal += [n.changelog for node in nodes for n in node.chain if n.changelog is not None]

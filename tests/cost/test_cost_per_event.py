@@ -149,7 +149,7 @@ async def run_counted(events: int) -> Counts:
     await log.start()
     await log.ensure_topics([TopicSpec("numbers", 1, TopicKind.EXTERNAL)])
     await log.publish("numbers", 0, [OutRecord(b"k%d" % (i % KEYS), b"1", 1) for i in range(events)])
-    encode, write = StateCache._encoded, type(backend.open("counted", 0, ["add"])).write
+    encode, write = StateCache.encoded, type(backend.open("counted", 0, ["add"])).write
 
     def counting_encode(self: StateCache, state: Any) -> bytes | None:
         counts.state_encodes += 1
@@ -162,7 +162,7 @@ async def run_counted(events: int) -> Counts:
         write(self, listed, mark)
 
     with (
-        mock.patch.object(StateCache, "_encoded", counting_encode),
+        mock.patch.object(StateCache, "encoded", counting_encode),
         mock.patch.object(type(backend.open("counted", 0, ["add"])), "write", counting_write),
     ):
         async with Engine(flow, log=log, state=backend) as engine:

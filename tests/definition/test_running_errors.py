@@ -298,7 +298,7 @@ def chain_with_concurrency(flow: Flow) -> None:
     flow.stage(fetch, after="keep", chain=True, concurrency=10)
 
 
-@CASES.refused("handle", "run_in= belongs to the head of a chain")
+@CASES.refused("handle", 'run_in="thread" takes it out of the loop', "take chain=True out")
 def chain_with_threads(flow: Flow) -> None:
     flow.stage(handle, after="keep", chain=True, run_in="thread")
 

@@ -22,6 +22,7 @@ TICKS = 30
 RECORD_LIMIT = 20_000
 """Bytes of a record that the simulated log takes at most."""
 IN_TALLY = ("tally", "reject", "unencodable", "large")
+IN_ECHO = ("echo", "echo-unencodable")
 IN_GROUP = ("group", "group-large", "group-oversized")
 TOO_MUCH = {"large": 2 * RECORD_LIMIT, "group-large": 2 * RECORD_LIMIT, "group-oversized": 1_000_001}
 
@@ -83,8 +84,19 @@ class TableWriter:
         self.waiting = []
 
 
-def make_flow(rng: random.Random, table: Table, *, concurrency: int, retry: Retry) -> Flow:
-    flow = Flow("sim", partitions=LANES, retry=retry)
+@dataclass(frozen=True)
+class Ways:
+    """How the same flow is run."""
+
+    concurrency: int
+    retry: Retry
+    chain: bool
+    """Stages run in the worker of the one before them where they can."""
+    echo_waits: bool
+
+
+def make_flow(rng: random.Random, table: Table, ways: Ways) -> Flow:
+    flow = Flow("sim", partitions=LANES, retry=ways.retry)
     readings = flow.source("readings", topic="in")
 
     @flow.stage(after=readings, state=Total)
@@ -100,7 +112,7 @@ def make_flow(rng: random.Random, table: Table, *, concurrency: int, retry: Retr
         padding = "x" * TOO_MUCH.get(reading["fails"], 0) if reading["fails"] in IN_TALLY else ""
         yield {**reading, "seq": total.count, "sum": total.sum, "padding": padding}
 
-    @flow.stage(after=tally, key="group", state=lambda: 0, concurrency=concurrency)
+    @flow.stage(after=tally, key="group", state=lambda: 0, concurrency=ways.concurrency)
     async def group(count: State[int], reading: dict[str, Any]) -> dict[str, Any]:
         if rng.random() < 0.3:
             await asyncio.sleep(rng.choice((0.0, 0.01, 0.2)))
@@ -113,7 +125,25 @@ def make_flow(rng: random.Random, table: Table, *, concurrency: int, retry: Retr
         count.value = before + 1
         return {**reading, "place": count.value, "padding": "x" * TOO_MUCH.get(reading["fails"], 0)}
 
-    @flow.stage(after=tally, when=lambda reading: reading["n"] % 2)
+    def echo(count: State[int], reading: dict[str, Any]) -> dict[str, Any]:
+        count.value += 1
+        _may_be_early(rng, reading)
+        if reading["fails"] == "echo":
+            raise ValueError("echo fails")
+        if reading["fails"] == "echo-unencodable":
+            count.value = object()  # type: ignore[assignment]
+        reading["padding"] += "echo"
+        return {**reading, "count": count.value}
+
+    async def echo_later(count: State[int], reading: dict[str, Any]) -> dict[str, Any]:
+        if rng.random() < 0.2:
+            await asyncio.sleep(rng.choice((0.0, 0.01)))
+        return echo(count, reading)
+
+    handler: Any = echo_later if ways.echo_waits else echo
+    flow.stage(handler, name="echo", after=tally, state=lambda: 0, chain=ways.chain)
+
+    @flow.stage(after=tally, when=lambda reading: reading["n"] % 2, chain=ways.chain)
     def odd(reading: dict[str, Any]) -> dict[str, Any]:
         return reading
 
@@ -126,6 +156,7 @@ def make_flow(rng: random.Random, table: Table, *, concurrency: int, retry: Retr
 
     flow.reply(after=group)
     flow.sink("groups", after=group, topic="groups")
+    flow.sink("echoes", after="echo", topic="echoes")
     flow.sink("odds", after=odd, topic="odds")
     flow.sink("ticked", after="ticks", topic="ticked", key=lambda _: "tick")
     flow.sink("table", table, after=tally)
@@ -147,15 +178,15 @@ def make_input(rng: random.Random, count: int) -> list[dict[str, Any]]:
             "station": rng.choice("abcdefgh"),
             "group": rng.choice("xyz"),
             "n": rng.randrange(1_000),
-            "fails": rng.choice(IN_TALLY + IN_GROUP) if rng.random() < share else "",
+            "fails": rng.choice(IN_TALLY + IN_ECHO + IN_GROUP) if rng.random() < share else "",
         }
         for id in range(count)
     ]
 
 
 def request(reading: dict[str, Any]) -> Headers:
-    """Half of the readings ask for an answer."""
-    if reading["id"] % 2:
+    """Half of the readings ask for an answer; not those that would get one and an error."""
+    if reading["id"] % 2 or reading["fails"] in IN_ECHO:
         return []
     id = b"%d" % reading["id"]
     return [(CORRELATION_ID, id), (REPLY_TO, reply_address("sim.replies", reading["id"] % LANES))]
@@ -186,7 +217,14 @@ def check(given: Sequence[dict[str, Any]], topics: Topics, table: Table) -> None
             tallied[reading["id"]] = {**reading, "seq": total.count, "sum": total.sum, "padding": ""}
     _check_order("odds", [v for v in tallied.values() if v["n"] % 2], [v for _, v in topics["odds"]])
     _check_order("table", list(tallied.values()), table.rows)
-    passed = [value for value in tallied.values() if not value["fails"]]
+    echoed: dict[str, int] = defaultdict(int)
+    echoes = []
+    for value in tallied.values():
+        if value["fails"] not in IN_ECHO:
+            echoed[value["station"]] += 1
+            echoes.append({**value, "padding": "echo", "count": echoed[value["station"]]})
+    _check_order("echoes", echoes, [v for _, v in topics["echoes"]])
+    passed = [value for value in tallied.values() if value["fails"] not in IN_GROUP]
     grouped = [value for _, value in topics["groups"]]
     _check_order("groups", passed, [{k: v for k, v in value.items() if k != "place"} for value in grouped])
     places: dict[str, int] = defaultdict(int)
@@ -201,6 +239,7 @@ def check(given: Sequence[dict[str, Any]], topics: Topics, table: Table) -> None
         station: {"count": total.count, "sum": total.sum, "last": total.last}
         for station, total in totals.items()
     }
+    assert _state(topics["sim.echo.changelog"]) == dict(echoed)
     assert _state(topics["sim.group.changelog"]) == dict(places)
 
 

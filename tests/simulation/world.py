@@ -26,6 +26,7 @@ from tests.simulation.flows import (
     RECORD_LIMIT,
     Table,
     Topics,
+    Ways,
     check,
     check_answers,
     encoded,
@@ -88,12 +89,7 @@ class Host:
         """Start an engine, as often as it takes."""
         while self.engine is None:
             engine = Engine(
-                make_flow(
-                    self.world.rng,
-                    self.world.table,
-                    concurrency=self.world.concurrency,
-                    retry=self.world.retry,
-                ),
+                make_flow(self.world.rng, self.world.table, self.world.ways),
                 log=self.world.log,
                 state=self.disk,
                 started=1,
@@ -137,8 +133,12 @@ class World:
         self.log = SimulatedLog(self.fault, lambda: self.rng.choice((0.0, 0.0, 0.0, 0.02)))
         self.table = Table(self.rng)
         self.hosts = [Host(self) for _ in range(self.rng.choice((1, 1, 2, 3)))]
-        self.concurrency = self.rng.choice((1, 2, 5))
-        self.retry = self.rng.choice((Retry(), Retry(2, backoff=1.0), Retry(1)))
+        self.ways = Ways(
+            concurrency=self.rng.choice((1, 2, 5)),
+            retry=self.rng.choice((Retry(), Retry(2, backoff=1.0), Retry(1))),
+            chain=self.rng.random() < 0.5,
+            echo_waits=self.rng.random() < 0.5,
+        )
         self.input = make_input(self.rng, self.rng.choice((20, 100, 300)))
 
     def fault(self, point: str, flow: str, lane: int) -> None:
