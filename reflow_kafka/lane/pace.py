@@ -24,9 +24,9 @@ class Load:
 
     def __init__(self) -> None:
         self.busy = 0.0
-        """CPU seconds that it wants per second."""
+        """CPU seconds used per second in which it was not kept waiting for a processor."""
         self.granted = 1.0
-        """The part of them that it gets."""
+        """The part that it gets of the CPU it wants."""
         self._at = 0.0
         self._used = 0.0
         self._missed = 0.0
@@ -40,9 +40,9 @@ class Load:
         elapsed = now - self._at
         if elapsed <= 0:
             return
-        got, wanted = used - self._used, used - self._used + missed - self._missed
-        busy = min(wanted / elapsed, 1.0)
-        granted = min(max(got / wanted, 0.1), 1.0) if wanted > 0 else 1.0
+        got, lost = used - self._used, missed - self._missed
+        busy = min(got / max(elapsed - lost, got, 1e-9), 1.0)
+        granted = min(max(got / (got + lost), 0.1), 1.0) if got + lost > 0 else 1.0
         weight = 1.0 if self._at == 0.0 else min(elapsed / 0.25, 1.0)
         self.busy += weight * (busy - self.busy)
         self.granted += weight * (granted - self.granted)

@@ -90,12 +90,20 @@ def test_the_load_stays_between_idle_and_busy(steps: list[tuple[float, float, fl
         assert 0.1 - 1e-9 <= load.granted <= 1.0 + 1e-9
 
 
-def test_missing_the_processor_is_being_busy() -> None:
+@pytest.mark.parametrize(
+    ("used", "missed", "busy", "granted"),
+    [
+        pytest.param(0.3, 0.7, 1.0, 0.3, id="it has a backlog and a third of a processor"),
+        pytest.param(0.2, 0.5, 0.4, 0.2 / 0.7, id="it has little to do, and waits for its turn each time"),
+        pytest.param(0.2, 0.0, 0.2, 1.0, id="it has little to do, and the machine for itself"),
+    ],
+)
+def test_a_shared_machine(used: float, missed: float, busy: float, granted: float) -> None:
     load = Load()
     for tenth in range(1, 20):
-        load.sample(tenth / 10, 0.3 * tenth / 10, 0.7 * tenth / 10)
-    assert load.busy == pytest.approx(1.0)
-    assert load.granted == pytest.approx(0.3)
+        load.sample(tenth / 10, used * tenth / 10, missed * tenth / 10)
+    assert load.busy == pytest.approx(busy)
+    assert load.granted == pytest.approx(granted)
 
 
 def test_samples_are_worth_taking_some_time_apart() -> None:
