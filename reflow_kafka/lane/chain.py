@@ -60,13 +60,17 @@ class Passage:
         self, prepared: Prepared, record: Record, origin: TopicPartition, path: str
     ) -> list[Arrival]:
         """What of some results enters chained stages; the rest is kept."""
+        if len(prepared) == 1 and isinstance(link := prepared[0][0], Link):  # what is commonest
+            _, timestamp, key, value, headers = prepared[0]
+            below = f"{path}/{link.name}/0"
+            return [Arrival(link, value, key, timestamp, headers, origin, record.offset, below, self)]
         arrivals: list[Arrival] = []
-        for link, timestamp, key, value, headers, place in numbered(prepared, path):
-            if link is None:
+        for taker, timestamp, key, value, headers, place in numbered(prepared, path):
+            if taker is None:
                 self.prepared.append((place, timestamp, key, value, headers))
             else:
                 arrivals.append(
-                    Arrival(link, value, key, timestamp, headers, origin, record.offset, place, self)
+                    Arrival(taker, value, key, timestamp, headers, origin, record.offset, place, self)
                 )
         return arrivals
 
@@ -127,6 +131,9 @@ class Passage:
     def _leave(self, arrival: Arrival, prepared: Prepared) -> None:
         self.todo.popleft()
         self.passed.append(arrival.link)
+        if not arrival.link.leads_on:
+            self.prepared += prepared
+            return
         # First what follows from it, then the next event, whose handler may change what it has emitted.
         self.todo.extendleft(reversed(self._arrivals(prepared, arrival, arrival.origin, arrival.path)))
 

@@ -161,8 +161,10 @@ def _scope(c: Compilation) -> dict[str, Any]:
         )
     for i, lead in enumerate(c.leads):
         scope.update({f"when{i}": lead.when, f"key{i}": lead.key, f"encode{i}": lead.encode})
-        if lead.link is not None and not c.careful:
-            scope[f"enter{i}"] = lead.link.enter
+        if lead.link is not None:
+            scope[f"link{i}"] = lead.link
+            if not c.careful:
+                scope[f"enter{i}"] = lead.link.enter
         if lead.channel is not None:
             scope[f"channel{i}"] = lead.channel
             scope[f"parts{i}"] = lead.channel.parts

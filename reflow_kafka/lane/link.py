@@ -124,6 +124,7 @@ class Link:
         self.lifecycle = lifecycle
         self.tally = Tally()
         self.suspends = spec.shape.suspends
+        self.leads_on = any(lead.link is not None for lead in leads)
         self.emitter = Emitter(leads, (*node.stage.outputs, "error"))
         logger = place_logger(log, flow=flow, stage=node.name, lane=lane)
         self.failures: Failures = LinkFailures(

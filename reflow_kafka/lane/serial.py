@@ -185,7 +185,7 @@ class SerialWorker(Worker):
             careful=careful,
             failed=self._failed,
             finished=self._finished,
-            names={"onward": self._onward_waiting if self._suspends else self._onward},
+            names={"went": self._went},
         )
         self._runs[(partition, careful)] = run
         return run
@@ -236,14 +236,8 @@ class SerialWorker(Worker):
 
     # ---- chained stages
 
-    def _onward(self, record: Record, passage: Passage) -> bool:
-        """An event goes on into the chain; whether it waits there, so is not finished."""
-        return self._went(record, passage, passage.run())
-
-    async def _onward_waiting(self, record: Record, passage: Passage) -> bool:
-        return self._went(record, passage, await passage.go())
-
     def _went(self, record: Record, passage: Passage, pause: Pause | None) -> bool:
+        """What has failed in the chain, or waits there; whether it waits, so is not finished."""
         if passage.failures:
             self._careful.failed(time.monotonic())
         if pause is None:

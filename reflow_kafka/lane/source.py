@@ -64,10 +64,9 @@ def _step(c: Compilation) -> list[str]:
     if c.context is not None:
         lines += ["ctx = context.fresh(); ctx.attempt = r.tries + 1"]
     lines += [*_missing(stateful), "value = copied(r.value)", *_arguments(c, stateful)]
-    lines += ["r.in_handler = True", *_call(c), "r.in_handler = False"]
-    results = "(out,)" if c.shape in (Shape.PLAIN, Shape.COROUTINE) else "outs"
+    lines += ["r.in_handler = True", *_call(c), "r.in_handler = False", *_held(c)]
     raw = "encoded(state)" if c.context is None else "None if ctx._cleared else encoded(state)"
-    lines += [f"return prepare({results}, r, ts), {f'state, {raw}' if stateful else 'None, None'}"]
+    lines += [f"return prepared, {f'state, {raw}' if stateful else 'None, None'}"]
     head = "async def run(r):" if c.shape.suspends else "def run(r):"
     return [head, *(f"    {line}" for line in lines)]
 
@@ -105,8 +104,11 @@ def _ends(c: Compilation) -> list[str]:
         ]
     onward = c.leads_on and c.careful
     if not c.suspends:
-        passing = ["if passage is not None:", "    onward(r, passage)"] if onward else []
-        return ["except Exception as error:", "    failed(r, error, phase == 1)", *passing]
+        return [
+            "except Exception as error:",
+            "    failed(r, error, phase == 1)",
+            *(_onward(c) if onward else []),
+        ]
     return [
         "except Exception as error:",
         "    if failed(r, error, phase == 1):",
@@ -114,8 +116,18 @@ def _ends(c: Compilation) -> list[str]:
         "except CancelledError as error:",
         "    if failed(r, from_within(error), phase == 1):",
         "        continue",
-        *(["if passage is not None and await onward(r, passage):", "    continue"] if onward else []),
+        *(_onward(c) if onward else []),
         "finished(r.offset)",
+    ]
+
+
+def _onward(c: Compilation) -> list[str]:
+    """Through the chain; an event that waits there is not finished."""
+    return [
+        "if passage is not None:",
+        f"    pause = {'await passage.go()' if c.waits else 'passage.run()'}",
+        "    if (pause is not None or passage.failures) and went(r, passage, pause):",
+        "        continue",
     ]
 
 
@@ -187,11 +199,9 @@ def _context(c: Compilation) -> Context | None:
 def _after_call(c: Compilation, stateful: bool) -> list[str]:
     """Results and state: first what can fail, then what cannot."""
     single = c.shape in (Shape.PLAIN, Shape.COROUTINE)
-    fast = single and all(
-        lead.output is None and (lead.channel is not None or lead.link is not None) for lead in c.leads
-    )
     if c.leads_on and c.careful:
-        return _begin(c, "(out,)" if single else "outs", stateful)
+        return [*_held(c), *_begin(c, stateful)]
+    fast = _is_fast(c)
     keep = _keep(c) if stateful and c.careful else []
     mark = _mark(c) if stateful and not c.careful else []
     if not c.leads:
@@ -214,11 +224,48 @@ def _after_call(c: Compilation, stateful: bool) -> list[str]:
     return lines + mark
 
 
-def _begin(c: Compilation, results: str, stateful: bool) -> list[str]:
+def _is_fast(c: Compilation) -> bool:
+    """Whether results can be written into the source as they come: one, and no named outputs."""
+    return c.shape in (Shape.PLAIN, Shape.COROUTINE) and all(
+        lead.output is None and (lead.channel is not None or lead.link is not None) for lead in c.leads
+    )
+
+
+def _held(c: Compilation) -> list[str]:
+    """Results that are not delivered yet."""
+    results = "(out,)" if c.shape in (Shape.PLAIN, Shape.COROUTINE) else "outs"
+    if not c.leads or not _is_fast(c):
+        return [f"prepared = prepare({results}, r, ts)"]
+    lines = ["headers = list(r.headers) if r.headers else []"]
+    if any(lead.when is not None for lead in c.leads):
+        lines += ["prepared = []"]
+        for i, lead in enumerate(c.leads):
+            pad = "" if lead.when is None else "    "
+            lines += [f"if on{i}:"] if pad else []
+            lines += [f"{pad}prepared.append({_held_one(i, lead)})"]
+    else:
+        held = ", ".join(_held_one(i, lead) for i, lead in enumerate(c.leads))
+        lines += [f"prepared = [{held}]"]
+    return [
+        "if out is not None and not isinstance(out, Event):",
+        *_indent(_prepare_inline(c.leads, checked=True)),
+        *_indent(lines),
+        "else:",
+        "    prepared = prepare((out,), r, ts)",
+    ]
+
+
+def _held_one(i: int, lead: Lead) -> str:
+    if lead.link is not None:
+        return f"(link{i}, ts, key, out, headers)"
+    return f"(channel{i}, ts, k{i}, d{i}, headers)"
+
+
+def _begin(c: Compilation, stateful: bool) -> list[str]:
     """Where stages are chained to it, results and state are held until those are through."""
     state = "state" if stateful else "None"
     cleared = "False" if c.context is None else "ctx._cleared"
-    begun = f"begin(r, origin, prepare({results}, r, ts), {state}, {cleared})"
+    begun = f"begin(r, origin, prepared, {state}, {cleared})"
     return [f"return {begun}" if c.single else f"passage = {begun}"]
 
 
