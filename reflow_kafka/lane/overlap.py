@@ -315,13 +315,7 @@ class OverlapWorker(Worker):
 
     def _finish(self, unit: Unit, items: Sequence[Item]) -> None:
         """No await stands between the results of events and this: both are in the same commit."""
-        for item in items:
-            self._settled_item(item)
-        finished = set(map(id, items))
-        unit.items = [item for item in unit.items if id(item) not in finished]
-        if not unit.items:
-            self._lines.finished(unit, time.monotonic())
-            self._refill()
+        self._closed(unit, items)
         self._gate.worked()
 
 

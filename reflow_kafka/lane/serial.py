@@ -154,8 +154,12 @@ class SerialWorker(Worker):
             await self._setting.learn(topic)
 
     async def _slice(self, partition: TopicPartition, records: Sequence[Record]) -> None:
+        generation = self.inbox.generation
         async with self._setting.calm.blocking() if self._blocks else contextlib.nullcontext():
+            if self.inbox.generation != generation:
+                return  # a commit has sent it back while it waited
             self._current = partition
+            self._held.clear()
             if self._is_careful and not self._suspends and self._careful.over(time.monotonic()):
                 self._is_careful = False
             run = self._runs.get((partition, self._is_careful))
@@ -172,6 +176,9 @@ class SerialWorker(Worker):
                     self._run(run, partition, records)
             except _GoBack:
                 self._go_back()
+            except Exception:  # this is the end; positions do not tell yet of what the slice has written
+                self._go_back()
+                raise
             finally:
                 self._suspended = False
             took = time.perf_counter() - began
@@ -192,7 +199,6 @@ class SerialWorker(Worker):
 
     def _run(self, run: Run, partition: TopicPartition, records: Sequence[Record]) -> None:
         """Handle a slice without waiting."""
-        self._held.clear()
         rest = iter(records)
         self._sieving = bool(len(self._lines)) or self._refusals.limit is not None
         try:
@@ -202,7 +208,7 @@ class SerialWorker(Worker):
             run(self._sieve(partition, rest))
         if self._unit is not None:
             if not self._held:
-                self._closed(self._unit)
+                self._closed(self._unit, self._unit.items)
             return
         if finished := len(records) - len(self._held):
             last = next(r.offset for r in reversed(records) if r.offset not in self._held)
@@ -228,7 +234,7 @@ class SerialWorker(Worker):
     def _finished(self, offset: int) -> None:
         """An event of a handler that suspends is finished: it may be committed from now on."""
         if self._unit is not None:
-            self._closed(self._unit)
+            self._closed(self._unit, self._unit.items)
         else:
             self._count(self._current, 1, offset)
             self.inbox.reach(self._current, offset + 1)
@@ -260,7 +266,7 @@ class SerialWorker(Worker):
             self._careful.failed(time.monotonic())
         if pause is None:
             del self._passages[unit]
-            self._closed(unit)
+            self._closed(unit, unit.items)
         else:
             self._unknown = pause.unknown
             self._wait_again(unit, pause.delay)

@@ -207,8 +207,6 @@ class Session:
             await finite.news(0.2)
 
     async def _is_done(self, work: Work, ends: dict[TopicPartition, int]) -> bool:
-        if not work.ended():
-            return False
         upstreams = {i.topic: i.upstream for i in work.node.inputs if i.internal}
         for tp in work.inputs:
             if tp not in ends:
@@ -222,7 +220,7 @@ class Session:
             if self.committer.marks[tp].position < ends[tp]:
                 self.committer.demand()  # until it is committed, the worker may have to go back
                 return False
-        return True
+        return work.ended()  # asked last: no await may stand between this and the positions
 
     def remaining(self) -> int:
         """Offsets of external inputs still before the end of a finite run."""

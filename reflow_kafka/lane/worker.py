@@ -266,20 +266,20 @@ class Worker(ABC):
         """Seconds until an event that has failed so often is tried again; None: not at all."""
         return self._retries.pause(item.partition, item.record.offset, error, tries, self._lines.retrying)
 
-    def _closed(self, unit: Unit) -> None:
-        """The events of a unit are finished."""
-        for item in unit.items:
-            self._settled_item(item)
-        self._lines.finished(unit, time.monotonic())
-        self._refill()
-
-    def _settled_item(self, item: Item) -> None:
-        """An event in line is finished."""
-        if item.stay is None:
-            self.inbox.close(item.partition, item.record.offset)
-        elif self._parking is not None:
-            self._parking.remove(item)
-        self._count(item.partition, 1, item.record.offset)
+    def _closed(self, unit: Unit, items: Sequence[Item]) -> None:
+        """Some events of a unit are finished, all at once: what is counted may stop the flow."""
+        for item in items:
+            if item.stay is None:
+                self.inbox.close(item.partition, item.record.offset)
+            elif self._parking is not None:
+                self._parking.remove(item)
+        finished = set(map(id, items))
+        unit.items = [item for item in unit.items if id(item) not in finished]
+        if not unit.items:
+            self._lines.finished(unit, time.monotonic())
+            self._refill()
+        for item in items:
+            self._count(item.partition, 1, item.record.offset)
 
     # ---- what waits
 
@@ -295,6 +295,7 @@ class Worker(ABC):
             self._lines.push(stay, item)
             self._parking.put(item)
             self.inbox.reach(partition, record.offset + 1)  # both in the same commit
+            self._gate.worked()
 
     def _wait_again(self, unit: Unit, delay: float) -> None:
         """A unit waits for its next try."""

@@ -136,6 +136,21 @@ async def test_no_more_is_parked_than_may_be(shape: str, monkeypatch: pytest.Mon
     await check(log, 4_000)
 
 
+async def test_what_is_parked_is_committed_though_nothing_else_happens() -> None:
+    log, service = await new_log("in", partitions=1), Service({0})
+    await put(log, "in", *[("hot", {"n": n}) for n in range(40)])
+
+    async def parked(count: int) -> None:
+        async with asyncio.timeout(DEADLINE):
+            while len({r.key for r in await records(log, "f.parked.changelog")}) < count:
+                await asyncio.sleep(0.01)
+
+    async with asyncio.timeout(DEADLINE), Engine(counting(service), log=log, state=MemoryBackend()):
+        await parked(40)
+        await put(log, "in", *[("hot", {"n": n}) for n in range(40, 80)])
+        await parked(80)
+
+
 async def test_a_parked_event_comes_back_as_it_was() -> None:
     log, service, seen = await new_log("in", partitions=1), Service({0}), []
     flow = Flow("f", partitions=1)
