@@ -102,9 +102,10 @@ async def test_a_hot_key_does_not_stop_the_others_and_survives_a_restart(
 
     async with asyncio.timeout(DEADLINE):
         hot = Hot(concurrency=5)
-        async with Engine(hot.flow, log=log, state=state):
+        async with Engine(hot.flow, log=log, state=state) as engine:
             out = await until_out(log, "out", others_count)
             assert all(value["key"] != "hot" for value in out)
+            engine.abort()
         hot = Hot(concurrency=5)
         hot.gate.set()
         async with Engine(hot.flow, log=log, state=state) as engine:
@@ -189,7 +190,8 @@ async def test_what_waits_shows_in_the_statistics(monkeypatch: pytest.MonkeyPatc
         def stage() -> Any:
             return engine.statistics().flows["f"].stages["ask"]
 
-        await until(lambda: stage().parked > 40, "events move out of the way")
+        await until(lambda: stage().parked > 40 and stage().retrying, "events move out of the way")
         found = stage()
         assert (found.in_progress, found.retrying, found.retries) == (1, 1, 1)
         assert 0 < found.next_try <= 60
+        engine.abort()
