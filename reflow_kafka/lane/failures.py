@@ -95,7 +95,7 @@ class Failures:
         return record
 
     def _event(self, record: Record, origin: TopicPartition) -> Event[Any]:
-        entry = self._inputs[origin.topic]
+        entry = self._inputs.get(origin.topic, self._node.inputs[0])
         decode = edge_codec(entry.type, entry.format).decode
         value = None if record.value is None else decode(record.value)
         headers = {name: data or b"" for name, data in record.headers}

@@ -13,7 +13,7 @@ import functools
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from reflow_kafka.definition.spec import Shape, StageSpec, StateBy
 from reflow_kafka.errors import FlowStopped, RetryLater
@@ -31,6 +31,8 @@ from reflow_kafka.log.api import TopicPartition
 from reflow_kafka.serde.keys import timestamp_getter
 from reflow_kafka.serde.typed import edge_codec
 from reflow_kafka.topology.plan import Node
+
+T = TypeVar("T")
 
 MIN_IN_HAND: Final = 1_000
 """Events that are taken in even if only a few may be in progress: so that there are different keys."""
@@ -74,7 +76,7 @@ class OverlapWorker(Worker):
             self._call: Call = self._batch_call(elsewhere, returns_state)
         else:
             more: dict[str, Any] = {"single": True, "elsewhere": elsewhere, "returns_state": returns_state}
-            runs = {tp: self._compilation(tp, careful=True, **more) for tp in self.inputs}
+            runs = _ByInput(functools.partial(self._compilation, careful=True, **more))
             self._call = functools.partial(_call_one, runs)
 
     def _elsewhere(self) -> tuple[Callable[..., Awaitable[Any]] | None, bool]:
@@ -97,14 +99,7 @@ class OverlapWorker(Worker):
         assert spec is not None
         assert self._setting.handler is not None
         return BatchCall(
-            entries={
-                tp: Entry(
-                    edge_codec(entry.type, entry.format).decode,
-                    entry.upstream,
-                    timestamp_getter(entry.timestamp) if entry.timestamp else None,
-                )
-                for tp, entry in self._inputs.items()
-            },
+            entries=_ByInput(self._entry),
             emitter=self._emitter,
             handler=self._setting.handler,
             shape=spec.shape,
@@ -117,6 +112,11 @@ class OverlapWorker(Worker):
             elsewhere=elsewhere,
             returns_state=returns_state,
         )
+
+    def _entry(self, tp: TopicPartition) -> Entry:
+        entry = self._inputs[tp]
+        timestamp = timestamp_getter(entry.timestamp) if entry.timestamp else None
+        return Entry(edge_codec(entry.type, entry.format).decode, entry.upstream, timestamp)
 
     async def close(self) -> None:
         if self._threads is not None:
@@ -317,6 +317,17 @@ class OverlapWorker(Worker):
         """No await stands between the results of events and this: both are in the same commit."""
         self._closed(unit, items)
         self._gate.worked()
+
+
+class _ByInput(dict[TopicPartition, T]):
+    """Something for each input, made when its first event comes: those of parked events show only then."""
+
+    def __init__(self, make: Callable[[TopicPartition], T]) -> None:
+        self._make = make
+
+    def __missing__(self, tp: TopicPartition) -> T:
+        self[tp] = made = self._make(tp)
+        return made
 
 
 async def _call_one(

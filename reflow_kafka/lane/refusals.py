@@ -14,6 +14,8 @@ from reflow_kafka.log.api import TopicPartition
 
 MAX_KNOWN: Final = 1_000
 """Culprits that are remembered: one may be parked, below its input's position, so that does not tell when."""
+MAX_LIMIT: Final = 10_000
+"""Events per commit from which on commits are whole again, although some event holds a position up."""
 
 
 class Refusals:
@@ -52,9 +54,9 @@ class Refusals:
         if events > 1:
             self._limit = max(1, min(events, self._limit or events) // 2)
             return True
-        self._limit = 1
+        searching, self._limit = self._limit is not None, 1
         if last in self._culprits:
-            return False
+            return not searching  # while none are looked for, one may be met again as if it were unknown
         self._culprits[last] = reason
         if len(self._culprits) > MAX_KNOWN:
             del self._culprits[next(iter(self._culprits))]
@@ -67,4 +69,7 @@ class Refusals:
         for tp, at in positions.items():
             if at >= self._until.get(tp, at + 1):
                 del self._until[tp]
-        self._limit = None if not self._until else self._limit * 2
+        self._limit *= 2
+        if not self._until or self._limit > MAX_LIMIT:
+            self._limit = None
+            self._until.clear()

@@ -97,8 +97,7 @@ async def _marks(
             mark = _recorded(tp, record)
         else:
             mark = Mark(_first(entry, starts[tp], ends[tp]))
-        at = _within(entry, tp, mark.position, starts[tp], ends[tp])
-        marks[tp] = mark if at == mark.position else Mark(at)
+        marks[tp] = _from(mark, _within(entry, tp, mark.position, starts[tp], ends[tp]))
     return marks
 
 
@@ -134,6 +133,13 @@ def _recorded(tp: TopicPartition, record: LaneRecord) -> Mark:
     """What the lane record knows, where the group's position has expired."""
     at = record.positions[tp.topic]
     return decode_runs(at, record.runs.get(tp.topic, ""))
+
+
+def _from(mark: Mark, at: int) -> Mark:
+    """A mark moved to another position. What was finished above it stays so, unless the log begins anew."""
+    if at == mark.position:
+        return mark
+    return Mark(at, tuple((max(first, at), end) for first, end in mark.runs if end > at > mark.position))
 
 
 def _first(entry: Input, start: int, end: int) -> int:

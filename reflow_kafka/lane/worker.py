@@ -56,6 +56,8 @@ MAX_PARKED_LINES: Final = 20_000
 """Keys that may be parked: the first event of each is in memory."""
 REFILL: Final = 100
 """Events of a parked line that are read at once."""
+MAX_REFILLED: Final = 10_000
+"""Events in line in memory from which on those of parked lines are read one by one."""
 
 
 class RefusedByLog(ReflowError):
@@ -327,9 +329,9 @@ class Worker(ABC):
         return True
 
     def _refill(self) -> None:
-        """Fetch the next events of parked lines that have none in memory."""
+        """Fetch the next events of parked lines that have none in memory: more at once while there is room."""
         for stay in self._lines.hungry():
-            self._fetch(stay, REFILL)
+            self._fetch(stay, REFILL if len(self._lines) < MAX_REFILLED else 1)
 
     def _restore_parked(self) -> None:
         """Line up what is parked, as it was when the lane was taken over, or went back."""
@@ -338,6 +340,17 @@ class Worker(ABC):
                 self._fetch(stay, 1)
                 self._numbers = itertools.count(max(next(self._numbers), stay.number + 1))
 
+    def _adopt(self, partition: TopicPartition) -> None:
+        """Events were parked that came from a topic which the stage does not read any more.
+
+        They are read as those of its first input; what cannot be read so is a dead letter.
+        """
+        if partition not in self._inputs:
+            self._log.warning(
+                "events are parked that came from %s, which is no input any more", partition.topic
+            )
+            self._inputs[partition] = self._inputs[self.inputs[0]]
+
     def _fetch(self, stay: Stay, count: int) -> None:
         assert self._parking is not None
         while stay.stored:
@@ -345,6 +358,8 @@ class Worker(ABC):
             if found:
                 _, tries, delay = found[0]
                 items = [item for item, _, _ in found]
+                for item in items:
+                    self._adopt(item.partition)
                 self._lines.restore(stay, items, time.monotonic(), tries=tries, delay=delay)
                 return
             stay.first = min(stay.first + count, stay.next)

@@ -286,6 +286,21 @@ async def test_who_moves_positions_by_hand_has_the_last_word(
     assert warning in caplog.text
 
 
+async def test_what_was_finished_stays_so_when_the_log_forgets_what_was_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Retention has deleted the event that waited, but not all of those after it."""
+    log, disk, service = await new_log("in", partitions=1), MemoryBackend(), Service({0, 5})
+    await put(log, "in", *spread(20, 20))
+    await until_committed(log, asking(service), disk, 18)
+    await log.trim({TopicPartition("in", 0): 3})
+    service.free()
+    await run(log, asking(service), state=disk)
+    assert "going on at 3" in caplog.text
+    assert service.calls == {n: 2 if n == 5 else 1 for n in range(20)}
+    assert await mark(log, "in") == Mark(20)
+
+
 # ---- time-outs
 
 

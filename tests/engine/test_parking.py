@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reflow_kafka import Context, Event, Flow, Retry, State
+from reflow_kafka import Batch, Context, Event, Flow, Retry, State
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.lane import overlap, serial, session, worker
 from reflow_kafka.lane.inflight import Mark
@@ -149,6 +149,38 @@ async def test_what_is_parked_is_committed_though_nothing_else_happens() -> None
         await parked(40)
         await put(log, "in", *[("hot", {"n": n}) for n in range(40, 80)])
         await parked(80)
+
+
+@pytest.mark.parametrize("options", [{}, {"concurrency": 5}, {"batch": Batch(5, within=0)}])
+async def test_parked_events_outlive_the_edge_on_which_they_came(options: dict[str, Any]) -> None:
+    """The stage before is renamed, and with it the topic between them."""
+    log, disk, down = await new_log("in", partitions=1), MemoryBackend(), True
+
+    def flow(upstream: str) -> Flow:
+        flow = Flow("f", partitions=1, retry=Retry(None, backoff=0.01))
+
+        async def forward(value: dict[str, int]) -> dict[str, int]:
+            return value
+
+        async def ask(value: Any) -> Any:
+            if down and any(each["n"] != 99 for each in (value if isinstance(value, list) else [value])):
+                raise OSError("away")
+            return value
+
+        flow.stage(forward, name=upstream, after=flow.source("read", topic="in"))
+        flow.stage(ask, name="ask", after=upstream, **options)
+        flow.sink("out", after="ask", topic="out")
+        return flow
+
+    await put(log, "in", *[("hot", {"n": n}) for n in range(100)], ("a", {"n": 99}))
+    async with asyncio.timeout(DEADLINE), Engine(flow("one"), log=log, state=disk) as engine:
+        while len({r.key for r in await records(log, "f.parked.changelog")}) < 90:
+            await asyncio.sleep(0.01)
+        engine.abort()
+    down = False
+    await run(log, flow("two"), state=disk)
+    assert (await by_key(log, "out"))["hot"][:90] == [{"n": n} for n in range(90)]
+    assert await values(log, "f.dead-letters") == []
 
 
 async def test_a_parked_event_comes_back_as_it_was() -> None:

@@ -58,3 +58,14 @@ def test_what_is_past_is_forgotten() -> None:
     assert refusals.limit == 8
     refusals.accepted({A: 8, B: 2})
     assert refusals.limit is None
+
+
+def test_an_event_that_waits_for_long_does_not_keep_commits_small() -> None:
+    refusals = Refusals()
+    assert refusals.refused(1, (A, 7), {A: 8}, "refused")
+    for _ in range(20):
+        refusals.accepted({A: 3})
+    assert refusals.limit is None
+    assert refusals.reason(A, 7) == "refused", "it is still to come"
+    assert refusals.refused(1, (A, 7), {A: 8}, "refused"), "nobody was looking for it"
+    assert not refusals.refused(1, (A, 7), {A: 8}, "refused")
