@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 SOURCES := reflow_kafka connectors examples tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint format types bench bench-quick bench-growth bench-load bench-flight clean
+.PHONY: help setup demo test quick audit lint format types bench bench-quick bench-growth bench-load bench-flight clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ test: $(STAMP)  ## Run all tests, those on real Kafka included
 
 quick: $(STAMP)  ## Run the tests that need no Kafka and little time
 	$(BIN)/python -m pytest -m 'not kafka and not chaos and not slow'
+
+audit: $(STAMP)  ## Look the installed packages up in the database of known vulnerabilities
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --skip-editable --progress-spinner off --timeout 10
 
 lint: $(STAMP)  ## Check style
 	$(BIN)/ruff check .

@@ -26,6 +26,7 @@ from reflow_kafka.event import Event
 from reflow_kafka.flow import Flow
 from reflow_kafka.handle import Stage
 from reflow_kafka.options import Batch, Rate, Retry
+from reflow_kafka.security import Security
 from reflow_kafka.serde.typed import Format
 from reflow_kafka.value import State
 
@@ -56,6 +57,7 @@ __all__ = [
     "RequestFailed",
     "Retry",
     "RetryLater",
+    "Security",
     "Sink",
     "Source",
     "Stage",

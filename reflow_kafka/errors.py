@@ -60,7 +60,7 @@ class UsageError(ReflowError):
 
 
 class BrokerUnavailable(ReflowError):
-    """No broker answered within the time limit."""
+    """No broker answered within the time limit, or what answered is not to be trusted or lets nobody in."""
 
 
 class TopologyMismatch(ReflowError):

@@ -10,17 +10,19 @@ import pytest
 
 from reflow_kafka.cli.main import main
 from reflow_kafka.cli.program import CRASHED, INVALID, NO_BROKER, USAGE
+from reflow_kafka.cli.security import SECRETS, SECURITY_OPTIONS
 
 TEXT = (Path(__file__).parent.parent / "docs" / "cli.md").read_text()
-SECTIONS = {part.partition("\n")[0]: part for part in TEXT.split("\n## ")[1:]}
+COMMON, *PARTS = TEXT.split("\n## ")
+SECTIONS = {part.partition("\n")[0]: part for part in PARTS}
 ROW = re.compile(r"^\| `(--[^|]*)` \| `(REFLOW_\w+)` \| (?:`([^`]*)`)? ?\| (.+) \|$", re.MULTILINE)
 
 
-def rows(command: str) -> dict[str, tuple[str, str, str]]:
-    """The table of a command: spellings without their argument → variable, default, how it is called."""
+def rows(text: str) -> dict[str, tuple[str, str, str]]:
+    """A table of options: spellings without their argument → variable, default, how it is called."""
     return {
         re.sub(r" [A-Z][^` ]*", "", option).replace("`", ""): (variable, default, option)
-        for option, variable, default, _ in ROW.findall(SECTIONS[command])
+        for option, variable, default, _ in ROW.findall(text)
     }
 
 
@@ -50,13 +52,19 @@ def test_every_command_has_a_section() -> None:
 @pytest.mark.parametrize("command", sorted(main.commands))
 def test_every_option_is_documented_and_no_other(command: str) -> None:
     options = {spelled(p): p for p in main.commands[command].params if isinstance(p, click.Option)}
-    documented = rows(command)
+    documented, text = rows(SECTIONS[command]), SECTIONS[command]
+    if SECURITY_OPTIONS[0] in options:
+        documented, text = {**documented, **rows(COMMON)}, text + COMMON
     assert set(documented) == set(options)
     for name, option in options.items():
         assert documented[name][:2] == (variable(command, option), default(option)), name
         if isinstance(option.type, click.Choice):
             for choice in option.type.choices:
-                assert f"`{choice}`" in SECTIONS[command]
+                assert f"`{choice}`" in text
+
+
+def test_the_variables_that_hold_secrets_are_documented() -> None:
+    assert all(f"`{variable}`" in COMMON for variable in SECRETS)
 
 
 def test_every_exit_code_is_documented() -> None:

@@ -118,6 +118,21 @@ def test_pure_parts_do_no_io_and_know_no_clock(part: str) -> None:
     assert wrong == []
 
 
+def test_nothing_is_unpickled_or_evaluated_from_data() -> None:
+    """Pickles pass only between an engine and its own processes; code that is compiled is the library's."""
+    wrong = []
+    for path in files():
+        place = str(path.relative_to(ROOT))
+        for line, module in imports(path):
+            if module.split(".")[0] in {"pickle", "marshal", "shelve"} and "lane/processes/" not in place:
+                wrong.append(f"{place}:{line}: {module}")
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+            if called in {"eval", "exec"} and not place.endswith("lane/compile.py"):
+                wrong.append(f"{place}:{node.lineno}: {called}")
+    assert wrong == []
+
+
 def test_files_are_short() -> None:
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in files()}
     assert {name: lines for name, lines in lengths.items() if lines > LINES} == {}

@@ -16,6 +16,7 @@ from reflow_kafka.errors import OffsetOutOfRange, UsageError
 if TYPE_CHECKING:
     from reflow_kafka.log.access import Access
     from reflow_kafka.log.api import Reader, Record, TopicPartition
+    from reflow_kafka.security import Security
 
 
 @click.command()
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 def consume(
     topic: str,
     bootstrap: str | None,
+    security: Security | None,
     data_dir: Path,
     from_beginning: bool,
     until_end: bool,
@@ -62,7 +64,9 @@ def consume(
             f"there is no embedded log in {data_dir}: give its --data-dir, or --bootstrap for Kafka"
         )
     try:
-        asyncio.run(_consume(topic, bootstrap, data_dir, from_beginning, until_end, max_events, envelope))
+        asyncio.run(
+            _consume(topic, bootstrap, security, data_dir, from_beginning, until_end, max_events, envelope)
+        )
     except KeyboardInterrupt:
         if until_end:
             raise
@@ -71,6 +75,7 @@ def consume(
 async def _consume(
     topic: str,
     bootstrap: str | None,
+    security: Security | None,
     data_dir: Path,
     from_beginning: bool,
     until_end: bool,
@@ -82,7 +87,7 @@ async def _consume(
     from reflow_kafka.log.api import TopicPartition
 
     out = sys.stdout.buffer
-    async with open_access(bootstrap, data_dir) as access:
+    async with open_access(bootstrap, data_dir, security=security) as access:
         partitions = [TopicPartition(topic, number) for number in range(await count_of(access, topic))]
         ends = await access.end_offsets(partitions)
         starts = await access.start_offsets(partitions) if from_beginning else ends

@@ -6,12 +6,15 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from reflow_kafka.cli.program import log_options
 from reflow_kafka.errors import UsageError
+
+if TYPE_CHECKING:
+    from reflow_kafka.security import Security
 
 _CHUNK = 1 << 20
 
@@ -38,6 +41,7 @@ def produce(
     topic: str,
     file: BinaryIO,
     bootstrap: str | None,
+    security: Security | None,
     data_dir: Path,
     key: str | None,
     envelope: bool,
@@ -49,7 +53,7 @@ def produce(
     """
     if envelope and key is not None:
         raise click.UsageError("--key and --envelope exclude each other: an envelope holds its key.")
-    sent = asyncio.run(_produce(topic, file, bootstrap, data_dir, key, envelope, create))
+    sent = asyncio.run(_produce(topic, file, bootstrap, security, data_dir, key, envelope, create))
     click.echo(f"{_events(sent)} written to {topic}", err=True)
 
 
@@ -57,6 +61,7 @@ async def _produce(
     topic: str,
     file: BinaryIO,
     bootstrap: str | None,
+    security: Security | None,
     data_dir: Path,
     key: str | None,
     envelope: bool,
@@ -69,7 +74,7 @@ async def _produce(
 
     parse = parser(envelope=envelope, key=key)
     lines = sent = 0
-    async with open_access(bootstrap, data_dir) as access:
+    async with open_access(bootstrap, data_dir, security=security) as access:
         if create is not None:
             await access.ensure_topics([TopicSpec(topic, create, TopicKind.EXTERNAL)])
         count = (await access.partition_counts([topic]))[topic]

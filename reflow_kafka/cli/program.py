@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from reflow_kafka.cli.security import security_options
 from reflow_kafka.errors import BrokerUnavailable, DefinitionError, ReflowError, TopologyMismatch, UsageError
 
 if TYPE_CHECKING:
@@ -140,8 +141,8 @@ def load_flows(targets: Iterable[str], app_dir: Path) -> list[Flow]:
 
 
 def log_options(function: F) -> F:
-    """Which log: Kafka's address, or the directory of the embedded one."""
-    return _bootstrap(_data_dir(function))
+    """Which log: Kafka's address and how to connect to it, or the directory of the embedded one."""
+    return _bootstrap(security_options(_data_dir(function)))
 
 
 _app_dir = option(

@@ -16,6 +16,7 @@ from reflow_kafka.cli.program import load_flows, log_options, targets
 if TYPE_CHECKING:
     from reflow_kafka.flow import Flow
     from reflow_kafka.log.api import Log
+    from reflow_kafka.security import Security
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,12 @@ class Row:
     help="One JSON object per topic.",
 )
 def topics(
-    targets: tuple[str, ...], app_dir: Path, bootstrap: str | None, data_dir: Path, as_json: bool
+    targets: tuple[str, ...],
+    app_dir: Path,
+    bootstrap: str | None,
+    security: Security | None,
+    data_dir: Path,
+    as_json: bool,
 ) -> None:
     """Create the topics that flows need and verify those that are there.
 
@@ -50,7 +56,7 @@ def topics(
     from reflow_kafka.observe.logging import configure
 
     configure("WARNING")
-    rows = asyncio.run(create_topics(load_flows(targets, app_dir), bootstrap, data_dir))
+    rows = asyncio.run(create_topics(load_flows(targets, app_dir), bootstrap, data_dir, security=security))
     if as_json:
         for row in rows:
             click.echo(json.dumps(asdict(row)))
@@ -59,10 +65,15 @@ def topics(
 
 
 async def create_topics(
-    flows: Sequence[Flow], bootstrap: str | None, data_dir: Path, *, drop_edges: Collection[str] = ()
+    flows: Sequence[Flow],
+    bootstrap: str | None,
+    data_dir: Path,
+    *,
+    security: Security | None = None,
+    drop_edges: Collection[str] = (),
 ) -> list[Row]:
     """Create and verify the topics of flows, as an engine does when it starts."""
-    log = _open(bootstrap, data_dir)
+    log = _open(bootstrap, data_dir, security)
     await log.start()
     try:
         return [row for flow in flows for row in await _create(flow, log, drop_edges)]
@@ -70,11 +81,11 @@ async def create_topics(
         await log.stop()
 
 
-def _open(bootstrap: str | None, data_dir: Path) -> Log:
+def _open(bootstrap: str | None, data_dir: Path, security: Security | None) -> Log:
     if bootstrap is not None:
         from reflow_kafka.log.kafka.log import KafkaLog
 
-        return KafkaLog(bootstrap)
+        return KafkaLog(bootstrap, security=security)
     from reflow_kafka.log.embedded import EmbeddedLog
 
     return EmbeddedLog(data_dir, serve=False)

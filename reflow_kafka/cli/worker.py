@@ -19,6 +19,7 @@ from reflow_kafka.errors import UsageError
 if TYPE_CHECKING:
     from reflow_kafka.engine.engine import Engine
     from reflow_kafka.engine.seat import Seat
+    from reflow_kafka.security import Security
 
 STOP_MARGIN = 2.0
 """Seconds beyond --shutdown-timeout after which a process that cannot stop is ended."""
@@ -31,6 +32,7 @@ class Options:
     targets: tuple[str, ...]
     app_dir: Path
     bootstrap: str | None
+    security: Security | None
     data_dir: Path
     engines: int
     until_end: bool
@@ -142,6 +144,7 @@ def _run(options: Options, seat: Seat | None) -> None:
         return Engine(
             *flows,
             bootstrap=options.bootstrap,
+            security=options.security,
             data_dir=options.data_dir,
             guarantee=options.guarantee,
             commit_interval=options.commit_interval,
@@ -174,7 +177,14 @@ def _supervise(options: Options, arguments: list[str]) -> int:
         # What is wrong with targets, address or topics is found here, and said once.
         flows = load_flows(options.targets, options.app_dir)
         display.banner(flows, options.bootstrap, options.data_dir, engines=options.engines)
-        asyncio.run(create_topics(flows, options.bootstrap, options.data_dir, drop_edges=options.drop_edge))
+        creating = create_topics(
+            flows,
+            options.bootstrap,
+            options.data_dir,
+            security=options.security,
+            drop_edges=options.drop_edge,
+        )
+        asyncio.run(creating)
     return Supervisor(
         [sys.executable, "-m", "reflow_kafka", *arguments],
         options.engines,

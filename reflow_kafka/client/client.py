@@ -25,6 +25,7 @@ from reflow_kafka.flow import Flow
 from reflow_kafka.handle import Stage
 from reflow_kafka.log.access import Access, open_access
 from reflow_kafka.log.api import Headers, Log, TopicKind, TopicPartition, TopicSpec
+from reflow_kafka.security import Security
 from reflow_kafka.topology.plan import Plan, external_topics
 from reflow_kafka.topology.planner import make_plan
 from reflow_kafka.topology.replies import CORRELATION_ID, REPLY_TO
@@ -60,6 +61,7 @@ class Client:
         flow: the flow; nothing of it is run here.
         bootstrap: ``host:port[,…]`` of Kafka; None = the embedded log in `data_dir`, through the worker that
             has it open, whenever one does.
+        security: how connections to Kafka are encrypted and log in.
         data_dir: of the embedded log.
         log: a log that is open already, such as an engine's of the same process, instead.
     """
@@ -69,13 +71,17 @@ class Client:
         flow: Flow,
         bootstrap: str | None = None,
         *,
+        security: Security | None = None,
         data_dir: str | Path = ".reflow",
         log: Log | None = None,
     ) -> None:
+        if security is not None and bootstrap is None:
+            raise UsageError(f"Client() found {security!r}, wanted bootstrap with it: it is for Kafka alone")
         self._flow = flow
         self._spec: FlowSpec = flow.spec()
         self._reply_topic = make_plan(self._spec).reply_topic
         self._bootstrap = bootstrap
+        self._security = security
         self._data_dir = Path(data_dir)
         self._log = log
         self._stack = AsyncExitStack()
@@ -94,11 +100,11 @@ class Client:
         """Connect.
 
         Raises:
-            BrokerUnavailable: nobody answers at `bootstrap`.
+            BrokerUnavailable: nobody answers at `bootstrap`, or not with this `security`.
         """
         access: Access | None = self._log
         if access is None:
-            opening = open_access(self._bootstrap, self._data_dir, lasting=True)
+            opening = open_access(self._bootstrap, self._data_dir, security=self._security, lasting=True)
             access = await self._stack.enter_async_context(opening)
         self._access, self._sender = access, Sender(access)
         if self._reply_topic is not None:

@@ -27,6 +27,7 @@ from reflow_kafka.lane.resources import open_resources
 from reflow_kafka.log.api import Log, MemberOptions, Membership
 from reflow_kafka.observe.stall import TICK, StallWatch
 from reflow_kafka.process import refuse_engine
+from reflow_kafka.security import Security
 from reflow_kafka.state.store import StateBackend
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Engine:
     Args:
         flows: what to run; importing and building them opened nothing.
         bootstrap: ``host:port[,…]`` of Kafka; None = the embedded log in `data_dir`.
+        security: how every connection to Kafka is encrypted and logs in.
         data_dir: local state, and the embedded log.
         guarantee: ``"exactly-once"``, or ``"at-least-once"`` for lower latency of each hop.
         commit_interval: seconds after which results are committed at the latest, unless the CPU is busy.
@@ -60,6 +62,7 @@ class Engine:
         self,
         *flows: Flow,
         bootstrap: str | None = None,
+        security: Security | None = None,
         data_dir: str | Path = ".reflow",
         guarantee: Guarantee = "exactly-once",
         commit_interval: float = 0.1,
@@ -73,6 +76,8 @@ class Engine:
     ) -> None:
         if not flows:
             raise UsageError("Engine() found no flow, wanted one or more: Engine(flow)")
+        if security is not None and bootstrap is None:
+            raise UsageError(f"Engine() found {security!r}, wanted bootstrap with it: it is for Kafka alone")
         names = [flow.name for flow in flows]
         if len(set(names)) < len(names):
             raise UsageError(
@@ -80,6 +85,7 @@ class Engine:
             )
         self._specs: list[FlowSpec] = [flow.spec() for flow in flows]
         self._bootstrap = bootstrap
+        self._security = security
         self._data_dir = Path(data_dir)
         self._guarantee: Guarantee = guarantee
         self._commit_interval = commit_interval
@@ -105,7 +111,7 @@ class Engine:
         """Connect, verify topics, join the groups; lanes start to run.
 
         Raises:
-            BrokerUnavailable: nobody answers at `bootstrap`.
+            BrokerUnavailable: nobody answers at `bootstrap`, or not with this `security`.
             TopologyMismatch: topics or state do not fit a flow.
             UsageError: this is a process that an engine runs handlers in.
         """
@@ -207,7 +213,7 @@ class Engine:
         if self._bootstrap is not None:
             from reflow_kafka.log.kafka.log import KafkaLog
 
-            log = KafkaLog(self._bootstrap)
+            log = KafkaLog(self._bootstrap, security=self._security)
         else:
             from reflow_kafka.log.embedded import EmbeddedLog
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 if TYPE_CHECKING:
     from reflow_kafka.engine.engine import Engine
     from reflow_kafka.flow import Flow
+    from reflow_kafka.security import Security
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ Beside = Callable[["Engine"], AbstractContextManager[object]]
 def run(
     *flows: Flow,
     bootstrap: str | None = None,
+    security: Security | None = None,
     until_end: bool = False,
     data_dir: str | Path = ".reflow",
     guarantee: Literal["exactly-once", "at-least-once"] = "exactly-once",
@@ -49,6 +51,7 @@ def run(
     Args:
         flows: what to run, in one engine.
         bootstrap: addresses of Kafka brokers; None = the embedded log in `data_dir`.
+        security: how every connection to Kafka is encrypted and logs in.
         until_end: finish when every source has ended and all its events are processed everywhere.
         data_dir: local state and the embedded log.
         guarantee: whether every event counts exactly once, or at least once.
@@ -66,6 +69,7 @@ def run(
         return Engine(
             *flows,
             bootstrap=bootstrap,
+            security=security,
             data_dir=data_dir,
             guarantee=guarantee,
             commit_interval=commit_interval,

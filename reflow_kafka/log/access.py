@@ -13,6 +13,7 @@ from reflow_kafka.log.api import OutRecord, Reader, Record, TopicPartition, Topi
 
 if TYPE_CHECKING:
     from reflow_kafka.log.embedded import LogClient
+    from reflow_kafka.security import Security
 
 
 class Access(Protocol):
@@ -39,7 +40,7 @@ class Access(Protocol):
 
 @asynccontextmanager
 async def open_access(
-    bootstrap: str | None, data_dir: Path, *, lasting: bool = False
+    bootstrap: str | None, data_dir: Path, *, security: Security | None = None, lasting: bool = False
 ) -> AsyncIterator[Access]:
     """Access to Kafka, or to the embedded log, through the worker that has it open if one has.
 
@@ -47,13 +48,13 @@ async def open_access(
     as long as each call takes: workers may then come and go.
 
     Raises:
-        BrokerUnavailable: nobody answers at `bootstrap`.
+        BrokerUnavailable: nobody answers at `bootstrap`, or not with this `security`.
         UsageError: the embedded log is in use by a process that does not answer.
     """
     if bootstrap is not None:
         from reflow_kafka.log.kafka.log import KafkaLog
 
-        log = KafkaLog(bootstrap)
+        log = KafkaLog(bootstrap, security=security)
         await log.start()
         try:
             yield log

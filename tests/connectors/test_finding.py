@@ -1,4 +1,4 @@
-"""Finding connectors by name, and resolving secrets."""
+"""Finding connectors by name, and what they tell of themselves."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from reflow_connectors import registry, secrets
+from reflow_connectors import registry
 from reflow_connectors.kafka import KafkaSink, KafkaSource
 from reflow_kafka.connector import Sink, Source
 from reflow_kafka.errors import UsageError
+from reflow_kafka.security import Security
 
 PYPROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
 POINTS = PYPROJECT["project"]["entry-points"]
@@ -60,58 +61,20 @@ def register(folder: Path, monkeypatch: pytest.MonkeyPatch, **points: str) -> No
     assert sys.path[0] == str(folder)
 
 
-# ---- secrets
-
-
-def test_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PLACE", "here")
-    monkeypatch.setenv("REFLOW_SECRET_one", "1")
-    monkeypatch.setenv("REFLOW_SECRETS_DIR", str(tmp_path))
-    (tmp_path / "two").write_text("2 \n")
-    option = {"a": ["x-${env.PLACE}-${secret.one}", 5], "b": ("${secret.two}",), "c": None}
-    assert secrets.resolve(option) == {"a": ["x-here-1", 5], "b": ("2 ",), "c": None}
-    assert secrets.resolve("$PLACE ${PLACE} {lane}") == "$PLACE ${PLACE} {lane}"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("${env.MISSING_1}", "environment variable MISSING_1 is not set"),
-        ("${secret.missing}", "neither REFLOW_SECRET_missing nor REFLOW_SECRETS_DIR"),
-        ("${vault.x}", "unknown"),
-        ("${secret.../../etc/passwd}", "a name consists of"),
-    ],
-)
-def test_references_that_name_nothing(text: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("REFLOW_SECRETS_DIR", raising=False)
-    with pytest.raises(UsageError, match=message):
-        secrets.resolve(text)
-
-
-def test_a_secret_without_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REFLOW_SECRETS_DIR", str(tmp_path))
-    with pytest.raises(UsageError, match="cannot be read: No such file"):
-        secrets.resolve("${secret.missing}")
-
-
 def test_nothing_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFLOW_SECRET_pw", "hunter2")
     for kind in (KafkaSource, KafkaSink):
-        connector = kind(
-            "t",
-            bootstrap="b:9092",
-            sasl_plain_username="me",
-            sasl_plain_password="hunter2",
-            sasl_oauth_token_provider="hunter2",
-        )
+        login = {"protocol": "SASL_SSL", "mechanism": "PLAIN", "username": "me"}
+        connector = kind("t", bootstrap="b:9092", security=Security(**login, password="hunter2"))  # type: ignore[arg-type]
         assert "hunter2" not in repr(connector)
-        assert "sasl_plain_password='***'" in repr(connector)
+        assert "password='***'" in repr(connector)
         assert "b:9092" in repr(connector)
         assert "me" in repr(connector)
-        named = kind("t", bootstrap="b", sasl_plain_password="${secret.pw}")
+        named = kind("t", bootstrap="b", security=Security(**login, password="${secret.pw}"))  # type: ignore[arg-type]
         assert "hunter2" not in repr(named)
         assert "${secret.pw}" in repr(named)
-    shown = secrets.describe(
-        object(), "http://user:hunter2@host/x", headers={"api-key": "hunter2", "Token": "hunter2"}
-    )
-    assert "hunter2" not in shown
+        with pytest.raises(
+            UsageError, match=r"found sasl_plain_password, wanted security=Security"
+        ) as refused:
+            kind("t", bootstrap="b", sasl_plain_password="hunter2")
+        assert "hunter2" not in str(refused.value)

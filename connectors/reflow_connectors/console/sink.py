@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Literal, TextIO
 
-from reflow_connectors.secrets import describe
 from reflow_kafka.connector import ConnectorContext
 from reflow_kafka.event import Event
+from reflow_kafka.secrets import describe
 from reflow_kafka.serde.json import dumps
 
 

@@ -15,10 +15,10 @@ from typing import Any, Literal
 import msgspec
 
 from reflow_connectors.files.partfile import PartFile
-from reflow_connectors.secrets import describe, resolve
 from reflow_kafka.connector import ConnectorContext
 from reflow_kafka.errors import Reject, UsageError
 from reflow_kafka.event import Event
+from reflow_kafka.secrets import describe, resolve
 from reflow_kafka.serde.json import EncodeError, dumps, to_plain
 
 

@@ -12,9 +12,9 @@ from typing import Any
 from reflow_connectors.events import BadRecords, KeyOf, OnBad, event_maker
 from reflow_connectors.files.reader import CsvReader, FileReader, JsonLinesReader
 from reflow_connectors.files.stream import ByteStream
-from reflow_connectors.secrets import describe, resolve
 from reflow_kafka.connector import ConnectorContext
 from reflow_kafka.errors import UsageError
+from reflow_kafka.secrets import describe, resolve
 
 
 class _FileSource:

@@ -12,8 +12,12 @@ from typing import Any, Final
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, ProducerClosed
 
-from reflow_connectors.secrets import resolve
 from reflow_kafka.errors import UsageError
+from reflow_kafka.log.kafka import secure
+from reflow_kafka.log.kafka.client import Client, Unreachable
+from reflow_kafka.log.kafka.diagnosis import causes, diagnose, silence
+from reflow_kafka.secrets import resolve
+from reflow_kafka.security import Security
 
 CONNECT_TIMEOUT: Final = 30.0
 CLOSE_TIMEOUT: Final = 10.0
@@ -28,30 +32,58 @@ _CONNECTION = (
     "sasl_plain_username",
     "sasl_plain_password",
     "sasl_kerberos_service_name",
-    "sasl_kerberos_domain_name",
     "sasl_oauth_token_provider",
 )
 
 
-def client_options(bootstrap: str | Sequence[str], client: Mapping[str, Any]) -> dict[str, Any]:
-    """Options for an aiokafka client, resolved."""
+def check_options(client: Mapping[str, Any]) -> None:
+    """Refuse aiokafka's own options of security: `Security` has them all, checked, and hides their secrets.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if found := [name for name in client if name.startswith(("sasl_", "ssl_", "security_"))]:
+        raise UsageError(
+            f"found {', '.join(found)}, wanted security=Security(protocol=…, mechanism=…, username=…, …)"
+        )
+
+
+def client_options(
+    bootstrap: str | Sequence[str], security: Security | None, client: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Options for an aiokafka client, resolved.
+
+    Raises:
+        UsageError: a secret or a file of certificates that cannot be had.
+    """
     servers = resolve(bootstrap if isinstance(bootstrap, str) else ",".join(bootstrap))
-    return {"bootstrap_servers": servers, **resolve(dict(client))}
+    return {"bootstrap_servers": servers, **resolve(dict(client)), **secure.client_options(security)}
 
 
-async def start(client: Any, options: Mapping[str, Any]) -> None:
+async def start(client: Any, options: Mapping[str, Any], security: Security | None) -> None:
     """Start a client, or leave nothing behind.
 
     Raises:
-        ConnectionError: no broker answers.
+        ConnectionError: no broker answers, or who does cannot be trusted or does not let this client in.
     """
+    servers = options["bootstrap_servers"]
+    # Its own one keeps to itself why an address leads nowhere.
+    getattr(client, "client" if hasattr(client, "client") else "_client").__class__ = Client
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             await client.start()
     except BaseException as error:
         await ended(client.close() if hasattr(client, "close") else client.stop())
-        if isinstance(error, KafkaConnectionError | TimeoutError):
-            raise ConnectionError(f"no Kafka broker answers at {options['bootstrap_servers']}") from error
+        if isinstance(error, TimeoutError):
+            raise ConnectionError(f"no Kafka broker answers at {servers}: {silence(security)}") from error
+        if found := [each for each in causes(error) if isinstance(each, Unreachable)]:
+            reasons = [diagnose(failure, where, security) for where, failure in found[0].failures]
+            if final := next((reason.text for reason in reasons if reason.final), None):
+                raise ConnectionError(f"cannot connect to Kafka: {final}") from error
+            why = "; ".join(reason.text for reason in reasons)
+            raise ConnectionError(f"no Kafka broker answers at {servers} ({why})") from error
+        if isinstance(error, KafkaConnectionError):
+            raise ConnectionError(f"no Kafka broker answers at {servers}: {error}") from error
         raise
 
 
@@ -69,7 +101,7 @@ async def ended(closing: Coroutine[Any, Any, None]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
 
 
-async def partitions_of(topic: str, options: Mapping[str, Any]) -> list[int]:
+async def partitions_of(topic: str, options: Mapping[str, Any], security: Security | None) -> list[int]:
     """The topic's partitions.
 
     Raises:
@@ -77,7 +109,7 @@ async def partitions_of(topic: str, options: Mapping[str, Any]) -> list[int]:
     """
     connection = {name: value for name, value in options.items() if name in _CONNECTION}
     admin = AIOKafkaAdminClient(bootstrap_servers=options["bootstrap_servers"], **connection)
-    await start(admin, options)
+    await start(admin, options, security)
     try:
         # A topic made a moment ago may not be known to the broker that is asked.
         for wait in (0.1, 0.3, 0.6, 1.0, 0.0):

@@ -13,11 +13,20 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from reflow_connectors.events import KeyOf, getter
-from reflow_connectors.kafka.client import abandon, client_options, ended, forget, partitions_of, start
-from reflow_connectors.secrets import describe, resolve
+from reflow_connectors.kafka.client import (
+    abandon,
+    check_options,
+    client_options,
+    ended,
+    forget,
+    partitions_of,
+    start,
+)
 from reflow_kafka.connector import ConnectorContext
 from reflow_kafka.errors import Reject
 from reflow_kafka.event import Event
+from reflow_kafka.secrets import describe, resolve
+from reflow_kafka.security import Security
 from reflow_kafka.serde.json import EncodeError
 from reflow_kafka.serde.keys import PartitionCache, encode_key
 from reflow_kafka.serde.typed import Codec, edge_codec
@@ -41,11 +50,12 @@ class KafkaSink:
     Args:
         topic: The topic; it must exist.
         bootstrap: ``host:port`` of some brokers, with commas between them, or a list.
+        security: How connections are encrypted and log in.
         key: The records' key: a field's name, or a function of the value. None: the events' key.
         type: What values are encoded as; anything that can be JSON if it is not given.
         format: ``"json"``, ``"str"``, ``"bytes"``, or a `Format`.
         timeout: Seconds that a flush may take before it fails.
-        **client: Options of `aiokafka.AIOKafkaProducer`, such as ``security_protocol``, ``compression_type``.
+        **client: Options of `aiokafka.AIOKafkaProducer`, such as ``compression_type``.
     """
 
     def __init__(
@@ -53,6 +63,7 @@ class KafkaSink:
         topic: str,
         *,
         bootstrap: str | Sequence[str],
+        security: Security | None = None,
         key: KeyOf | None = None,
         type: Any = Any,
         format: Any = "json",
@@ -60,24 +71,33 @@ class KafkaSink:
         **client: Any,
     ) -> None:
         self._topic = topic
+        check_options(client)
         self._bootstrap = bootstrap
+        self._security = security
         self._key = key
         self._codec = edge_codec(type, format)
         self._timeout = timeout
         self._client = client
 
     def __repr__(self) -> str:
-        return describe(self, self._topic, bootstrap=self._bootstrap, key=self._key, **self._client)
+        return describe(
+            self,
+            self._topic,
+            bootstrap=self._bootstrap,
+            security=self._security,
+            key=self._key,
+            **self._client,
+        )
 
     async def open(self, ctx: ConnectorContext) -> _KafkaWriter:
         """A writer for one lane, with a producer of its own."""
         topic = resolve(self._topic)
-        options = client_options(self._bootstrap, self._client)
-        partitions = await partitions_of(topic, options)
+        options = client_options(self._bootstrap, self._security, self._client)
+        partitions = await partitions_of(topic, options, self._security)
         producer = AIOKafkaProducer(
             **{"max_batch_size": _BATCH_BYTES, **options, "enable_idempotence": True, "acks": "all"}
         )
-        await start(producer, options)
+        await start(producer, options, self._security)
         limit = int(options.get("max_request_size", 1 << 20)) - _RECORD_OVERHEAD
         return _KafkaWriter(
             producer,

@@ -11,11 +11,12 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from reflow_connectors.events import BadRecords, KeyOf, OnBad, event_maker
-from reflow_connectors.kafka.client import client_options, ended, partitions_of, start
-from reflow_connectors.secrets import describe, resolve
+from reflow_connectors.kafka.client import check_options, client_options, ended, partitions_of, start
 from reflow_kafka.connector import ConnectorContext
 from reflow_kafka.errors import DataLoss
 from reflow_kafka.event import NO_HEADERS, Event, received
+from reflow_kafka.secrets import describe, resolve
+from reflow_kafka.security import Security
 from reflow_kafka.serde.typed import Codec, edge_codec
 
 _IDLE_WAIT_MS = 200
@@ -30,6 +31,7 @@ class KafkaSource:
     Args:
         topic: The topic.
         bootstrap: ``host:port`` of some brokers, with commas between them, or a list.
+        security: How connections are encrypted and log in.
         group: A consumer group into which positions are committed, for tools that watch its lag; at the very
             first start reading begins where the group stands. The flow itself does not need one.
         type: What values are decoded as; plain JSON if it is not given.
@@ -39,7 +41,7 @@ class KafkaSource:
         auto_offset_reset: Where the first start begins: at the ``"earliest"`` or the ``"latest"`` record.
         until_end: End when all records are read that were there when the source was opened.
         on_bad: As in `JsonLinesSource`, for values that cannot be decoded.
-        **client: Options of `aiokafka.AIOKafkaConsumer`, such as ``security_protocol``.
+        **client: Options of `aiokafka.AIOKafkaConsumer`, such as ``fetch_max_wait_ms``.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class KafkaSource:
         topic: str,
         *,
         bootstrap: str | Sequence[str],
+        security: Security | None = None,
         group: str | None = None,
         type: Any = Any,
         format: Any = "json",
@@ -58,7 +61,9 @@ class KafkaSource:
         **client: Any,
     ) -> None:
         self._topic = topic
+        check_options(client)
         self._bootstrap = bootstrap
+        self._security = security
         self._group = group
         self._codec = edge_codec(type, format)
         self._key = key
@@ -69,17 +74,24 @@ class KafkaSource:
         self._client = client
 
     def __repr__(self) -> str:
-        return describe(self, self._topic, bootstrap=self._bootstrap, group=self._group, **self._client)
+        return describe(
+            self,
+            self._topic,
+            bootstrap=self._bootstrap,
+            security=self._security,
+            group=self._group,
+            **self._client,
+        )
 
     async def parts(self) -> Sequence[str]:
         """The numbers of the topic's partitions."""
-        options = client_options(self._bootstrap, self._client)
-        return [str(n) for n in await partitions_of(resolve(self._topic), options)]
+        options = client_options(self._bootstrap, self._security, self._client)
+        return [str(n) for n in await partitions_of(resolve(self._topic), options, self._security)]
 
     async def open(self, part: str, position: Any | None, ctx: ConnectorContext) -> _KafkaReader:
         """Read one partition from its start, or just after `position`."""
         partition = TopicPartition(resolve(self._topic), int(part))
-        options = client_options(self._bootstrap, self._client)
+        options = client_options(self._bootstrap, self._security, self._client)
         consumer = AIOKafkaConsumer(
             **{
                 **options,
@@ -91,7 +103,7 @@ class KafkaSource:
             }
         )
         consumer.assign([partition])
-        await start(consumer, options)
+        await start(consumer, options, self._security)
         reader = _KafkaReader(
             consumer,
             partition,

@@ -1,6 +1,7 @@
-"""aiokafka's client for single requests, its two ways to learn about the cluster written anew.
+"""aiokafka's client, its ways to learn about the cluster and to connect to its brokers written anew.
 
 Finding the cluster can be cancelled without leaking a connection, and tells what every address answered.
+Why there is no connection to a broker is kept, and connections are those of `connection`.
 Asking for the metadata of a topic never creates it: a broker that creates topics on its own would make it
 with one partition and with settings that lose events.
 """
@@ -10,16 +11,28 @@ with one partition and with settings that lose events.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import errors
-from aiokafka.client import AIOKafkaClient
-from aiokafka.conn import create_conn
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.protocol.metadata import MetadataRequest
 
+from reflow_kafka.log.kafka.connection import Connection
+
+logger = logging.getLogger("reflow_kafka.log.kafka")
+
 _METADATA_INTERVAL = 0.05
+
+
+class Unreachable(errors.KafkaConnectionError):
+    """No address led to the cluster: `failures` says of each, as ``host:port``, why."""
+
+    def __init__(self, failures: Sequence[tuple[str, BaseException]]) -> None:
+        super().__init__("; ".join(f"{where}: {failure}" for where, failure in failures))
+        self.failures = tuple(failures)
 
 
 def new_client(options: Mapping[str, Any]) -> Any:
@@ -31,6 +44,8 @@ class Client(AIOKafkaClient):
     """See the module."""
 
     _next_update = 0.0
+    refusal: Unreachable | None = None
+    """Why the last connection that failed did, to a broker that is in the metadata."""
 
     async def bootstrap(self) -> None:
         """Learn the cluster's brokers from the first address that answers."""
@@ -48,13 +63,23 @@ class Client(AIOKafkaClient):
             if self._sync_task is None:
                 self._sync_task = asyncio.get_running_loop().create_task(self._md_synchronizer())
             return
+        unreachable = Unreachable(failures)
         for _, failure in failures:
             if isinstance(failure, errors.KafkaError) and not failure.retriable:
-                raise failure  # a refused log-in tells more than a host that is down
-        raise errors.KafkaConnectionError("; ".join(f"{where}: {failure}" for where, failure in failures))
+                raise failure from unreachable  # a refused log-in tells more than a host that is down
+        raise unreachable
 
     async def _first_metadata(self, host: str, port: int) -> Any:
-        connection = await create_conn(
+        connection = await self._connect(host, port)
+        try:
+            return await connection.send(MetadataRequest([], allow_auto_topic_creation=False))
+        finally:
+            closed = connection.close()
+            await asyncio.wait([closed], timeout=1)
+            connection.abort()
+
+    async def _connect(self, host: str, port: int, **more: Any) -> Any:
+        connection = Connection(
             host,
             port,
             client_id=self._client_id,
@@ -68,12 +93,35 @@ class Client(AIOKafkaClient):
             sasl_kerberos_service_name=self._sasl_kerberos_service_name,
             sasl_kerberos_domain_name=self._sasl_kerberos_domain_name,
             sasl_oauth_token_provider=self._sasl_oauth_token_provider,
+            **more,
         )
-        try:
-            return await connection.send(MetadataRequest([], allow_auto_topic_creation=False))
-        finally:
-            closed = connection.close()
-            await asyncio.wait([closed], timeout=1)
+        await connection.connect()
+        return connection
+
+    async def _get_conn(
+        self, node_id: Any, *, group: Any = ConnectionGroup.DEFAULT, no_hint: Any = False
+    ) -> Any:
+        key = node_id, group
+        if (known := self._conns.get(key)) is not None:
+            if known.connected():
+                return known
+            del self._conns[key]
+        broker = self.cluster.broker_metadata(node_id)
+        if broker is None:
+            self.force_metadata_update()
+            return None
+        async with self._get_conn_lock:
+            if key not in self._conns:
+                try:
+                    self._conns[key] = await self._connect(
+                        broker.host, broker.port, on_close=self._on_connection_closed
+                    )
+                except (OSError, errors.KafkaError, TimeoutError) as error:
+                    logger.debug("no connection to node %s: %s", node_id, error)
+                    self.refusal = Unreachable([(f"{broker.host}:{broker.port}", error)])
+                    self.force_metadata_update()
+                    return None
+            return self._conns[key]
 
     async def _metadata_update(self, cluster_metadata: Any, topics: Iterable[str] | None) -> bool:
         # A consumer asks anew as soon as it has an answer, as long as a partition is without a leader.
@@ -107,5 +155,5 @@ async def request_version(client: Any, api_key: int) -> int:
     """The highest version of a request that a broker takes."""
     connection = await client._get_conn(client.get_random_node())
     if connection is None:
-        raise errors.NodeNotReadyError("a broker is in the metadata but does not answer")
+        raise client.refusal or errors.NodeNotReadyError("a broker is in the metadata but does not answer")
     return int(connection._versions[api_key][1])

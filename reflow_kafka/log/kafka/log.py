@@ -18,14 +18,16 @@ from reflow_kafka.log.api import (
     TopicPartition,
     TopicSpec,
 )
-from reflow_kafka.log.kafka import protocol
+from reflow_kafka.log.kafka import protocol, secure
 from reflow_kafka.log.kafka.admin import EARLIEST, LATEST, KafkaAdmin
-from reflow_kafka.log.kafka.client import new_client, request_version
+from reflow_kafka.log.kafka.client import Unreachable, new_client, request_version
+from reflow_kafka.log.kafka.diagnosis import diagnose, silence
 from reflow_kafka.log.kafka.discard import close_client
 from reflow_kafka.log.kafka.errors import classify
 from reflow_kafka.log.kafka.publisher import Publisher
 from reflow_kafka.log.kafka.reader import KafkaReader
 from reflow_kafka.log.kafka.writer import KafkaLaneWriter
+from reflow_kafka.security import Security
 
 Opened = TypeVar("Opened", KafkaReader, KafkaLaneWriter)
 
@@ -39,7 +41,8 @@ class KafkaLog:
 
     Args:
         bootstrap: addresses of brokers, ``host:port[,host:port…]``.
-        client_options: aiokafka's options for every connection (``security_protocol``, ``sasl_…``).
+        security: how connections are encrypted and log in.
+        client_options: aiokafka's options for every connection (``request_timeout_ms``, ``client_id``).
         producer_options: the same for lane writers alone (``compression_type``, ``max_batch_size``).
         reader_options: the same for readers alone (``max_partition_fetch_bytes``, ``check_crcs``).
         deadline: seconds after which a call that gets nowhere raises.
@@ -51,13 +54,15 @@ class KafkaLog:
         self,
         bootstrap: str,
         *,
+        security: Security | None = None,
         client_options: Mapping[str, Any] | None = None,
         producer_options: Mapping[str, Any] | None = None,
         reader_options: Mapping[str, Any] | None = None,
         deadline: float = 15.0,
     ) -> None:
         self._bootstrap = bootstrap
-        self._client_options = dict(client_options or {})
+        self._security = security
+        self._client_options = {**secure.client_options(security), **(client_options or {})}
         self._options = {"bootstrap_servers": bootstrap, **self._client_options}
         self._producer_options = {**self._options, **(producer_options or {})}
         self._reader_options = {**self._options, **(reader_options or {})}
@@ -68,7 +73,11 @@ class KafkaLog:
         self._opened: set[KafkaReader | KafkaLaneWriter] = set()
 
     async def start(self) -> None:
-        """Connect; a broker that is just starting is waited for."""
+        """Connect; a broker that is just starting is waited for.
+
+        Raises:
+            BrokerUnavailable: nobody answers, or who does cannot be trusted or does not let this client in.
+        """
         client = new_client(self._options)
         try:
             if await self._connect(client) < _PRODUCE_IN_3_7:
@@ -147,16 +156,30 @@ class KafkaLog:
                         await client.bootstrap()
                         return await request_version(client, _PRODUCE)
                     except (OSError, KafkaError) as error:
-                        known = classify(error, what=f"connecting to {self._bootstrap}")
-                        if isinstance(known, NotPermitted):
-                            raise known from error
+                        self._raise_if_final(error)
                         last = error
                     await asyncio.sleep(_ATTEMPT_PAUSE)
         except TimeoutError:
-            reason = f" ({last})" if last else ""
+            reason = silence(self._security) if last is None else self._reason(last)
             raise BrokerUnavailable(
-                f"no Kafka broker answered at {self._bootstrap} within {self._deadline:g} s{reason}"
+                f"no Kafka broker answered at {self._bootstrap} within {self._deadline:g} s ({reason})"
             ) from last
+
+    def _raise_if_final(self, error: BaseException) -> None:
+        for where, failure in self._failures(error):
+            why = diagnose(failure, where, self._security)
+            if why.final:
+                raise BrokerUnavailable(f"cannot connect to Kafka: {why.text}") from error
+        known = classify(error, what=f"connecting to {self._bootstrap}")
+        if isinstance(known, NotPermitted):
+            raise known from error
+
+    def _reason(self, error: BaseException) -> str:
+        return "; ".join(diagnose(why, where, self._security).text for where, why in self._failures(error))
+
+    def _failures(self, error: BaseException) -> Sequence[tuple[str, BaseException]]:
+        at = error if isinstance(error, Unreachable) else error.__cause__
+        return at.failures if isinstance(at, Unreachable) else [(self._bootstrap, error)]
 
     def _started(self) -> KafkaAdmin:
         if self._admin is None:

@@ -34,7 +34,7 @@ class KafkaMembership:
     Args:
         bootstrap: addresses of brokers.
         options: how this member presents itself.
-        client_options: aiokafka's connection options (``security_protocol``, ``sasl_…``).
+        client_options: aiokafka's options for the connections.
         max_stall: seconds without `alive` after which the group is left.
         session_timeout: seconds without heartbeat after which the broker gives this member up.
         heartbeat_interval: seconds between heartbeats; by the next one a member learns of a rebalance.

@@ -28,6 +28,7 @@ from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGrou
 from reflow_kafka.errors import ReflowError
 from reflow_kafka.log.kafka.assignor import Award, Claim, decode_award, decode_claim, divide, encode
 from reflow_kafka.log.kafka.discard import close_client, forget
+from reflow_kafka.log.kafka.protocol import new_consumer
 from reflow_kafka.log.kafka.requests import LeaveGroup
 
 PINNED = "0.14."
@@ -92,7 +93,7 @@ class PrivateGroup:
         self, options: Mapping[str, Any], assignor: LaneAssignor, heard: Callable[[Kind, float, int], None]
     ) -> None:
         # One assignor: the library sends a join per assignor.
-        self._consumer: Any = AIOKafkaConsumer(**options, partition_assignment_strategy=[assignor])  # type: ignore[no-untyped-call]
+        self._consumer = new_consumer({**options, "partition_assignment_strategy": [assignor]})
         self._coordinator: Any = None
         # A join is answered when all have come, or the time for that is up.
         self._timeout: float = options["request_timeout_ms"] / 1000

@@ -4,8 +4,9 @@
   traceback in the log.
 * `position_of`, `fetcher_failure`, `leader_of`: state of a consumer that no synchronous public call tells.
 
-`client` (finding the cluster), `discard` (closing) and `requests` belong to it. `check_private_api` runs when
-this module is imported and refuses a version of aiokafka in which one of these parts is missing.
+`client` (finding the cluster), `connection` (logging in), `discard` (closing) and `requests` belong to it.
+`check_private_api` runs when this module is imported and refuses a version of aiokafka in which one of these
+parts is missing.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -262,8 +263,17 @@ _METHODS: dict[Any, tuple[str, ...]] = {
         "coordinator_lookup",
         "_metadata_update",
         "_md_synchronizer",
+        "_get_conn",
+        "_on_connection_closed",
     ),
-    AIOKafkaConnection: ("close", "send", "connected"),
+    AIOKafkaConnection: (
+        "connect",
+        "close",
+        "send",
+        "connected",
+        "authenticator_oauth",
+        "_do_sasl_handshake",
+    ),
     Sender: (
         "_send_produce_req",
         "_maybe_do_transactional_request",

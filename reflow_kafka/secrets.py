@@ -1,11 +1,12 @@
-"""``${env.NAME}`` and ``${secret.NAME}`` in options: resolved when a connector opens, never printed.
+"""``${env.NAME}`` and ``${secret.NAME}`` in options: resolved when something is opened, never printed.
 
 ``${env.NAME}`` is an environment variable. ``${secret.NAME}`` is the environment variable
 ``REFLOW_SECRET_NAME`` or, if that is not set, the content of the file ``NAME`` in the directory
 ``REFLOW_SECRETS_DIR``, where container platforms mount secrets.
 
-A connector keeps its options as they were written and resolves them in `open`, so that neither its repr nor
-a pickled or logged flow holds a secret. Options that hold one literally are masked by `describe`.
+Connectors and `Security` keep their options as they were written and resolve them when they are opened, so
+that neither their repr nor a pickled or logged flow holds a secret. Options that hold one literally are
+masked by `describe`.
 """
 
 from __future__ import annotations
@@ -41,6 +42,28 @@ def resolve(option: T) -> T:
     if isinstance(option, list | tuple):
         return type(option)(resolve(item) for item in option)
     return option
+
+
+def reveal(secret: str | Path, what: str) -> str:
+    """A secret itself: text with its references resolved, or what stands in a file, without its line end.
+
+    Args:
+        secret: text, or the file's path.
+        what: its name in errors, which never hold the secret.
+
+    Raises:
+        UsageError: a reference that names nothing, or a file that cannot be read or is empty.
+    """
+    if isinstance(secret, str):
+        return resolve(secret)
+    try:
+        found = secret.read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise UsageError(f"{what}: {secret} cannot be read: {why}") from None
+    if not found:
+        raise UsageError(f"{what}: {secret} is empty, wanted a file that holds it")
+    return found
 
 
 def describe(what: object, *positional: object, **options: object) -> str:
