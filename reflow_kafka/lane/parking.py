@@ -48,8 +48,9 @@ class _Entry(msgspec.Struct):
     """Epoch ms of the next try; 0: there was none yet."""
 
 
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(_Entry).decode
+# Not JSON, in which a value takes a third more: then the log might refuse what it has let in.
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Entry).decode
 
 
 class Parking:
@@ -61,6 +62,8 @@ class Parking:
         self._now = now
         self._changed: dict[bytes, bytes | None] = {}
         self._pending: dict[bytes, bytes | None] = {}
+        self.unsaved = 0
+        """Bytes of events that were parked since the last snapshot."""
 
     @property
     def settled_down(self) -> bool:
@@ -73,7 +76,8 @@ class Parking:
         due = 0 if delay is None else self._now() + int(delay * 1000)
         headers = [(name, value) for name, value in record.headers]
         entry = _Entry(*item.partition, record.offset, record.timestamp, record.value, headers, tries, due)
-        self._changed[self._id(item.stay, item.place)] = _encode(entry)
+        self._changed[self._id(item.stay, item.place)] = data = _encode(entry)
+        self.unsaved += len(data)
 
     def remove(self, item: Item) -> None:
         """A parked event is finished."""
@@ -108,6 +112,7 @@ class Parking:
     def snapshot(self) -> dict[bytes, bytes | None]:
         """What changed since the last one; pending until `settled`."""
         self._pending, self._changed = self._changed, {}
+        self.unsaved = 0
         return self._pending
 
     def settled(self) -> None:
@@ -117,6 +122,7 @@ class Parking:
     def rewind(self) -> None:
         """Forget everything since the last snapshot."""
         self._changed = {}
+        self.unsaved = 0
 
     # ---- ids
 

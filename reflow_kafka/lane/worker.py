@@ -52,6 +52,8 @@ MAX_LINED_UP: Final = 16 * 1024 * 1024
 """Bytes of events that may be in line in memory."""
 MAX_PARKED: Final = 1_000_000
 """Events of one stage in one lane that may be parked; with more nothing is taken in."""
+MAX_UNSAVED: Final = 16 * 1024 * 1024
+"""Bytes of events that may be parked from one commit to the next."""
 MAX_PARKED_LINES: Final = 20_000
 """Keys that may be parked: the first event of each is in memory."""
 REFILL: Final = 100
@@ -214,6 +216,8 @@ class Worker(ABC):
             cache.encode()  # all that can fail, before any of them hands anything over
         changes = {cache.name: cache.snapshot() for cache in self._caches}
         parked = {} if self._parking is None else self._parking.snapshot()
+        if parked:
+            self.inbox.wake.set()  # there is room again for events to be parked
         share = Share(self._outbox.take(), changes, parked, self.inbox.share(), self._events, self._last)
         self._events = 0
         return share
@@ -308,13 +312,20 @@ class Worker(ABC):
     def _crowded(self, limit: int) -> bool:
         """Whether so many events are in line, or parked, that nothing more may be taken in."""
         lines = self._lines
-        return lines.unparked >= limit or lines.unparked_size >= MAX_LINED_UP or lines.stored >= MAX_PARKED
+        return (
+            lines.unparked >= limit
+            or lines.unparked_size >= MAX_LINED_UP
+            or lines.stored >= MAX_PARKED
+            or (self._parking is not None and self._parking.unsaved >= MAX_UNSAVED)
+        )
 
     def _relieve(self, limit: int) -> bool:
         """Park lines, the longest first, so that other keys may come in; whether that was possible."""
         lines, parking = self._lines, self._parking
         if parking is None or lines.stored >= MAX_PARKED or lines.parked_lines >= MAX_PARKED_LINES:
             return False
+        if parking.unsaved >= MAX_UNSAVED:
+            return False  # the next commit makes room
         now = time.monotonic()
         for line in lines.longest():
             if lines.unparked <= limit // 2 and lines.unparked_size <= MAX_LINED_UP // 2:

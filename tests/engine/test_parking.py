@@ -11,6 +11,7 @@ from reflow_kafka import Batch, Context, Event, Flow, Retry, State
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.lane import overlap, serial, session, worker
 from reflow_kafka.lane.inflight import Mark
+from reflow_kafka.lane.parking import Parking
 from reflow_kafka.log.api import OutRecord, TopicPartition
 from reflow_kafka.log.memory import MemoryLog
 from reflow_kafka.state.memory import MemoryBackend
@@ -134,6 +135,48 @@ async def test_no_more_is_parked_than_may_be(shape: str, monkeypatch: pytest.Mon
         service.free()
         await until_seen(log, "out", 4_000)
     await check(log, 4_000)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_no_commit_holds_more_parked_events_than_it_may(
+    shape: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "MAX_UNSAVED", 2_000)
+    monkeypatch.setattr(session, "MAX_RECORDS", 20)
+    sizes, snapshot = [0], Parking.snapshot
+
+    def note(parking: Parking) -> dict[bytes, bytes | None]:
+        sizes.append(parking.unsaved)
+        return snapshot(parking)
+
+    monkeypatch.setattr(Parking, "snapshot", note)
+    log, service = await new_log("in", partitions=1), Service({1})
+    await put(log, "in", *events(600))
+    async with asyncio.timeout(DEADLINE), Engine(counting(service, shape), log=log, state=MemoryBackend()):
+        await until_seen(log, "out", 200)
+        service.free()
+        await until_seen(log, "out", 600)
+    await check(log, 600)
+    assert 1_000 < max(sizes) < 10_000
+
+
+async def test_an_event_as_large_as_may_be_can_be_parked() -> None:
+    log, service = await new_log("in", partitions=1), Service({0})
+    large = {"n": 5, "text": "x" * 990_000}
+    await put(log, "in", *[("hot", large if n == 5 else {"n": n}) for n in range(40)], ("k", {"n": 99}))
+    flow = Flow("f", partitions=1)
+
+    @flow.stage(after=flow.source("read", topic="in"), concurrency=5)
+    async def ask(event: Event[dict[str, Any]]) -> dict[str, int]:
+        await service.ask(event.value["n"], event.key)
+        return {"n": event.value["n"]}
+
+    flow.sink("out", after=ask, topic="out")
+    async with asyncio.timeout(DEADLINE), Engine(flow, log=log, state=MemoryBackend()):
+        await until_seen(log, "out", 1)
+        service.free()
+        await until_seen(log, "out", 41)
+    assert (await by_key(log, "out"))["hot"] == [{"n": n} for n in range(40)]
 
 
 async def test_what_is_parked_is_committed_though_nothing_else_happens() -> None:
