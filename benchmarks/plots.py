@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib import pyplot
+from matplotlib.ticker import NullLocator
 
 from benchmarks.growth_report import Growth
 from benchmarks.load_report import Burst, Step
@@ -71,12 +72,24 @@ def draw_growth(figures: Sequence[Growth], path: Path) -> None:
     for axes, (group, (x, y)) in zip(grid.flat, _LABELS.items(), strict=True):
         found = [growth for growth in figures if growth.group == group]
         costs = [growth.cost / (growth.value if group == "hops" else 1) for growth in found]
-        axes.plot([growth.value for growth in found], costs, marker="o", ls="none")
-        axes.set(xscale="log", xlabel=x, ylabel=y, ylim=None if group == "size" else (0, None))
+        values = [growth.value for growth in found]
+        axes.plot(values, costs, marker="o", ls="none")
+        axes.set(xscale="log", xlabel=x, ylabel=y)
+        axes.set_xticks(values, [_short(value) for value in values], fontsize=7)
+        axes.xaxis.set_minor_locator(NullLocator())
         if group == "size":
             axes.set(yscale="log")
+        else:
+            axes.set(ylim=(0, 1.15 * max(costs, default=1.0)))
         axes.grid(alpha=0.3)
     _save(figure, path)
+
+
+def _short(value: int) -> str:
+    for unit, name in ((1_000_000, "M"), (1_000, "k")):
+        if value >= unit:
+            return f"{value / unit:g} {name}"
+    return str(value)
 
 
 def _save(figure: Any, path: Path) -> None:
