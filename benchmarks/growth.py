@@ -64,7 +64,7 @@ def points(scale: float) -> Iterator[Point]:
         numbers = some(thousands)
         yield Point("backlog", numbers.count, numbers)
     for engines in (1, 2):
-        yield Point("engines", engines, some(60), Shape(burn=4_000), engines=engines)
+        yield Point("engines", engines, some(200), Shape(burn=4_000), engines=engines)
     for lanes in (1, 8, 24, 64):
         yield Point("idle", lanes, Numbers(lanes * 20), Shape(hops=2, state=1), lanes=lanes)
 
