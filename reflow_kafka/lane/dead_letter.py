@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
+from types import CodeType
 from typing import Final
 
 from reflow_kafka.lane.outbox import MAX_RECORD, Channel
@@ -16,6 +17,8 @@ from reflow_kafka.topology.replies import request_headers
 PREFIX: Final = "reflow.error."
 MAX_MESSAGE: Final = 2_000
 MAX_TRACEBACK: Final = 8_000
+MAX_PLACES: Final = 200
+"""Places in the code that are kept as text."""
 MAX_KEY: Final = 100_000
 """Longest key that is kept where the event as a whole is too large."""
 
@@ -67,7 +70,7 @@ def _cause(
 ) -> Sequence[tuple[str, bytes]]:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    trace = "".join(traceback.format_exception(error))
+    trace = _told(error)
     facts = {
         "flow": flow,
         "stage": stage,
@@ -80,3 +83,29 @@ def _cause(
         "traceback": trace[-MAX_TRACEBACK:],
     }
     return [(PREFIX + fact, text.encode("utf-8", "replace")) for fact, text in facts.items()]
+
+
+def _told(error: BaseException) -> str:
+    """An error and where it was raised, as Python tells it.
+
+    The same handler fails in the same places again and again, and telling a place takes longer than all the
+    rest of a dead letter: places are told once.
+    """
+    stack = error.__traceback__
+    if stack is None or error.__cause__ or error.__context__ or isinstance(error, BaseExceptionGroup):
+        return "".join(traceback.format_exception(error))
+    places = []
+    while stack is not None:
+        places.append((stack.tb_frame.f_code, stack.tb_lasti))
+        stack = stack.tb_next
+    key = tuple(places)
+    text = _places.get(key)
+    if text is None:
+        if len(_places) >= MAX_PLACES:
+            _places.clear()
+        text = _places[key] = "".join(traceback.format_tb(error.__traceback__))
+    only = "".join(traceback.format_exception_only(error))
+    return f"Traceback (most recent call last):\n{text}{only}"
+
+
+_places: dict[tuple[tuple[CodeType, int], ...], str] = {}

@@ -98,7 +98,7 @@ class SerialWorker(Worker):
             now = time.monotonic()
             self._held_up = self._crowded(MAX_HELD) and not self._relieve(MAX_HELD)
             if unit := self._lines.due(now) or self._lines.next(now):
-                await self._again(unit)
+                await self._again(unit, now + SLICE)
             elif not self._held_up and (batch := self.inbox.poll()):
                 await self._batch(*batch)
             elif (at := self._lines.wake_at()) is None:
@@ -108,12 +108,21 @@ class SerialWorker(Worker):
                     async with asyncio.timeout(max(at - now, 0)):
                         await self.inbox.wake.wait()
 
-    async def _again(self, unit: Unit) -> None:
-        """Try an event again, or one that had to wait behind another."""
+    async def _again(self, unit: Unit | None, until: float) -> None:
+        """Try events again, or those that had to wait behind others, for as long as a slice may take."""
+        while unit is not None and await self._once_more(unit):
+            now = time.monotonic()
+            more = now < until and not self.inbox.stopped
+            unit = self._lines.due(now) or self._lines.next(now) if more else None
+        await self._learn_topic()
+        await asyncio.sleep(0)
+
+    async def _once_more(self, unit: Unit) -> bool:
+        """Try an event, unless it is gone; False: it is not to be begun any more."""
         (item,) = unit.items
         generation = self.inbox.generation
         if not await self._admitted_by_rate(1) or not await self._gate.admit(1, self._is_full):
-            return  # stopping
+            return False
         if self.inbox.generation == generation:
             self._unit = unit
             if self._context is not None:
@@ -125,8 +134,7 @@ class SerialWorker(Worker):
                 if self._context is not None:
                     self._context.attempt = 1
         self._gate.worked()
-        await self._learn_topic()
-        await asyncio.sleep(0)
+        return True
 
     async def _batch(self, partition: TopicPartition, records: Sequence[Record]) -> None:
         at = 0
