@@ -2,7 +2,9 @@
 
 A refused commit (a timestamp out of bounds, a record too large) would be refused for ever. The lane halves
 the number of events per commit until a commit of one event is refused: that event is the culprit and is
-dead-lettered. Once past the events of the first refusal, commits are whole again.
+dead-lettered. While it is looked for the number does not grow: events that wait for each other (those of a
+key, for a retry) would come together again and again in a commit that is refused. Once past the events of
+the first refusal, commits are whole again.
 """
 
 from __future__ import annotations
@@ -17,12 +19,17 @@ MAX_KNOWN: Final = 1_000
 MAX_LIMIT: Final = 10_000
 """Events per commit from which on commits are whole again, although some event holds a position up."""
 
+PATIENCE: Final = 1_000
+"""Commits that are accepted in a row before the search is given up: its events wait for something else."""
+
 
 class Refusals:
     """What is known about refused events of one lane; outlives the lane's writers."""
 
     def __init__(self) -> None:
         self._limit: int | None = None
+        self._patience = 0
+        """Commits for which the search still goes on."""
         self._until: dict[TopicPartition, int] = {}
         self._culprits: dict[tuple[TopicPartition, int], str] = {}
 
@@ -51,6 +58,7 @@ class Refusals:
             return False
         for tp, at in positions.items():
             self._until[tp] = max(self._until.get(tp, 0), at)
+        self._patience = PATIENCE if events > 1 else 0
         if events > 1:
             self._limit = max(1, min(events, self._limit or events) // 2)
             return True
@@ -69,7 +77,10 @@ class Refusals:
         for tp, at in positions.items():
             if at >= self._until.get(tp, at + 1):
                 del self._until[tp]
-        self._limit *= 2
+        if self._patience:
+            self._patience -= 1
+        else:
+            self._limit *= 2
         if not self._until or self._limit > MAX_LIMIT:
             self._limit = None
             self._until.clear()

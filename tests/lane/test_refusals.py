@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reflow_kafka.lane.refusals import Refusals
+from reflow_kafka.lane.refusals import PATIENCE, Refusals
 from reflow_kafka.log.api import TopicPartition
 
 A, B = TopicPartition("a", 0), TopicPartition("b", 0)
@@ -55,7 +55,6 @@ def test_what_is_past_is_forgotten() -> None:
     refusals.refused(8, (A, 7), {A: 8, B: 2}, "refused")
     assert refusals.limit == 4
     refusals.accepted({A: 4, B: 2})
-    assert refusals.limit == 8
     refusals.accepted({A: 8, B: 2})
     assert refusals.limit is None
 
@@ -69,3 +68,23 @@ def test_an_event_that_waits_for_long_does_not_keep_commits_small() -> None:
     assert refusals.reason(A, 7) == "refused", "it is still to come"
     assert refusals.refused(1, (A, 7), {A: 8}, "refused"), "nobody was looking for it"
     assert not refusals.refused(1, (A, 7), {A: 8}, "refused")
+
+
+def test_commits_grow_only_once_a_culprit_is_found() -> None:
+    """Those of others are accepted again and again, while the suspects wait to come together once more."""
+    refusals = Refusals()
+    refusals.refused(16, (A, 7), {A: 16, B: 2}, "refused")
+    for n in range(100):
+        refusals.accepted({A: 0, B: 2 + n})
+        assert refusals.limit == 8
+    refusals.refused(1, (A, 7), {A: 8, B: 2}, "refused")
+    refusals.accepted({A: 0, B: 200})
+    assert refusals.limit == 2
+
+
+def test_suspects_that_never_come_are_given_up() -> None:
+    refusals = Refusals()
+    refusals.refused(16, (A, 7), {A: 16}, "refused")
+    for _ in range(PATIENCE + 20):
+        refusals.accepted({A: 0})
+    assert refusals.limit is None
