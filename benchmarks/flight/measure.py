@@ -16,9 +16,10 @@ import msgspec
 
 from benchmarks.flight.cases import Case
 from benchmarks.flight.outcome import Outcome, make_input
+from benchmarks.oracle import Verdict
 from benchmarks.processes import Worker, python
 from benchmarks.throughput import RunFailed
-from benchmarks.topics import KafkaTopics
+from benchmarks.topics import KafkaTopics, KeyValue
 
 _INTERVAL = 0.1  # between two looks
 _QUIET = 2.0  # so long without a new output, and what should be there is counted
@@ -83,15 +84,19 @@ async def measure(
                 watch.memory.clear()
                 gate.open()
                 outcome = Outcome(case, readings, len(events))
-                check, ok = await (watch.until(outcome) if case.lasts is None else watch.for_a_while(outcome))
-                cpu, broker = worker.tree_cpu() - cpu, broker_cpu() - broker
-                commits = kafka.times(f"{name}.progress", case.lanes)
+                if case.lasts is None:
+                    check, ok = await watch.until(outcome)
+                else:
+                    await watch.for_a_while(case.lasts)
+                cpu, broker, ended = worker.tree_cpu() - cpu, broker_cpu() - broker, time.time()
+            if case.lasts is not None:
+                check, ok = watch.so_far(outcome)
+            commits = kafka.times(f"{name}.progress", case.lanes)
         finally:
             kafka.delete(name)
-    marks = [[at / 1000 for at in lane if at / 1000 > began] for lane in commits]
-    ended = (
-        max((lane[-1] for lane in marks if lane), default=time.time()) if case.lasts is None else time.time()
-    )
+    marks = [[at / 1000 for at in lane if began < at / 1000 <= ended] for lane in commits]
+    if case.lasts is None:
+        ended = max(lane[-1] for lane in marks if lane)
     return Flight(
         case=case.name,
         about=case.about,
@@ -164,27 +169,32 @@ class _Watch:
                     return check, ok
                 since = time.monotonic()
 
-    async def for_a_while(self, outcome: Outcome) -> tuple[str, bool]:
-        """Let it run for as long as the case says; what came out must be right, but need not be all."""
-        assert self._case.lasts is not None
-        end = time.monotonic() + self._case.lasts
+    async def for_a_while(self, seconds: float) -> None:
+        """Let it run for so long."""
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             await self._pause("stopped")
-        check, ok, _ = self._judge(outcome)
-        return check, ok
+
+    def so_far(self, outcome: Outcome) -> tuple[str, bool]:
+        """How what came out compares, although it need not be all."""
+        verdict, letters = self._found(outcome)
+        right = not (verdict.duplicated or verdict.wrong or verdict.disordered or letters)
+        return f"{verdict.right:,} outputs, {'right so far' if right else verdict}", right
 
     def _judge(self, outcome: Outcome) -> tuple[str, bool, int]:
+        """How it compares, whether it is right, and how much is missing."""
+        verdict, letters = self._found(outcome)
+        if missing := max(verdict.missing, 0) + max(outcome.dead - len(letters), 0):
+            return str(verdict), False, missing
+        dead = outcome.dead_ids(letters)
+        return f"{verdict}, {len(letters):,} dead letters{'' if dead else ' (wrong)'}", verdict.ok and dead, 0
+
+    def _found(self, outcome: Outcome) -> tuple[Verdict, list[KeyValue]]:
         lanes = self._case.lanes
         verdict = outcome.judge(self._kafka.records(f"{self._name}-out", lanes))
         letters = list(self._kafka.records(f"{self._name}.dead-letters", lanes))
         self.finished = verdict.right + len(letters)
-        faults = verdict.duplicated or verdict.wrong or verdict.disordered
-        if self._case.lasts is not None:
-            return f"{verdict.right:,} outputs, right so far", not faults and not letters, 0
-        if verdict.missing or len(letters) < outcome.dead:
-            return str(verdict), False, verdict.missing + outcome.dead - len(letters)
-        dead = outcome.dead_ids(letters)
-        return f"{verdict}, {len(letters):,} dead letters{'' if dead else ' (wrong)'}", verdict.ok and dead, 0
+        return verdict, letters
 
     async def _pause(self, known: str) -> None:
         if not self._worker.running:
