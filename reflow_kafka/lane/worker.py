@@ -340,7 +340,7 @@ class Worker(ABC):
         return True
 
     def _refill(self) -> None:
-        """Fetch the next events of parked lines that have none in memory: more at once while there is room."""
+        """Fetch the next events of parked lines that have none in memory, many at once if there is room."""
         for stay in self._lines.hungry():
             self._fetch(stay, REFILL if len(self._lines) < MAX_REFILLED else 1)
 

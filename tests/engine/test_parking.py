@@ -90,6 +90,14 @@ async def check(log: MemoryLog, count: int) -> None:
     assert found == {f"k{n}": counted([n]) for n in range(0, count, 3)}
 
 
+async def until_parked(log: MemoryLog, count: int) -> None:
+    """Wait until so many events have been parked in commits."""
+    while True:
+        if len({r.key for r in await records(log, "f.parked.changelog")}) >= count:
+            return
+        await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_a_key_with_many_events_holds_up_no_other(shape: str) -> None:
     log, service = await new_log("in", partitions=1), Service({1})
@@ -182,16 +190,10 @@ async def test_an_event_as_large_as_may_be_can_be_parked() -> None:
 async def test_what_is_parked_is_committed_though_nothing_else_happens() -> None:
     log, service = await new_log("in", partitions=1), Service({0})
     await put(log, "in", *[("hot", {"n": n}) for n in range(40)])
-
-    async def parked(count: int) -> None:
-        async with asyncio.timeout(DEADLINE):
-            while len({r.key for r in await records(log, "f.parked.changelog")}) < count:
-                await asyncio.sleep(0.01)
-
     async with asyncio.timeout(DEADLINE), Engine(counting(service), log=log, state=MemoryBackend()):
-        await parked(40)
+        await until_parked(log, 40)
         await put(log, "in", *[("hot", {"n": n}) for n in range(40, 80)])
-        await parked(80)
+        await until_parked(log, 80)
 
 
 @pytest.mark.parametrize("options", [{}, {"concurrency": 5}, {"batch": Batch(5, within=0)}])
@@ -217,8 +219,7 @@ async def test_parked_events_outlive_the_edge_on_which_they_came(options: dict[s
 
     await put(log, "in", *[("hot", {"n": n}) for n in range(100)], ("a", {"n": 99}))
     async with asyncio.timeout(DEADLINE), Engine(flow("one"), log=log, state=disk) as engine:
-        while len({r.key for r in await records(log, "f.parked.changelog")}) < 90:
-            await asyncio.sleep(0.01)
+        await until_parked(log, 90)
         engine.abort()
     down = False
     await run(log, flow("two"), state=disk)

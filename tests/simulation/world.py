@@ -206,11 +206,10 @@ class World:
         """Everything that a reader of committed records sees."""
         return {
             name: [
-                (r.key, None if r.value is None else orjson.loads(r.value))
-                for r in await self.records(name)
-                if name != "sim.progress"
+                (r.key, None if r.value is None else orjson.loads(r.value)) for r in await self.records(name)
             ]
             for name in self.log._topics
+            if name not in ("sim.progress", "sim.parked.changelog")  # no events
         }
 
     async def records(self, topic: str) -> list[Record]:
