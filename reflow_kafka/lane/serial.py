@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from reflow_kafka.context import Context
-from reflow_kafka.errors import RetryLater
+from reflow_kafka.errors import FlowStopped, RetryLater
 from reflow_kafka.lane.calm import LONG
 from reflow_kafka.lane.careful import CarefulPeriod
 from reflow_kafka.lane.chain import Passage, Pause
@@ -289,8 +289,10 @@ class SerialWorker(Worker):
 
         Raises:
             _GoBack: its state cannot be undone here.
-            FlowStopped: the stage says that a failure stops the flow.
+            FlowStopped: the stage, or its handler, says that a failure stops the flow.
         """
+        if isinstance(error, FlowStopped):
+            raise error  # no event is to blame
         if isinstance(error, Broken):
             assert self._chain is not None
             self._chain.undo(record.key)

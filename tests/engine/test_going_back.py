@@ -118,3 +118,22 @@ async def test_what_a_slice_has_written_before_it_stops_the_flow_is_not_committe
     bad.clear()
     await run(log, flow, state=state)
     assert await values(log, "out") == list(range(20))
+
+
+@pytest.mark.parametrize("options", [{}, {"concurrency": 3}, {"batch": Batch(3, within=0)}])
+async def test_a_handler_that_stops_the_flow_is_not_tried_again(options: dict[str, Any]) -> None:
+    flow, tries = Flow("f", partitions=1), []
+
+    async def check(numbers: Any) -> Any:
+        if numbers == 3 or (isinstance(numbers, list) and 3 in numbers):
+            tries.append(numbers)
+            raise FlowStopped("no more of this")
+        return numbers
+
+    flow.stage(check, after=flow.source("source", topic="in"), **options)
+    log = await new_log("in", partitions=1)
+    await put(log, "in", *[("k", n) for n in range(6)])
+    with pytest.raises(FlowStopped, match="no more of this"):
+        await run(log, flow)
+    assert len(tries) == 1
+    assert await values(log, "f.dead-letters") == []
