@@ -26,6 +26,7 @@ def _accepts(port: int) -> bool:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_the_page_does_what_it_says(tmp_path: Path) -> None:
     port = free_port()
     write_files(PAGE, tmp_path, ("8080", str(port)))

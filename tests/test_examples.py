@@ -102,6 +102,7 @@ print(json.dumps([city_service.city_of(visit.address) for visit in enrich.make_v
     return Counter(json.loads(done.stdout))
 
 
+@pytest.mark.slow
 def test_enrichment_in_one_command() -> None:
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / "enrich.py")], check=True, capture_output=True, text=True, timeout=100
@@ -113,6 +114,7 @@ def test_enrichment_in_one_command() -> None:
     assert re.search(r"down\n +for [1-9]\d*, and not answered [1-9]\d* in time", done.stdout), done.stdout
 
 
+@pytest.mark.slow
 def test_enrichment_on_the_embedded_log(tmp_path: Path) -> None:
     check_visits(run("enrich.py", "visits-per-city", "city", tmp_path))
 

@@ -49,6 +49,7 @@ async def answered(client: Client, item: str) -> Bill:
     return bill
 
 
+@pytest.mark.slow
 async def test_workers_of_an_embedded_log_come_and_go_while_a_client_asks(
     embedded: Workers, flow: Flow
 ) -> None:

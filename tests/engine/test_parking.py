@@ -187,6 +187,7 @@ async def test_an_event_as_large_as_may_be_can_be_parked() -> None:
     assert (await by_key(log, "out"))["hot"] == [{"n": n} for n in range(40)]
 
 
+@pytest.mark.slow
 async def test_what_is_parked_is_committed_though_nothing_else_happens() -> None:
     log, service = await new_log("in", partitions=1), Service({0})
     await put(log, "in", *[("hot", {"n": n}) for n in range(40)])

@@ -210,7 +210,7 @@ class Machine(RuleBasedStateMachine):
         assert not self.lines.parked_lines
 
 
-Machine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+Machine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestLines = Machine.TestCase
 
 

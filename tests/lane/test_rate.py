@@ -36,9 +36,9 @@ async def run_for(seconds: float, *lanes: asyncio.Task[None]) -> None:
     await asyncio.gather(*lanes, return_exceptions=True)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
-    rate=st.sampled_from([(10, 1.0), (500, 1.0), (20_000, 1.0), (3, 10.0)]),
+    rate=st.sampled_from([(10, 1.0), (500, 1.0), (5_000, 1.0), (3, 10.0)]),
     sizes=st.lists(st.integers(1, 1000), min_size=1, max_size=5),
     spare=st.integers(0, 5),
 )

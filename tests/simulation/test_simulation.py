@@ -15,7 +15,7 @@ from tests.simulation.world import World, no_complaints
 
 SEEDS_PER_TEST = 16
 TESTS = 12
-QUICK = 2
+QUICK = 1
 LIMIT = 1_000.0
 """Virtual seconds after which a history counts as hanging."""
 
@@ -56,6 +56,6 @@ def test_every_history_ends_well(seeds: range) -> None:
         simulate(seed)
 
 
-@pytest.mark.parametrize("seed", [3, 17, 48])
+@pytest.mark.parametrize("seed", [3, pytest.param(17, marks=pytest.mark.slow)])
 def test_a_seed_makes_the_same_history_again(seed: int) -> None:
     assert simulate(seed).rng.getstate() == simulate(seed).rng.getstate()

@@ -88,6 +88,7 @@ async def test_only_the_call_that_ran_fails(how: str, message: str) -> None:
         assert await asyncio.gather(*others) == list(range(200))
 
 
+@pytest.mark.slow
 async def test_a_call_that_kills_every_process_does_not_stop_the_flow() -> None:
     async with processes(1) as pool:
         for _ in range(pool_module.MAX_DEATHS + 2):
@@ -160,6 +161,7 @@ async def test_a_call_that_runs_too_long(tmp_path: Path) -> None:
         assert await pool.call(SAME, (1,), timeout=0.1) == 1
 
 
+@pytest.mark.slow
 async def test_waiting_and_loading_do_not_count_as_running(tmp_path: Path) -> None:
     async with processes(1) as pool:
         first = waiting(pool, tmp_path / "first")
@@ -179,6 +181,7 @@ async def test_a_call_that_holds_the_interpreter_is_killed_all_the_same() -> Non
             await pool.call(job, (30.0,), timeout=0.1)
 
 
+@pytest.mark.slow
 async def test_what_waits_behind_a_long_call_runs_elsewhere(tmp_path: Path) -> None:
     async with processes(2) as pool:
         job = Job.of("mixed", work.waits_for)
@@ -194,6 +197,7 @@ async def test_what_waits_behind_a_long_call_runs_elsewhere(tmp_path: Path) -> N
         await slow
 
 
+@pytest.mark.slow
 async def test_processes_that_die_at_once_are_replaced_less_and_less_often(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -209,6 +213,7 @@ async def test_processes_that_die_at_once_are_replaced_less_and_less_often(
         assert await pool.call(SAME, (1,)) == 1
 
 
+@pytest.mark.slow
 async def test_a_handler_that_kills_processes_when_it_is_loaded_stops_the_flow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -230,6 +235,7 @@ async def test_processes_ignore_what_a_terminal_or_supervisor_sends(tmp_path: Pa
         assert pool.pids == [pid]
 
 
+@pytest.mark.slow
 async def test_closing_takes_no_longer_than_it_may(tmp_path: Path) -> None:
     pool = Processes(2)
     tasks = [waiting(pool, tmp_path / name) for name in ("a", "b", "c")]
@@ -246,6 +252,7 @@ async def test_closing_takes_no_longer_than_it_may(tmp_path: Path) -> None:
     await pool.close(0.05)
 
 
+@pytest.mark.slow
 async def test_closing_lets_a_running_call_end(tmp_path: Path) -> None:
     pool = Processes(1)
     task = waiting(pool, tmp_path / "a")
@@ -273,6 +280,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 async def test_processes_die_with_an_engine_that_is_killed(tmp_path: Path) -> None:
     engine = await asyncio.create_subprocess_exec(sys.executable, "-c", ENGINE, str(tmp_path))
     try:
@@ -283,6 +291,7 @@ async def test_processes_die_with_an_engine_that_is_killed(tmp_path: Path) -> No
     await until(lambda: not any(map(is_alive, pids)), "the processes to die")
 
 
+@pytest.mark.slow
 def test_on_uvloop(tmp_path: Path) -> None:
     async def main() -> None:
         pool = Processes(2)
