@@ -23,6 +23,7 @@ from reflow_kafka.errors import RetryLater
 from reflow_kafka.lane.calls import from_within
 from reflow_kafka.lane.copies import copied
 from reflow_kafka.lane.emitter import Emitter, Prepared, UnknownTopic
+from reflow_kafka.lane.failures import NO_EVENTS_FAULT
 from reflow_kafka.lane.link import Arrival, Link, enter, numbered
 from reflow_kafka.log.api import Record, TopicPartition
 from reflow_kafka.state.cache import StateCache
@@ -139,6 +140,8 @@ class Passage:
 
     def _failed(self, arrival: Arrival, error: Exception) -> Pause | None:
         """A stage has failed: undo it, and wait for another try, or go on with what stands in for it."""
+        if isinstance(error, NO_EVENTS_FAULT):
+            raise error
         link = arrival.link
         self.failures += 1
         self._undo(link, arrival.key)

@@ -16,17 +16,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from reflow_kafka.definition.spec import Shape, StageSpec, StateBy
-from reflow_kafka.errors import FlowStopped, RetryLater
+from reflow_kafka.errors import RetryLater
 from reflow_kafka.lane.batches import BadItem, BatchCall, Entry
 from reflow_kafka.lane.calm import LONG
 from reflow_kafka.lane.chain import Passage, Pause
 from reflow_kafka.lane.compile import Failure
 from reflow_kafka.lane.emitter import UnknownTopic
+from reflow_kafka.lane.failures import NO_EVENTS_FAULT
 from reflow_kafka.lane.lines import Item, Unit
 from reflow_kafka.lane.processes.job import Job
 from reflow_kafka.lane.processes.pool import Processes
 from reflow_kafka.lane.threads import Threads
-from reflow_kafka.lane.worker import RefusedByLog, Setting, Worker
+from reflow_kafka.lane.worker import Setting, Worker
 from reflow_kafka.log.api import TopicPartition
 from reflow_kafka.serde.keys import timestamp_getter
 from reflow_kafka.serde.typed import edge_codec
@@ -204,11 +205,9 @@ class OverlapWorker(Worker):
         """One try of a unit: it finishes, waits for another try, or each of its events is tried alone."""
         waiting = self._passages.pop(unit, None)
         if waiting is None:
-            for item in [i for i in unit.items if self._refusals.reason(i.partition, i.record.offset)]:
-                reason = self._refusals.reason(item.partition, item.record.offset)
-                await self._dispose(unit, item, RefusedByLog(reason), 1)
-            if unit in self._passages:
-                return  # stopping
+            for item in list(unit.items):
+                if self._culprit(item.partition, item.record):
+                    self._finish(unit, [item])
             failure = await self._try(unit, unit.items, unit.tries + 1)
         else:
             failure = await self._pass(unit, *waiting)
@@ -256,8 +255,8 @@ class OverlapWorker(Worker):
             if isinstance(failure, Passage):
                 return await self._pass(unit, failure, items)
             error, _ = failure
-            if isinstance(error, FlowStopped):
-                raise error  # no event is to blame
+            if isinstance(error, NO_EVENTS_FAULT):
+                raise error
             self._undo(items)
             if isinstance(error, UnknownTopic):
                 await self._setting.learn(error.topic)

@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from reflow_kafka.context import Context
-from reflow_kafka.errors import FlowStopped, RetryLater
+from reflow_kafka.errors import RetryLater
 from reflow_kafka.lane.calm import LONG
 from reflow_kafka.lane.careful import CarefulPeriod
 from reflow_kafka.lane.chain import Passage, Pause
 from reflow_kafka.lane.emitter import UnknownTopic
+from reflow_kafka.lane.failures import NO_EVENTS_FAULT
 from reflow_kafka.lane.lines import Item, Unit
 from reflow_kafka.lane.link import Broken
 from reflow_kafka.lane.work import Share
@@ -290,9 +291,10 @@ class SerialWorker(Worker):
         Raises:
             _GoBack: its state cannot be undone here.
             FlowStopped: the stage, or its handler, says that a failure stops the flow.
+            StateError: the local disk is full or broken.
         """
-        if isinstance(error, FlowStopped):
-            raise error  # no event is to blame
+        if isinstance(error, NO_EVENTS_FAULT):
+            raise error
         if isinstance(error, Broken):
             assert self._chain is not None
             self._chain.undo(record.key)

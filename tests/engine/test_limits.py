@@ -11,9 +11,10 @@ import pytest
 
 from reflow_kafka import Batch, Flow, Rate, Retry, State
 from reflow_kafka.engine.engine import Engine
-from reflow_kafka.errors import FlowStopped
+from reflow_kafka.errors import FlowStopped, StateError
 from reflow_kafka.lane import overlap, serial, worker
 from reflow_kafka.log.api import TopicPartition
+from reflow_kafka.state.cache import StateCache
 from reflow_kafka.state.memory import MemoryBackend
 from tests.engine.memory import DEADLINE, new_log, others, put, records, run, until, until_out, values
 
@@ -196,3 +197,26 @@ async def test_what_waits_shows_in_the_statistics(monkeypatch: pytest.MonkeyPatc
         assert (found.in_progress, found.retrying, found.retries) == (1, 1, 1)
         assert 0 < found.next_try <= 60
         engine.abort()
+
+
+@pytest.mark.parametrize("options", [{}, {"concurrency": 3}])
+async def test_a_broken_disk_ends_the_engine_and_no_event(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = Flow("f", partitions=1)
+    source = flow.source("source", topic="in")
+
+    async def count(total: State[int], value: int) -> None:
+        total.value += value
+
+    flow.stage(count, after=source, name="count", state=lambda: 0, **options)
+
+    def broken(cache: StateCache, key: bytes) -> Any:
+        raise StateError("the disk is broken")
+
+    monkeypatch.setattr(StateCache, "load", broken)
+    log = await new_log("in", partitions=1)
+    await put(log, "in", *[("k", n) for n in range(10)])
+    with pytest.raises(StateError, match="broken"):
+        await run(log, flow)
+    assert await records(log, "f.dead-letters") == []
