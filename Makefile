@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# The others share one broker, or kill processes against the clock: they run one after the other.
+QUICK   := -n auto --dist worksteal -m 'not kafka and not chaos and not slow'
 SOURCES := reflow_kafka connectors examples tests benchmarks
 
 .DEFAULT_GOAL := help
@@ -22,10 +24,13 @@ demo: $(STAMP)  ## Run the weather example on the embedded log over real data
 	@$(BIN)/python examples/weather.py
 
 test: $(STAMP)  ## Run all tests, those on real Kafka included
-	$(BIN)/python -m pytest
+	@status=0; \
+	$(BIN)/python -m pytest $(QUICK) || status=1; \
+	$(BIN)/python -m pytest -m 'kafka or chaos or slow' || status=1; \
+	exit $$status
 
 quick: $(STAMP)  ## Run the tests that need no Kafka and little time
-	$(BIN)/python -m pytest -m 'not kafka and not chaos and not slow'
+	$(BIN)/python -m pytest $(QUICK)
 
 audit: $(STAMP)  ## Look the installed packages up in the database of known vulnerabilities
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
