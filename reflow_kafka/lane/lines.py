@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from reflow_kafka.log.api import Record, TopicPartition
@@ -111,6 +111,11 @@ class Lines:
     def __contains__(self, key: bytes) -> bool:
         """Whether events of this key are in line."""
         return key in self._lines
+
+    @property
+    def keys(self) -> Collection[object]:
+        """The keys of which events are in line, at any time: for those who ask about each event."""
+        return self._lines
 
     def __iter__(self) -> Iterator[Item]:
         """All events, line by line."""

@@ -228,13 +228,14 @@ class SerialWorker(Worker):
         """Keeps back events behind one of their key, and those that the log is known to refuse."""
         # What was parked may be below the positions by which the search for culprits ends.
         suspected = self._refusals.limit is not None or self._unit is not None
+        in_line = self._lines.keys if self._unit is None else ()
         for record in records:
             if suspected and self._culprit(partition, record):
                 if self._suspends:
                     self._finished(record.offset)
                 elif self._unit is None:
                     continue
-            elif self._unit is None and record.key is not None and record.key in self._lines:
+            elif record.key in in_line:
                 self._held.add(record.offset)
                 self._line_up(partition, record, time.monotonic())
             else:

@@ -104,7 +104,8 @@ class StateCache:
         Raises:
             ValueError, TypeError: the state cannot be encoded; the event that changed it has failed.
         """
-        self._kept[key] = self.encoded(state)
+        value = state.value if self._boxed else state  # not by `encoded`: this is done after each event
+        self._kept[key] = None if value is CLEARED else _own_size(self._encode(value))
 
     def put(self, key: bytes, state: Any, raw: bytes | None) -> None:
         """The same with a state that is encoded already (None: it is deleted); cannot fail."""
@@ -139,8 +140,7 @@ class StateCache:
         changes = self._kept
         for key, state in self.dirty.items():
             raw = None if state is FORGOTTEN else self.encoded(state)
-            # A copy of its own size, as it is kept until it is committed: what orjson gives holds 4 kB.
-            changes[key] = None if raw is None else b"".join((raw, b""))
+            changes[key] = None if raw is None else _own_size(raw)
         self.dirty.clear()  # in place: compiled stages hold it
 
     def snapshot(self) -> dict[bytes, bytes | None]:
@@ -168,3 +168,8 @@ class StateCache:
             self._aged.pop(key, None)
         self.dirty.clear()
         self._kept.clear()
+
+
+def _own_size(raw: bytes) -> bytes:
+    """A copy, to be kept until it is committed: what orjson gives holds 4 kB however short it is."""
+    return b"".join((raw, b""))
