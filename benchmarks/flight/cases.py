@@ -81,7 +81,7 @@ _ALL = (
     ),
     _COMPUTING,
     msgspec.structs.replace(
-        _COMPUTING, name="compute-process", about="the same in processes", run_in="process", concurrency=2
+        _COMPUTING, name="compute-process", about="the same in processes", run_in="process"
     ),
     msgspec.structs.replace(
         _COMPUTING, name="compute-engines", about="the same in the loops of two engines", engines=2
