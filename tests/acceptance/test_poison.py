@@ -51,7 +51,7 @@ def test_one_event_in_a_hundred(kafka_bootstrap: str, unique: str, tmp_path: Pat
         assert said["type"].endswith("Poison")
         assert said["message"] == f"{n} is poison"
         assert "raise Poison" in said["traceback"]
-        assert said["attempts"] == "1"
+        assert said["attempts"] == "3"
 
 
 def _sums(events: list[Input]) -> dict[str, list[dict[str, object]]]:
