@@ -20,9 +20,9 @@ from tests.support.settings import SCALE, seeded
 from tests.support.waiting import wait_until
 from tests.support.workers import Workers
 
-EVENTS = int(50_000 * SCALE)
-KILLS = int(10 * SCALE)
-PERIOD = 25.0 * SCALE
+EVENTS = int(30_000 * SCALE)
+KILLS = int(6 * SCALE)
+PERIOD = 15.0 * SCALE
 """Seconds over which events come in."""
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]

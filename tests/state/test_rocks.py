@@ -239,13 +239,21 @@ KINDS = [
     "owner",
     "LOCK",
 ]
+
+
+def one_byte(data: bytes) -> bytes:
+    """With one byte changed."""
+    at = len(data) // 3
+    return data[:at] + bytes([data[at] ^ 0xFF if data else 0]) + data[at + 1 :]
+
+
 HARMLESS = {"OPTIONS", "LOG", "owner", "LOCK"}
 HARM: dict[str, Callable[[bytes], bytes]] = {
     "emptied": lambda _: b"",
     "cut": lambda data: data[: len(data) // 2],
     "garbage": lambda data: os.urandom(max(len(data), 100)),
     "zeros": lambda data: bytes(len(data)),
-    "one byte": lambda data: data[: len(data) // 3] + b"\xaa" + data[len(data) // 3 + 1 :],
+    "one byte": one_byte,
 }
 
 
