@@ -14,7 +14,7 @@ import msgspec
 import orjson
 import pydantic
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reflow_kafka.serde.json import (
@@ -148,6 +148,7 @@ TYPED: list[tuple[Any, st.SearchStrategy[Any]]] = [
 ]
 
 
+@settings(max_examples=40)  # for each of many types
 @given(st.data())
 @pytest.mark.parametrize(("type_", "values"), TYPED, ids=[type_name(t) for t, _ in TYPED])
 def test_values_come_back_as_they_were(

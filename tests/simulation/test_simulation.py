@@ -13,8 +13,8 @@ from reflow_kafka.state.cache import StateCache
 from tests.simulation.clock import run_virtually
 from tests.simulation.world import World, no_complaints
 
-SEEDS_PER_TEST = 16
-TESTS = 12
+SEEDS_PER_TEST = 8
+TESTS = 24
 QUICK = 1
 LIMIT = 1_000.0
 """Virtual seconds after which a history counts as hanging."""

@@ -307,7 +307,8 @@ def test_on_uvloop(tmp_path: Path) -> None:
     uvloop.run(main())
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 6))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
 async def test_whatever_dies_every_other_call_ends_and_none_runs_twice_at_once(
     seed: int, tmp_path: Path
 ) -> None:
