@@ -166,6 +166,11 @@ class StageSpec:
     chain: bool = False
     """It runs inside its upstream's worker."""
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether its events need not finish in the order in which they came."""
+        return self.concurrency > 1 or self.run_in != "loop" or self.batch is not None
+
 
 @dataclass(frozen=True, slots=True)
 class ResourceSpec:

@@ -9,11 +9,11 @@ from typing import Any
 
 from reflow_kafka.context import Context
 from reflow_kafka.definition.spec import Shape, StateBy
-from reflow_kafka.event import NO_HEADERS, Event, received
 from reflow_kafka.lane.calls import collect, from_within, within
 from reflow_kafka.lane.chain import Chain, Passage
 from reflow_kafka.lane.compile import Failure, MissingKey
 from reflow_kafka.lane.emitter import Emitter, Prepared
+from reflow_kafka.lane.given import given
 from reflow_kafka.lane.lines import Item
 from reflow_kafka.log.api import TopicPartition
 from reflow_kafka.state.cache import StateCache
@@ -117,13 +117,16 @@ class BatchCall:
     def _data(self, items: Sequence[Item], values: list[Any], times: Sequence[int]) -> list[Any]:
         if not self.takes_event:
             return values
-        return [self._event(*each) for each in zip(items, values, times, strict=True)]
-
-    def _event(self, item: Item, value: Any, time: int) -> Event[Any]:
-        record = item.record
-        headers = {name: data or b"" for name, data in record.headers} if record.headers else NO_HEADERS
-        id = f"{item.partition.topic}/{item.partition.partition}/{record.offset}"
-        return received(value, record.key, time, headers, self.entries[item.partition].upstream, id)
+        return [
+            given(
+                item.record,
+                value,
+                timestamp=time,
+                origin=item.partition,
+                upstream=self.entries[item.partition].upstream,
+            )
+            for item, value, time in zip(items, values, times, strict=True)
+        ]
 
     def _named(self, last: Item, time: int, attempt: int) -> dict[str, Any]:
         """Arguments by name; a context stands where the last event of the batch does."""

@@ -21,7 +21,7 @@ from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.lane.lifecycle import Lifecycle, Users
 from reflow_kafka.lane.link import Link
 from reflow_kafka.lane.outbox import Channel, Outbox
-from reflow_kafka.lane.overlap import OverlapWorker, overlaps
+from reflow_kafka.lane.overlap import OverlapWorker
 from reflow_kafka.lane.parking import Parking
 from reflow_kafka.lane.processes.pool import Processes
 from reflow_kafka.lane.rate import Throttle
@@ -201,7 +201,7 @@ class Builder:
             throttle=self._throttle(node),
             parking=Parking(node.name, self.stores, self.now) if self._parks(node) else None,
         )
-        return OverlapWorker(node, setting) if overlaps(node.stage) else SerialWorker(node, setting)
+        return OverlapWorker(node, setting) if node.stage.overlaps else SerialWorker(node, setting)
 
     def _throttle(self, node: Node) -> Throttle | None:
         rate = node.stage.rate

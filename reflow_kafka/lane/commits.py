@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from reflow_kafka.errors import FlowStopped, LogDoubt, RecordRefused
@@ -27,7 +27,6 @@ from reflow_kafka.lane.takeover import Ownership
 from reflow_kafka.lane.work import Share, Work
 from reflow_kafka.log.api import BatchBuilder, Commit, CommittedPosition, TopicPartition
 from reflow_kafka.state.store import StoreMark
-from reflow_kafka.topology.topics import PARKED
 
 IDLE: Final = 60.0
 EARLY: Final = 0.02
@@ -59,6 +58,7 @@ class Committer:
         self._mark = own.restored.mark
         self._ends = dict(own.restored.ends)
         self._record = own.record
+        self._changelogs = env.changelogs(lane)
         self._works = works
         self._gate = gate
         self._pace = pace
@@ -152,7 +152,8 @@ class Committer:
         began = time.thread_time()
         shares = [(work, work.take()) for work in self._works]
         marks = _marks(shares)
-        commit, ends = self._content(shares)
+        changes = _changes(shares)
+        commit, ends = self._content(shares, changes)
         ahead = _outputs(shares) if self._early else {}
         self._gate.taken()
         self._pace.committing(time.monotonic())
@@ -173,7 +174,7 @@ class Committer:
             raise
         self._verify(bases, ends)
         began = time.thread_time()
-        self._write(shares, ends)
+        self._write(changes, ends)
         self._pace.committed(cpu + writing.cpu + time.thread_time() - began)
         self.marks = marks
         self._ends = ends
@@ -185,19 +186,16 @@ class Committer:
         for work, _ in shares:
             await work.committed()
 
-    def _content(self, shares: Sequence[tuple[Work, Share]]) -> tuple[Commit, dict[str, int]]:
+    def _content(
+        self, shares: Sequence[tuple[Work, Share]], changes: Mapping[str, dict[bytes, bytes | None]]
+    ) -> tuple[Commit, dict[str, int]]:
         """Outputs and changelog records; and where the changelogs will end."""
         commit = Commit({} if self._early else _outputs(shares))
         ends = dict(self._ends)
-        for work, share in shares:
-            for node in work.node.chain:
-                changes, topic = share.changes.get(node.name), node.changelog
-                if changes and topic is not None:
-                    commit.batches[TopicPartition(topic, self._lane)] = self._changelog(changes)
-                    ends[topic] = ends.get(topic, 0) + len(changes) + self._writer.marker
-        if (parked := _parked(shares)) and (parking := self._env.plan.parked_topic) is not None:
-            commit.batches[TopicPartition(parking, self._lane)] = self._changelog(parked)
-            ends[parking] = ends.get(parking, 0) + len(parked) + self._writer.marker
+        for store, changed in changes.items():
+            topic = self._changelogs[store]
+            commit.batches[TopicPartition(topic, self._lane)] = self._changelog(changed)
+            ends[topic] = ends.get(topic, 0) + len(changed) + self._writer.marker
         return commit, ends
 
     def _changelog(self, changes: dict[bytes, bytes | None]) -> list[BatchBuilder]:
@@ -243,24 +241,14 @@ class Committer:
             if end != before and found != before:
                 raise LogDoubt(f"changelog {topic}[{self._lane}]: wrote at {found}, expected {before}")
 
-    def _write(self, shares: Sequence[tuple[Work, Share]], ends: dict[str, int]) -> None:
-        changes = {
-            stage: changed.items()
-            for _, share in shares
-            for stage, changed in share.changes.items()
-            if changed
-        }
-        if parked := _parked(shares):
-            changes[PARKED] = parked.items()
+    def _write(self, changes: Mapping[str, dict[bytes, bytes | None]], ends: dict[str, int]) -> None:
         if changes:
             self._mark = self._mark_at(ends)
-            self._stores.write(changes, self._mark)
+            self._stores.write({store: changed.items() for store, changed in changes.items()}, self._mark)
 
     def _mark_at(self, ends: dict[str, int]) -> StoreMark:
-        topics = self._env.changelogs(self._lane)
-        return StoreMark(
-            self._record.incarnation, {store: ends[topic] for store, topic in topics.items()}, self._env.now()
-        )
+        positions = {store: ends[topic] for store, topic in self._changelogs.items()}
+        return StoreMark(self._record.incarnation, positions, self._env.now())
 
     def _stores_are_current(self) -> None:
         """Say so in the store, so that the next owner on this machine need not restore."""
@@ -286,8 +274,14 @@ class Committer:
             ) from error
 
 
-def _parked(shares: Sequence[tuple[Work, Share]]) -> dict[bytes, bytes | None]:
-    return {id: entry for _, share in shares for id, entry in share.parked.items()}
+def _changes(shares: Sequence[tuple[Work, Share]]) -> dict[str, dict[bytes, bytes | None]]:
+    """What changes in each store; all stages of a lane park their events in the same."""
+    changes: dict[str, dict[bytes, bytes | None]] = {}
+    for _, share in shares:
+        for store, changed in share.changes.items():
+            if changed:
+                changes[store] = {**changes[store], **changed} if store in changes else changed
+    return changes
 
 
 def _changelogs(work: Work) -> set[str | None]:

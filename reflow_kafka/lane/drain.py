@@ -18,12 +18,13 @@ from typing import Any, Final
 
 from reflow_kafka.connector import ConnectorContext, Sink, Writer
 from reflow_kafka.errors import FlowStopped, LogError, ReflowError, Reject
-from reflow_kafka.event import Event, received
+from reflow_kafka.event import Event
 from reflow_kafka.lane.calls import call, quietly
 from reflow_kafka.lane.emitter import Emitter
 from reflow_kafka.lane.env import place_logger
 from reflow_kafka.lane.failures import Failures
 from reflow_kafka.lane.gate import MAX_BYTES, Gate
+from reflow_kafka.lane.given import given
 from reflow_kafka.lane.inbox import Inbox
 from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.lane.outbox import Channel, Outbox
@@ -302,9 +303,7 @@ class Drain:
     def _event(self, partition: TopicPartition, record: Record) -> Event[Any]:
         entry = self._inputs[partition]
         value = None if record.value is None else self._decoders[partition](record.value)
-        headers = {name: data or b"" for name, data in record.headers}
-        id_ = f"{partition.topic}/{self._lane}/{record.offset}"
-        return received(value, record.key, record.timestamp, headers, entry.upstream, id_)
+        return given(record, value, timestamp=record.timestamp, origin=partition, upstream=entry.upstream)
 
     def __str__(self) -> str:
         return f"{self._flow}.{self.node.name}[{self._lane}]"

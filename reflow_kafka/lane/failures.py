@@ -6,9 +6,10 @@ import logging
 from typing import Any, Final
 
 from reflow_kafka.errors import FlowStopped, Reject, StateError
-from reflow_kafka.event import Event, received
+from reflow_kafka.event import Event
 from reflow_kafka.lane.dead_letter import DeadLetterPlace, error_headers
 from reflow_kafka.lane.emitter import Emitter, Prepared
+from reflow_kafka.lane.given import given
 from reflow_kafka.lane.outbox import Channel
 from reflow_kafka.lane.work import Tally
 from reflow_kafka.log.api import Record, TopicPartition
@@ -100,9 +101,7 @@ class Failures:
         entry = self._inputs.get(origin.topic, self._node.inputs[0])
         decode = edge_codec(entry.type, entry.format).decode
         value = None if record.value is None else decode(record.value)
-        headers = {name: data or b"" for name, data in record.headers}
-        id = f"{origin.topic}/{origin.partition}/{record.offset}"
-        return received(value, record.key, record.timestamp, headers, entry.upstream, id)
+        return given(record, value, timestamp=record.timestamp, origin=origin, upstream=entry.upstream)
 
     def _to_error(self, record: Record, origin: TopicPartition, error: Exception, tries: int) -> Prepared:
         cause = error_headers(record, origin, self._flow, self._node.name, error, tries)

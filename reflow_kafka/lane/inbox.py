@@ -81,11 +81,6 @@ class Inbox:
         """Everything below is finished."""
         return self._flights[partition].position
 
-    @property
-    def open_events(self) -> int:
-        """Events that are open, in all inputs."""
-        return sum(len(flight) for flight in self._flights.values())
-
     def reach(self, partition: TopicPartition, offset: int) -> None:
         """Everything below is finished, but for what is open."""
         self._flights[partition].reach(offset)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from reflow_kafka.definition.spec import Shape, StageSpec, StateBy
+from reflow_kafka.definition.spec import Shape, StateBy
 from reflow_kafka.errors import RetryLater
 from reflow_kafka.lane.batches import BadItem, BatchCall, Entry
 from reflow_kafka.lane.calm import LONG
@@ -44,11 +44,6 @@ CLOSE_THREADS: Final = 1.0
 
 Call = Callable[[Sequence[Item], int], Awaitable[Failure | Passage | None]]
 """Handles some events, all or none of them; told which try it is. What follows in a chain is still to do."""
-
-
-def overlaps(stage: StageSpec) -> bool:
-    """Whether a stage's handler is called for events that need not finish in the order in which they came."""
-    return stage.concurrency > 1 or stage.run_in != "loop" or stage.batch is not None
 
 
 class OverlapWorker(Worker):
@@ -109,7 +104,7 @@ class OverlapWorker(Worker):
             cache=self._cache,
             chain=self._chain,
             by_name=self._setting.by_name,
-            timeout=None if self.node.stage.run_in == "process" else self.node.stage.timeout,
+            timeout=self._timeout,
             elsewhere=elsewhere,
             returns_state=returns_state,
         )
@@ -164,14 +159,13 @@ class OverlapWorker(Worker):
         # While events that the log refuses are looked for, a commit must show whose they are.
         searching = self._refusals.limit is not None
         slots = 1 if searching else self._slots
+        crowded = self._crowded(self._in_hand_limit)
         while self._running < slots and not self.inbox.stopped:
             now = time.monotonic()
-            unit = self._lines.due(now) or self._lines.next(
-                now, alone=searching, crowded=self._crowded(self._in_hand_limit)
-            )
+            unit = self._lines.due(now) or self._lines.next(now, alone=searching, crowded=crowded)
             if unit is None:
                 break
-            if self._throttle is not None and not await self._rated(unit):
+            if not await self._all_admitted_by_rate(len(unit.items)):
                 break  # stopping
             if self._refusals.limit is not None or self._is_full():
                 waited = True
@@ -181,15 +175,12 @@ class OverlapWorker(Worker):
             tasks.create_task(self._run_unit(unit))
         return waited
 
-    async def _rated(self, unit: Unit) -> bool:
-        """Wait until the rate allows for a unit; whether it may begin."""
-        wanted = len(unit.items)
-        while wanted > 0:
-            granted = await self._admitted_by_rate(wanted)
-            if not granted:
-                return False
-            wanted -= granted
-        return True
+    async def _all_admitted_by_rate(self, wanted: int) -> bool:
+        """Wait until so many events that belong together may begin; False = stopping."""
+        if self._throttle is None:
+            return True
+        missing = wanted - self._throttle.grab(wanted)
+        return not missing or await self._unless_stopped(self._throttle.admit_all(missing)) is not None
 
     # ---- what becomes of them
 

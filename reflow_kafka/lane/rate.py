@@ -78,10 +78,12 @@ class Throttle:
         finally:
             self._waiting -= 1
 
-    async def admit_all(self, wanted: int) -> None:
+    async def admit_all(self, wanted: int) -> int:
         """Wait until all of `wanted` events, which belong together, may begin; in turns with other lanes."""
-        while wanted > 0:
-            wanted -= await self.admit(wanted)
+        left = wanted
+        while left > 0:
+            left -= await self.admit(left)
+        return wanted
 
     async def _paid_off(self) -> None:
         while (wait := self._bucket.wait(time.monotonic())) > 0:

@@ -233,8 +233,6 @@ class SerialWorker(Worker):
             if suspected and self._culprit(partition, record):
                 if self._suspends:
                     self._finished(record.offset)
-                elif self._unit is None:
-                    continue
             elif record.key in in_line:
                 self._held.add(record.offset)
                 self._line_up(partition, record, time.monotonic())

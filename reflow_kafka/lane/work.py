@@ -18,9 +18,7 @@ class Share:
 
     batches: dict[TopicPartition, list[BatchBuilder]] = field(default_factory=dict)
     changes: dict[str, dict[bytes, bytes | None]] = field(default_factory=dict)
-    """Changed state, by the stage whose it is: its own, or one that is chained to it."""
-    parked: dict[bytes, bytes | None] = field(default_factory=dict)
-    """Changes to the events that its stage has parked."""
+    """What changed in stores, by their names: state of its stage and its chain, parked events."""
     marks: dict[TopicPartition, Mark] = field(default_factory=dict)
     """How far its inputs are finished."""
     events: int = 0

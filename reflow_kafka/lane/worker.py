@@ -12,9 +12,9 @@ import itertools
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from reflow_kafka.definition.spec import Shape, StateBy
 from reflow_kafka.errors import ReflowError
@@ -42,9 +42,11 @@ from reflow_kafka.serde.keys import timestamp_getter
 from reflow_kafka.serde.typed import edge_codec
 from reflow_kafka.state.cache import StateCache
 from reflow_kafka.topology.plan import Node
+from reflow_kafka.topology.topics import PARKED
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 
 JUDGE_EVERY: Final = 1_000
 """Events after which the share of dead letters is looked at, if there were none."""
@@ -133,6 +135,8 @@ class Worker(ABC):
         """Tell parked events without key from each other."""
         self._events = 0
         self._last: tuple[TopicPartition, int] | None = None
+        # In processes the time-out counts from when a call runs: they see to it.
+        self._timeout = None if node.stage.run_in == "process" else node.stage.timeout
         self._retries = Retries(node.stage.retry, self.tally, self._log)
 
     def _compilation(
@@ -162,8 +166,7 @@ class Worker(ABC):
                 waits=self._chain is not None and self._chain.suspends,
                 names={} if self._chain is None else {**self._chain.names(tp), **(names or {})},
                 timestamp=timestamp_getter(entry.timestamp) if entry.timestamp else None,
-                # In processes the time-out counts from when a call runs.
-                timeout=None if self.node.stage.run_in == "process" else self.node.stage.timeout,
+                timeout=self._timeout,
                 **more,
             )
         )
@@ -215,10 +218,11 @@ class Worker(ABC):
         for cache in self._caches:
             cache.encode()  # all that can fail, before any of them hands anything over
         changes = {cache.name: cache.snapshot() for cache in self._caches}
-        parked = {} if self._parking is None else self._parking.snapshot()
-        if parked:
-            self.inbox.wake.set()  # there is room again for events to be parked
-        share = Share(self._outbox.take(), changes, parked, self.inbox.share(), self._events, self._last)
+        if self._parking is not None:
+            changes[PARKED] = self._parking.snapshot()
+            if changes[PARKED]:
+                self.inbox.wake.set()  # there is room again for events to be parked
+        share = Share(self._outbox.take(), changes, self.inbox.share(), self._events, self._last)
         self._events = 0
         return share
 
@@ -251,14 +255,18 @@ class Worker(ABC):
             return wanted
         if granted := self._throttle.grab(wanted):
             return granted
+        return await self._unless_stopped(self._throttle.admit(wanted)) or 0
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Wait for `work`; None if the worker is to stop before."""
         stop = asyncio.ensure_future(self.inbox.until_stopped())
-        admission = asyncio.ensure_future(self._throttle.admit(wanted))
+        task = asyncio.ensure_future(work)
         try:
-            await asyncio.wait((stop, admission), return_when=asyncio.FIRST_COMPLETED)
-            return admission.result() if admission.done() else 0
+            await asyncio.wait((stop, task), return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
         finally:
             stop.cancel()
-            admission.cancel()
+            task.cancel()
 
     def _culprit(self, partition: TopicPartition, record: Record) -> bool:
         """Dead-letter an event if the log is known to refuse what it leads to."""

@@ -81,9 +81,7 @@ class Node:
     @property
     def waits(self) -> bool:
         """Whether its events may wait for long: beside others of their stage, or for another try."""
-        stage = self.stage
-        overlaps = stage.concurrency > 1 or stage.run_in != "loop" or stage.batch is not None
-        return self.role == "handler" and (overlaps or stage.retry != Retry())
+        return self.role == "handler" and (self.stage.overlaps or self.stage.retry != Retry())
 
     @property
     def chain(self) -> tuple[Node, ...]:
