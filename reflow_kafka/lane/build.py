@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from reflow_kafka.connector import Source
@@ -38,6 +38,17 @@ from reflow_kafka.serde.typed import edge_codec, state_codec
 from reflow_kafka.state.cache import StateCache
 from reflow_kafka.state.store import LaneStores
 from reflow_kafka.topology.plan import Node, Output, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Exits:
+    """Where the results of a node go, those of stages chained to it included."""
+
+    outbox: Outbox
+    dead_letters: Channel
+    replies: Replies | None
+    links: list[Link] = field(default_factory=list)
+    """The stages chained to it, each before those chained to it in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +86,20 @@ class Builder:
         return [self._work(node) for node in self.plan.nodes_of(self.lane)]
 
     def _work(self, node: Node) -> Work:
+        exits = self._exits(node)
+        leads = [self._lead(node, output, exits) for output in node.outputs]
+        if node.role in ("connector-source", "generator"):
+            return self._feed(node, leads, exits)
+        if node.role == "connector-sink":
+            return self._drain(node, exits)
+        return self._worker(node, leads, exits)
+
+    def _exits(self, node: Node) -> _Exits:
         outbox = Outbox(self.new_batch)
         replies = self._replies(node, outbox)
         make = Channel if replies is None else functools.partial(DeadLetters, replies)
         dead_letters = outbox.channel(self.plan.dead_letter_topic, self.plan.flow.partitions, make)
-        links: list[Link] = []
-        leads = [self._lead(node, output, outbox, replies, dead_letters, links) for output in node.outputs]
-        if node.role in ("connector-source", "generator"):
-            return self._feed(node, leads, outbox, dead_letters)
-        if node.role == "connector-sink":
-            return self._drain(node, outbox, dead_letters)
-        return self._worker(node, leads, outbox, dead_letters, links)
+        return _Exits(outbox, dead_letters, replies)
 
     def _replies(self, node: Node, outbox: Outbox) -> Replies | None:
         topic = self.plan.reply_topic
@@ -94,18 +108,11 @@ class Builder:
         where = f"flow {self.plan.flow.name!r}, stage {node.name!r}"
         return Replies(outbox.channel(topic, self.plan.flow.partitions), where)
 
-    def _lead(
-        self,
-        node: Node,
-        output: Output,
-        outbox: Outbox,
-        replies: Replies | None,
-        dead_letters: Channel,
-        links: list[Link],
-    ) -> Lead:
-        """An edge that leaves a stage; chained stages are added to `links`."""
+    def _lead(self, node: Node, output: Output, exits: _Exits) -> Lead:
+        """An edge that leaves a stage; chained stages are added to the links of `exits`."""
         if output.chained is not None:
-            return self._chained(node, output, outbox, replies, dead_letters, links)
+            return self._chained(node, output, output.chained, exits)
+        outbox, replies = exits.outbox, exits.replies
         codec = edge_codec(output.type, output.format)
         lead = Lead(output.name, output.stage, output.when, key_getter(output.key), codec.encode, None)
         if replies is not None and output.topic == self.plan.reply_topic:
@@ -132,21 +139,11 @@ class Builder:
         lead.route = route
         return lead
 
-    def _chained(
-        self,
-        node: Node,
-        output: Output,
-        outbox: Outbox,
-        replies: Replies | None,
-        dead_letters: Channel,
-        links: list[Link],
-    ) -> Lead:
-        chained = output.chained
-        assert chained is not None
+    def _chained(self, node: Node, output: Output, chained: Node, exits: _Exits) -> Lead:
         assert chained.stage.handler is not None
         target, lifecycle, named = self._handler(chained, chained.stage.handler)
-        place = len(links)  # before the stages that are chained to it
-        leads = [self._lead(chained, each, outbox, replies, dead_letters, links) for each in chained.outputs]
+        place = len(exits.links)
+        leads = [self._lead(chained, each, exits) for each in chained.outputs]
         try:
             encode = edge_codec(output.type, output.format).encode
         except UnsupportedType:  # nobody has to write it but a dead letter
@@ -157,7 +154,7 @@ class Builder:
             flow=self.plan.flow.name,
             lane=self.lane,
             leads=leads,
-            dead_letters=dead_letters,
+            dead_letters=exits.dead_letters,
             encode=encode,
             handler=target,
             by_name=named,
@@ -165,17 +162,10 @@ class Builder:
             lifecycle=lifecycle,
             share=self._share(chained),
         )
-        links.insert(place, link)
+        exits.links.insert(place, link)
         return Lead(output.name, output.stage, output.when, None, encode, None, link=link)
 
-    def _worker(
-        self,
-        node: Node,
-        leads: Sequence[Lead],
-        outbox: Outbox,
-        dead_letters: Channel,
-        links: Sequence[Link],
-    ) -> Worker:
+    def _worker(self, node: Node, leads: Sequence[Lead], exits: _Exits) -> Worker:
         spec = node.stage.handler
         target, lifecycle, named = self._handler(node, spec) if spec is not None else (None, None, {})
         cache = self._cache(node)
@@ -183,8 +173,8 @@ class Builder:
             flow=self.plan.flow.name,
             lane=self.lane,
             leads=leads,
-            outbox=outbox,
-            dead_letters=dead_letters,
+            outbox=exits.outbox,
+            dead_letters=exits.dead_letters,
             gate=self.gate,
             calm=self.calm,
             refusals=self.refusals,
@@ -195,7 +185,7 @@ class Builder:
             by_name=named,
             cache=cache,
             lifecycle=lifecycle,
-            chain=Chain(links, cache) if links else None,
+            chain=Chain(exits.links, cache) if exits.links else None,
             processes=self.processes,
             share=self._share(node),
             throttle=self._throttle(node),
@@ -249,7 +239,7 @@ class Builder:
             boxed=state.boxed,
         )
 
-    def _feed(self, node: Node, leads: Sequence[Lead], outbox: Outbox, dead_letters: Channel) -> Feed:
+    def _feed(self, node: Node, leads: Sequence[Lead], exits: _Exits) -> Feed:
         spec = node.stage.source
         assert spec is not None
         return Feed(
@@ -258,8 +248,8 @@ class Builder:
             flow=self.plan.flow.name,
             source=self._source(node),
             emitter=Emitter(leads, (*node.stage.outputs, "error")),
-            outbox=outbox,
-            dead_letters=dead_letters,
+            outbox=exits.outbox,
+            dead_letters=exits.dead_letters,
             gate=self.gate,
             stored=lambda part: self.stores.get(node.name, part) if node.changelog else None,
             timestamp=timestamp_getter(spec.timestamp) if spec.timestamp else None,
@@ -282,7 +272,7 @@ class Builder:
             state.boxed if state is not None else False,
         )
 
-    def _drain(self, node: Node, outbox: Outbox, dead_letters: Channel) -> Drain:
+    def _drain(self, node: Node, exits: _Exits) -> Drain:
         spec = node.stage.sink
         assert spec is not None
         assert spec.connector is not None
@@ -291,8 +281,8 @@ class Builder:
             self.lane,
             flow=self.plan.flow.name,
             sink=spec.connector,
-            outbox=outbox,
-            dead_letters=dead_letters,
+            outbox=exits.outbox,
+            dead_letters=exits.dead_letters,
             gate=self.gate,
             marks=self.marks,
             seek=self.seek,

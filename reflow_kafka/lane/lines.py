@@ -66,6 +66,8 @@ class Line:
     """When its first event became ready."""
     items: deque[Item] = field(default_factory=deque)
     taken: int = 0
+    unit: Unit | None = None
+    """To which those belong."""
     size: int = 0
     """Bytes of the events that are not taken."""
     stay: Stay | None = None
@@ -80,6 +82,8 @@ class Unit:
     lines: list[Line]
     tries: int = 0
     """How many have failed."""
+    due: float | None = None
+    """When its next try is, while it waits for that."""
 
 
 class Lines:
@@ -108,13 +112,9 @@ class Lines:
         """Events in memory, those being worked on included."""
         return self._events
 
-    def __contains__(self, key: bytes) -> bool:
-        """Whether events of this key are in line."""
-        return key in self._lines
-
     @property
     def keys(self) -> Collection[object]:
-        """The keys of which events are in line, at any time: for those who ask about each event."""
+        """The keys of which events are in line, now and later."""
         return self._lines
 
     def __iter__(self) -> Iterator[Item]:
@@ -201,7 +201,7 @@ class Lines:
                     self.unparked -= 1
                     self.unparked_size -= item.size
             self._events -= line.taken
-            line.taken = 0
+            line.taken, line.unit = 0, None
             if not line.items:
                 self._emptied(line)
                 continue
@@ -209,17 +209,20 @@ class Lines:
 
     def wait(self, unit: Unit, due: float) -> None:
         """A unit waits for its next try."""
+        unit.due = due
         heapq.heappush(self._waiting, (due, unit.items[0].number, unit))
 
     def due(self, now: float) -> Unit | None:
         """A unit whose next try is due."""
         if not self._waiting or self._waiting[0][0] > now:
             return None
-        return heapq.heappop(self._waiting)[2]
+        unit = heapq.heappop(self._waiting)[2]
+        unit.due = None
+        return unit
 
     def wake_at(self) -> float | None:
         """When something will be due, or a batch be old enough, that is not now; None: nothing will."""
-        times = [self._waiting[0][0]] if self._waiting else []
+        times = [] if self.next_try is None else [self.next_try]
         if self._batch is not None and self._ready:
             times.append(next(iter(self._ready)).since + self._batch.within)
         return min(times, default=None)
@@ -241,7 +244,7 @@ class Lines:
         lines = [line for line in self._lines.values() if line.stay is None]
         return sorted(lines, key=lambda line: -len(line.items))
 
-    def park(self, line: Line, number: int) -> list[tuple[Item, Unit | None, float]]:
+    def park(self, line: Line, number: int) -> list[tuple[Item, Unit | None]]:
         """Park a line; what is begun, or about to be, stays in memory too.
 
         Args:
@@ -249,16 +252,16 @@ class Lines:
             number: for an event without key: tells it from others.
 
         Returns:
-            All of its events, to be stored; the first with its unit and when that is due, if it waits.
+            All of its events, to be stored; the first with its unit, if that waits for its next try.
         """
         key = line.items[0].record.key
         stay = line.stay = Stay(key, number if key is None else 0)
-        waits = {unit.lines[0]: (unit, due) for due, _, unit in self._waiting if len(unit.lines) == 1}
-        unit, due = waits.get(line, (None, 0.0))
-        parked: list[tuple[Item, Unit | None, float]] = []
+        # The tries of a batch of several lines are not those of an event.
+        waits = line.unit is not None and line.unit.due is not None and len(line.unit.lines) == 1
+        parked: list[tuple[Item, Unit | None]] = []
         for place, item in enumerate(line.items):
             item.stay, item.place = stay, place
-            parked.append((item, unit if place == 0 else None, due))
+            parked.append((item, line.unit if waits and place == 0 else None))
             self.unparked -= 1
             self.unparked_size -= item.size
         stay.next = len(line.items)
@@ -386,4 +389,7 @@ class Lines:
                 self._ready_events += len(line.items)
                 self._ready_size += line.size
         items.sort(key=lambda item: item.number)
-        return Unit(items, used)
+        unit = Unit(items, used)
+        for line in used:
+            line.unit = unit
+        return unit

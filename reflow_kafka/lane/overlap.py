@@ -137,7 +137,8 @@ class OverlapWorker(Worker):
                     continue
                 # Slots are free, but all that could be begun stands behind a few keys.
                 idle = self._running < self._slots and not self._lines.ready
-                if idle and self._crowded(self._in_hand_limit) and self._relieve(self._in_hand_limit):
+                crowded = idle and self._backlog.crowded(self._in_hand_limit)
+                if crowded and self._backlog.relieve(self._in_hand_limit):
                     continue
                 at = self._lines.wake_at() if self._running < self._slots else None
                 with contextlib.suppress(TimeoutError):
@@ -146,10 +147,10 @@ class OverlapWorker(Worker):
 
     def _take_in(self) -> None:
         now = time.monotonic()
-        while not self._crowded(self._in_hand_limit) and (batch := self.inbox.poll()):
+        while not self._backlog.crowded(self._in_hand_limit) and (batch := self.inbox.poll()):
             partition, records = batch
             for record in records:
-                self._line_up(partition, record, now)
+                self._backlog.line_up(partition, record, now)
             self.inbox.finished(partition)
             self._gate.moved.set()
 
@@ -159,7 +160,7 @@ class OverlapWorker(Worker):
         # While events that the log refuses are looked for, a commit must show whose they are.
         searching = self._refusals.limit is not None
         slots = 1 if searching else self._slots
-        crowded = self._crowded(self._in_hand_limit)
+        crowded = self._backlog.crowded(self._in_hand_limit)
         while self._running < slots and not self.inbox.stopped:
             now = time.monotonic()
             unit = self._lines.due(now) or self._lines.next(now, alone=searching, crowded=crowded)
@@ -205,14 +206,14 @@ class OverlapWorker(Worker):
         if failure is None:
             return
         if isinstance(failure, Pause):
-            self._wait_again(unit, failure.delay)
+            self._backlog.wait(unit, failure.delay)
             return
         error, in_handler = failure
         tries = unit.tries + 1
         delay = self._pause_before_retry(unit.items[0], error, tries) if in_handler else None
         if delay is not None:
             unit.tries += not isinstance(error, RetryLater)
-            self._wait_again(unit, delay)
+            self._backlog.wait(unit, delay)
         elif len(unit.items) == 1:
             await self._dispose(unit, unit.items[0], error, tries)
         else:

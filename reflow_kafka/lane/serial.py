@@ -97,7 +97,7 @@ class SerialWorker(Worker):
         while not self.inbox.stopped:
             self.inbox.wake.clear()
             now = time.monotonic()
-            self._held_up = self._crowded(MAX_HELD) and not self._relieve(MAX_HELD)
+            self._held_up = self._backlog.crowded(MAX_HELD) and not self._backlog.relieve(MAX_HELD)
             if unit := self._lines.due(now) or self._lines.next(now):
                 await self._again(unit, now + SLICE)
             elif not self._held_up and (batch := self.inbox.poll()):
@@ -235,7 +235,7 @@ class SerialWorker(Worker):
                     self._finished(record.offset)
             elif record.key in in_line:
                 self._held.add(record.offset)
-                self._line_up(partition, record, time.monotonic())
+                self._backlog.line_up(partition, record, time.monotonic())
             else:
                 yield record
 
@@ -277,7 +277,7 @@ class SerialWorker(Worker):
             self._closed(unit, unit.items)
         else:
             self._unknown = pause.unknown
-            self._wait_again(unit, pause.delay)
+            self._backlog.wait(unit, pause.delay)
 
     # ---- failing
 
@@ -330,10 +330,9 @@ class SerialWorker(Worker):
         self._held.add(item.record.offset)
         if self._unit is not None:
             self._unit.tries += counts
-            self._wait_again(self._unit, delay)
+            self._backlog.wait(self._unit, delay)
             return self._unit
-        self.inbox.open(item.partition, item.record.offset)
-        unit = self._lines.hold(item, time.monotonic() + delay)
+        unit = self._backlog.hold(item, delay)
         unit.tries += counts
         return unit
 
@@ -347,10 +346,7 @@ class SerialWorker(Worker):
             for unit in self._passages:
                 self._chain.undo(unit.items[0].record.key)
             self._passages.clear()
-        self._lines.clear()
-        if self._parking is not None:
-            self._parking.rewind()
-        self._restore_parked()
+        self._backlog.rewind()
         self.tally.events -= self._events  # they will be processed again
         self.tally.dead_letters, self.tally.skipped = self._failed_before
         self._events = 0

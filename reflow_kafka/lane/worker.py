@@ -8,7 +8,6 @@ an event that failed. In which order events are begun is decided by `serial` (on
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
 from abc import ABC, abstractmethod
@@ -18,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from reflow_kafka.definition.spec import Shape, StateBy
 from reflow_kafka.errors import ReflowError
+from reflow_kafka.lane.backlog import Backlog
 from reflow_kafka.lane.calm import Calm
 from reflow_kafka.lane.chain import Chain
 from reflow_kafka.lane.compile import Compilation, compile_stage
@@ -28,7 +28,7 @@ from reflow_kafka.lane.gate import MAX_BYTES, MAX_DIRTY, Gate
 from reflow_kafka.lane.inbox import Inbox
 from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.lane.lifecycle import Lifecycle
-from reflow_kafka.lane.lines import Item, Lines, Stay, Unit
+from reflow_kafka.lane.lines import Item, Lines, Unit
 from reflow_kafka.lane.outbox import Channel, Outbox
 from reflow_kafka.lane.parking import Parking
 from reflow_kafka.lane.processes.pool import Processes
@@ -50,18 +50,6 @@ T = TypeVar("T")
 
 JUDGE_EVERY: Final = 1_000
 """Events after which the share of dead letters is looked at, if there were none."""
-MAX_LINED_UP: Final = 16 * 1024 * 1024
-"""Bytes of events that may be in line in memory."""
-MAX_PARKED: Final = 1_000_000
-"""Events of one stage in one lane that may be parked; with more nothing is taken in."""
-MAX_UNSAVED: Final = 16 * 1024 * 1024
-"""Bytes of events that may be parked from one commit to the next."""
-MAX_PARKED_LINES: Final = 20_000
-"""Keys that may be parked: the first event of each is in memory."""
-REFILL: Final = 100
-"""Events of a parked line that are read at once."""
-MAX_REFILLED: Final = 10_000
-"""Events in line in memory from which on those of parked lines are read one by one."""
 
 
 class RefusedByLog(ReflowError):
@@ -126,13 +114,11 @@ class Worker(ABC):
         )
         self._inputs = dict(zip(self.inputs, inputs, strict=True))
         self._lines = Lines(node.stage.batch)
-        self._parking = setting.parking
+        self._backlog = Backlog(self._lines, self.inbox, self._gate, setting.parking, self._adopt)
         self._throttle = setting.throttle
         self._joined = False
         self._watch = Watch(setting.flow, node.name, setting.share)
         self._unjudged = 0
-        self._numbers = itertools.count(1)
-        """Tell parked events without key from each other."""
         self._events = 0
         self._last: tuple[TopicPartition, int] | None = None
         # In processes the time-out counts from when a call runs: they see to it.
@@ -179,7 +165,7 @@ class Worker(ABC):
         if self._throttle is not None:
             self._throttle.joined()
             self._joined = True
-        self._restore_parked()
+        self._backlog.restore()
 
     async def close(self) -> None:
         if self._throttle is not None and self._joined:
@@ -204,8 +190,7 @@ class Worker(ABC):
         """Calls of the handler that have begun and not ended."""
 
     def ended(self) -> bool:
-        """Whether nothing is parked, or was a moment ago: the positions do not tell of that."""
-        return not self._lines.parked_lines and (self._parking is None or self._parking.settled_down)
+        return self._backlog.ended
 
     def results(self) -> dict[TopicPartition, list[BatchBuilder]]:
         return self._outbox.take()
@@ -218,10 +203,7 @@ class Worker(ABC):
         for cache in self._caches:
             cache.encode()  # all that can fail, before any of them hands anything over
         changes = {cache.name: cache.snapshot() for cache in self._caches}
-        if self._parking is not None:
-            changes[PARKED] = self._parking.snapshot()
-            if changes[PARKED]:
-                self.inbox.wake.set()  # there is room again for events to be parked
+        changes[PARKED] = self._backlog.snapshot()
         share = Share(self._outbox.take(), changes, self.inbox.share(), self._events, self._last)
         self._events = 0
         return share
@@ -229,8 +211,7 @@ class Worker(ABC):
     def settled(self) -> None:
         for cache in self._caches:
             cache.settled()
-        if self._parking is not None:
-            self._parking.settled()
+        self._backlog.settled()
 
     async def committed(self) -> None:
         return  # nothing to acknowledge: the positions are the acknowledgement
@@ -282,82 +263,9 @@ class Worker(ABC):
 
     def _closed(self, unit: Unit, items: Sequence[Item]) -> None:
         """Some events of a unit are finished, all at once: what is counted may stop the flow."""
-        for item in items:
-            if item.stay is None:
-                self.inbox.close(item.partition, item.record.offset)
-            elif self._parking is not None:
-                self._parking.remove(item)
-        finished = set(map(id, items))
-        unit.items = [item for item in unit.items if id(item) not in finished]
-        if not unit.items:
-            self._lines.finished(unit, time.monotonic())
-            self._refill()
+        self._backlog.close(unit, items)
         for item in items:
             self._count(item.partition, 1, item.record.offset)
-
-    # ---- what waits
-
-    def _line_up(self, partition: TopicPartition, record: Record, now: float) -> None:
-        """An event goes into its line, or behind the parked events of its key."""
-        item = Item(partition, record)
-        stay = self._lines.parked(record.key)
-        if stay is None:
-            self.inbox.open(partition, record.offset)
-            self._lines.add(item, now)
-        else:
-            assert self._parking is not None
-            self._lines.push(stay, item)
-            self._parking.put(item)
-            self.inbox.reach(partition, record.offset + 1)  # both in the same commit
-            self._gate.worked()
-
-    def _wait_again(self, unit: Unit, delay: float) -> None:
-        """A unit waits for its next try."""
-        self._lines.wait(unit, time.monotonic() + delay)
-        if self._parking is not None and unit.items[0].stay is not None:
-            self._parking.put(unit.items[0], tries=unit.tries, delay=delay)
-
-    def _crowded(self, limit: int) -> bool:
-        """Whether so many events are in line, or parked, that nothing more may be taken in."""
-        lines = self._lines
-        return (
-            lines.unparked >= limit
-            or lines.unparked_size >= MAX_LINED_UP
-            or lines.stored >= MAX_PARKED
-            or (self._parking is not None and self._parking.unsaved >= MAX_UNSAVED)
-        )
-
-    def _relieve(self, limit: int) -> bool:
-        """Park lines, the longest first, so that other keys may come in; whether that was possible."""
-        lines, parking = self._lines, self._parking
-        if parking is None or lines.stored >= MAX_PARKED or lines.parked_lines >= MAX_PARKED_LINES:
-            return False
-        if parking.unsaved >= MAX_UNSAVED:
-            return False  # the next commit makes room
-        now = time.monotonic()
-        for line in lines.longest():
-            if lines.unparked <= limit // 2 and lines.unparked_size <= MAX_LINED_UP // 2:
-                break
-            for item, unit, due in lines.park(line, next(self._numbers)):
-                self.inbox.close(item.partition, item.record.offset)
-                if unit is None:
-                    parking.put(item)
-                else:
-                    parking.put(item, tries=unit.tries, delay=max(due - now, 0.0))
-        self._gate.worked()
-        return True
-
-    def _refill(self) -> None:
-        """Fetch the next events of parked lines that have none in memory, many at once if there is room."""
-        for stay in self._lines.hungry():
-            self._fetch(stay, REFILL if len(self._lines) < MAX_REFILLED else 1)
-
-    def _restore_parked(self) -> None:
-        """Line up what is parked, as it was when the lane was taken over, or went back."""
-        if self._parking is not None:
-            for stay in self._parking.stays():
-                self._fetch(stay, 1)
-                self._numbers = itertools.count(max(next(self._numbers), stay.number + 1))
 
     def _adopt(self, partition: TopicPartition) -> None:
         """Events were parked that came from a topic which the stage does not read any more.
@@ -369,20 +277,6 @@ class Worker(ABC):
                 "events are parked that came from %s, which is no input any more", partition.topic
             )
             self._inputs[partition] = self._inputs[self.inputs[0]]
-
-    def _fetch(self, stay: Stay, count: int) -> None:
-        assert self._parking is not None
-        while stay.stored:
-            found = list(self._parking.load(stay, count))
-            if found:
-                _, tries, delay = found[0]
-                items = [item for item, _, _ in found]
-                for item in items:
-                    self._adopt(item.partition)
-                self._lines.restore(stay, items, time.monotonic(), tries=tries, delay=delay)
-                return
-            stay.first = min(stay.first + count, stay.next)
-        self._lines.gone(stay)
 
     def __str__(self) -> str:
         return f"{self._setting.flow}.{self.node.name}[{self._setting.lane}]"

@@ -12,7 +12,7 @@ import pytest
 from reflow_kafka import Batch, Flow, Rate, Retry, State
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.errors import FlowStopped, StateError
-from reflow_kafka.lane import overlap, serial, worker
+from reflow_kafka.lane import backlog, overlap, serial
 from reflow_kafka.log.api import TopicPartition
 from reflow_kafka.state.cache import StateCache
 from reflow_kafka.state.memory import MemoryBackend
@@ -97,7 +97,7 @@ async def test_a_hot_key_does_not_stop_the_others_and_survives_a_restart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(overlap, "MIN_IN_HAND", 20)
-    monkeypatch.setattr(worker, "REFILL", 7)
+    monkeypatch.setattr(backlog, "REFILL", 7)
     log, state = await new_log("in", "out", partitions=1), MemoryBackend()
     await put(log, "in", *[(event["key"], event) for event in EVENTS])
     others_count = sum(event["key"] != "hot" for event in EVENTS)
@@ -128,7 +128,7 @@ async def test_batches_do_not_wait_for_what_there_is_no_room_for(
     per_key: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overlap, "MIN_IN_HAND", 2)
-    monkeypatch.setattr(worker, "MAX_LINED_UP", 500)
+    monkeypatch.setattr(backlog, "MAX_LINED_UP", 500)
     flow = Flow("f", partitions=1)
     batch = Batch(20, within=3600, per_key=per_key)
 

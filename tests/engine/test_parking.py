@@ -9,7 +9,7 @@ import pytest
 
 from reflow_kafka import Batch, Context, Event, Flow, Retry, State
 from reflow_kafka.engine.engine import Engine
-from reflow_kafka.lane import overlap, serial, session, worker
+from reflow_kafka.lane import backlog, overlap, serial, session
 from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.lane.parking import Parking
 from reflow_kafka.log.api import OutRecord, TopicPartition
@@ -132,7 +132,7 @@ async def test_parked_events_survive_crashes_in_their_places(shape: str, keep: b
 
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_no_more_is_parked_than_may_be(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "MAX_PARKED", 100)
+    monkeypatch.setattr(backlog, "MAX_PARKED", 100)
     monkeypatch.setattr(session, "MAX_RECORDS", 50)  # a batch that has been read is taken in as a whole
     log, service = await new_log("in", partitions=1), Service({1})
     await put(log, "in", *events(4_000))
@@ -149,7 +149,7 @@ async def test_no_more_is_parked_than_may_be(shape: str, monkeypatch: pytest.Mon
 async def test_no_commit_holds_more_parked_events_than_it_may(
     shape: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "MAX_UNSAVED", 2_000)
+    monkeypatch.setattr(backlog, "MAX_UNSAVED", 2_000)
     monkeypatch.setattr(session, "MAX_RECORDS", 20)
     sizes, snapshot = [0], Parking.snapshot
 

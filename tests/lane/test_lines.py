@@ -73,7 +73,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from([b"d", None]), wait=st.sampled_from([0.0, 0.5, 2.0]))
     def fail_outside(self, key: bytes | None, wait: float) -> None:
-        if key is not None and key in self.lines:
+        if key is not None and key in self.lines.keys:
             with pytest.raises(ValueError, match="in line already"):
                 self.lines.hold(item(-1, key), self.now)
             return
@@ -119,9 +119,9 @@ class Machine(RuleBasedStateMachine):
         lines = [line for line in self.lines.longest() if line.items[0].record.key is not None]
         if lines:
             line = data.draw(st.sampled_from(lines))
-            for parked, unit, due in self.lines.park(line, 0):
+            for parked, unit in self.lines.park(line, 0):
                 self.store[line.items[0].record.key, parked.place] = parked.record
-                assert unit is None or (due, unit) in self.waiting
+                assert unit is None or (unit.due, unit) in self.waiting
 
     @precondition(lambda self: len(self.lines) and not self.lines.unparked)
     @rule()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reflow_kafka.lane import gate, overlap, serial, session, worker
+from reflow_kafka.lane import backlog, gate, overlap, serial, session, worker
 from reflow_kafka.state.cache import StateCache
 from tests.simulation.clock import run_virtually
 from tests.simulation.world import World, no_complaints
@@ -31,7 +31,7 @@ def simulate(seed: int) -> World:
         patch.setitem(StateCache.__init__.__kwdefaults__, "limit", rng.choice((1, 4, 20_000)))
         patch.setattr(overlap, "MIN_IN_HAND", rng.choice((2, 10, 1_000)))
         patch.setattr(serial, "MAX_HELD", rng.choice((1, 3, 10_000)))
-        patch.setattr(worker, "REFILL", rng.choice((1, 100)))
+        patch.setattr(backlog, "REFILL", rng.choice((1, 100)))
         patch.setattr(random, "random", random.Random(f"jitter {seed}").random)
         world = World(seed)
         try:
