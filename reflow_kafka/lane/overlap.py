@@ -220,7 +220,10 @@ class OverlapWorker(Worker):
             await self._one_by_one(unit)
 
     async def _one_by_one(self, unit: Unit) -> None:
-        """Try the events of a batch alone, in order, so that only the bad ones become dead letters."""
+        """Try the events of a batch alone, in order, so that only the bad ones become dead letters.
+
+        Each still has the tries that the batch has not used: it may have been given up for another's sake.
+        """
         for item in list(unit.items):
             tries = unit.tries + 1
             while failure := await self._try(unit, [item], tries):
@@ -229,11 +232,13 @@ class OverlapWorker(Worker):
                     if self.inbox.stopped:
                         return
                     break
-                error, _ = failure
-                if not isinstance(error, RetryLater):
+                error, in_handler = failure
+                delay = self._pause_before_retry(item, error, tries) if in_handler else None
+                if delay is None:
                     await self._dispose(unit, item, error, tries)
                     break
-                await self.inbox.pause(error.delay)
+                tries += not isinstance(error, RetryLater)
+                await self.inbox.pause(delay)
                 if self.inbox.stopped:
                     return
 

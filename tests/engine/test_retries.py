@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reflow_kafka import Context, Event, Flow, FlowStopped, Reject, Retry, RetryLater, State
+from reflow_kafka import Batch, Context, Event, Flow, FlowStopped, Reject, Retry, RetryLater, State
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.log.memory import MemoryLog
@@ -209,6 +209,30 @@ async def test_what_fails_outside_the_handler_is_not_tried_again() -> None:
     await run(log, flow)
     assert calls == [0, 1, 2]
     assert [error_of(r, "attempts") for r in await records(log, "f.dead-letters")] == ["1", "1"]
+
+
+@pytest.mark.parametrize("first", [Reject("never"), ValueError("not one to try again")])
+async def test_one_event_of_a_batch_takes_no_tries_from_the_others(first: Exception) -> None:
+    """The batch is given up at once for its sake; the others have failed once, or not even that."""
+    flow, tries = Flow("f", partitions=1), Tries({0: [first] * 9, 1: [OSError()], 2: [OSError(), OSError()]})
+
+    @flow.stage(
+        after=flow.source("read", topic="in"),
+        batch=Batch(4, within=0.01),
+        retry=Retry(3, backoff=0, on=OSError),
+    )
+    def work(numbers: list[int], ctx: Context) -> list[int]:
+        for n in numbers:
+            tries(n, ctx.attempt)
+        return numbers
+
+    flow.sink("out", after=work, topic="out")
+    log = await new_log("in", partitions=1)
+    await put(log, "in", *((f"key-{n}", n) for n in range(4)))
+    await run(log, flow)
+    assert await values(log, "f.dead-letters") == [0]
+    assert await values(log, "out") == [1, 2, 3]
+    assert tries.attempts[2] == [1, 2, 3]
 
 
 async def test_the_flow_says_how_its_stages_are_tried() -> None:
