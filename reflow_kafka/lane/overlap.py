@@ -21,6 +21,7 @@ from reflow_kafka.lane.batches import BadItem, BatchCall, Entry
 from reflow_kafka.lane.calm import LONG
 from reflow_kafka.lane.chain import Passage, Pause
 from reflow_kafka.lane.compile import Failure
+from reflow_kafka.lane.concurrency import Concurrency
 from reflow_kafka.lane.emitter import UnknownTopic
 from reflow_kafka.lane.failures import NO_EVENTS_FAULT
 from reflow_kafka.lane.lines import Item, Unit
@@ -59,7 +60,10 @@ class OverlapWorker(Worker):
         batch_size = stage.batch.max_events if stage.batch is not None else 1
         keys = 10 if stage.batch is not None and stage.batch.per_key else 1  # each fills a batch of its own
         self._in_hand_limit = max(keys * MIN_IN_HAND, 2 * self._slots * batch_size)
+        self._concurrency = Concurrency(self._slots)
         self._running = 0
+        self._ended = 0
+        """Tries of units that have ended so far."""
         self._passages: dict[Unit, tuple[Passage, Sequence[Item]]] = {}
         """What is in a chain and waits there."""
         self._blocking = stage.run_in == "loop" and not spec.shape.suspends
@@ -133,14 +137,14 @@ class OverlapWorker(Worker):
             while not self.inbox.stopped:
                 self.inbox.wake.clear()
                 self._take_in()
-                if await self._begin(tasks):
+                if await self._begin(tasks) or await self._may_begin_more():
                     continue
                 # Slots are free, but all that could be begun stands behind a few keys.
-                idle = self._running < self._slots and not self._lines.ready
-                crowded = idle and self._backlog.crowded(self._in_hand_limit)
+                free = self._running < self._allowed()
+                crowded = free and not self._lines.ready and self._backlog.crowded(self._in_hand_limit)
                 if crowded and self._backlog.relieve(self._in_hand_limit):
                     continue
-                at = self._lines.wake_at() if self._running < self._slots else None
+                at = self._lines.wake_at() if free else None
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(None if at is None else max(at - time.monotonic(), 0)):
                         await self.inbox.wake.wait()
@@ -159,9 +163,8 @@ class OverlapWorker(Worker):
         waited = False
         # While events that the log refuses are looked for, a commit must show whose they are.
         searching = self._refusals.limit is not None
-        slots = 1 if searching else self._slots
         crowded = self._backlog.crowded(self._in_hand_limit)
-        while self._running < slots and not self.inbox.stopped:
+        while self._running < self._allowed() and not self.inbox.stopped:
             now = time.monotonic()
             unit = self._lines.due(now) or self._lines.next(now, alone=searching, crowded=crowded)
             if unit is None:
@@ -175,6 +178,19 @@ class OverlapWorker(Worker):
             self._running += 1
             tasks.create_task(self._run_unit(unit))
         return waited
+
+    def _allowed(self) -> int:
+        """Calls that may be in progress: one while events that the log refuses are looked for."""
+        return 1 if self._refusals.limit is not None else self._concurrency.limit
+
+    async def _may_begin_more(self) -> bool:
+        """Let the loop turn, if as much is in progress as may be; whether it may be more now."""
+        running, ended, began = self._running, self._ended, time.monotonic()
+        if running < self._concurrency.limit:
+            return False
+        await asyncio.sleep(0)
+        self._concurrency.turned(time.monotonic() - began, self._ended - ended, running)
+        return self._running < self._concurrency.limit
 
     async def _all_admitted_by_rate(self, wanted: int) -> bool:
         """Wait until so many events that belong together may begin; False = stopping."""
@@ -190,6 +206,7 @@ class OverlapWorker(Worker):
             await self._handle(unit)
         finally:
             self._running -= 1
+            self._ended += 1
             self.inbox.wake.set()
             self._gate.worked()  # even if it waits for a retry: it was counted as begun
 
