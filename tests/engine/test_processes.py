@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections import defaultdict
+from functools import partial
 
 import psutil
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from reflow_kafka import Engine
 from reflow_kafka.state.memory import MemoryBackend
 from tests.engine.computing import computing
-from tests.engine.memory import new_log, put, run, values
+from tests.engine.memory import new_log, put, run, until, values
 
 
 def processes() -> list[psutil.Process]:
@@ -28,10 +29,16 @@ def _command(process: psutil.Process) -> str:
         return ""
 
 
-async def kill(dice: random.Random) -> None:
-    """Kill one now and then."""
+async def kill(engine: Engine, dice: random.Random) -> None:
+    """Kill one now and then; between any two some events are finished, however slow the machine is."""
+
+    def done(count: int) -> bool:
+        return engine.statistics().flows["computing"].stages["work"].events >= count
+
+    finished = 0
     while True:
-        await asyncio.sleep(dice.uniform(0.2, 0.5))
+        finished += dice.randrange(20, 200)
+        await until(partial(done, finished), f"{finished} events are finished")
         if victims := processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 victims[dice.randrange(len(victims))].kill()
@@ -51,7 +58,7 @@ async def test_every_event_counts_once_whichever_process_dies(seed: int) -> None
     log = await new_log("numbers")
     await put(log, "numbers", *((f"key-{n % 20}", n) for n in range(1500)))
     async with asyncio.timeout(60), Engine(computing(), log=log, state=MemoryBackend()) as engine:
-        killing = asyncio.create_task(kill(random.Random(seed)))
+        killing = asyncio.create_task(kill(engine, random.Random(seed)))
         try:
             await engine.wait(until_end=True)
         finally:
