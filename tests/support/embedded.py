@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from reflow_kafka.log.api import OutRecord, TopicKind, TopicPartition, TopicSpec
+from reflow_kafka.log.api import OutRecord, Record, TopicKind, TopicPartition, TopicSpec
 from reflow_kafka.log.embedded import open_client
 from reflow_kafka.serde.keys import partition_of
-from tests.support.kafka import Input
+from tests.support.kafka import Input, Output
 
 
 def produce(data_dir: Path, topic: str, events: Sequence[Input], partitions: int = 8) -> None:
@@ -32,35 +30,26 @@ async def _produce(data_dir: Path, topic: str, events: Sequence[Input], partitio
             await client.publish(topic, partition, records)
 
 
-class Topic:
-    """A topic of an embedded log; every look reads on where the last one ended."""
+def read(data_dir: Path, topic: str, partitions: int = 8) -> list[Output]:
+    """Everything in a topic; each key's events in order."""
+    return asyncio.run(_read(data_dir, topic, partitions))
 
-    def __init__(self, data_dir: Path, name: str, partitions: int = 8) -> None:
-        self.name = name
-        self._data_dir = data_dir
-        self._at = [0] * partitions
-        self.values: dict[str, list[Any]] = {}
-        """Per key, in order."""
-        self.count = 0
 
-    def wait(self, count: int, seconds: float) -> dict[str, list[Any]]:
-        """Read until there are `count` events, and to the end then."""
-        deadline = time.monotonic() + seconds
-        while asyncio.run(self._look()) < count:
-            assert time.monotonic() < deadline, f"{self.name} has {self.count} of {count} after {seconds:g} s"
-            time.sleep(0.2)
-        return self.values
+async def _read(data_dir: Path, topic: str, partitions: int) -> list[Output]:
+    found: list[Output] = []
+    async with open_client(data_dir) as client:
+        places = [TopicPartition(topic, number) for number in range(partitions)]
+        for (_, number), end in (await client.end_offsets(places)).items():
+            at = 0
+            while at < end:
+                page = await client.read(topic, number, at, timeout=0)
+                found += map(_output, page.records)
+                at = page.next_offset
+    return found
 
-    async def _look(self) -> int:
-        async with open_client(self._data_dir) as client:
-            partitions = [TopicPartition(self.name, number) for number in range(len(self._at))]
-            for (_, number), end in (await client.end_offsets(partitions)).items():
-                while self._at[number] < end:
-                    page = await client.read(self.name, number, self._at[number], timeout=0)
-                    for record in page.records:
-                        assert record.key is not None
-                        assert record.value is not None
-                        self.values.setdefault(record.key.decode(), []).append(json.loads(record.value))
-                        self.count += 1
-                    self._at[number] = page.next_offset
-        return self.count
+
+def _output(record: Record) -> Output:
+    assert record.key is not None
+    assert record.value is not None
+    headers = {name: (value or b"").decode() for name, value in record.headers}
+    return Output(record.key.decode(), json.loads(record.value), headers)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from tests.support.kafka import Input
+from tests.support.folds import check_folds, check_once, check_order, flat
+from tests.support.kafka import Input, Output, grouped
+from tests.support.kills import Seen
 
 FATES = {
     "fails once": 0.01,
@@ -26,7 +28,6 @@ HOT = 0.05
 """Share of the events of one key, and of one group: more than it can keep up with, at times."""
 
 Call = dict[str, Any]
-Values = dict[str, list[Call]]
 
 
 def calls(count: int, chance: random.Random, keys: int = 500, groups: int = 300) -> list[Input]:
@@ -54,61 +55,41 @@ def _name(what: str, count: int, chance: random.Random) -> str:
     return f"{what}-hot" if chance.random() < HOT else f"{what}-{chance.randrange(count)}"
 
 
-class Expected:
+class Enrich:
     """What must come out of all calls."""
 
+    source = "-calls"
+    sinks = ("-looked", "-tallied")
+
     def __init__(self, events: Sequence[Input]) -> None:
+        self.events = events
         every: list[Call] = [event.value for event in events]
-        self.dead = [call for call in every if call["fate"] in ENDS]
-        lost = {call["id"] for call in self.dead if call["at"] == "look_up"}
-        self.looked = [call for call in every if call["id"] not in lost]
-        self.tallied = [call for call in every if call["fate"] not in ENDS]
+        self._dead = [call for call in every if call["fate"] in ENDS]
+        lost = {call["id"] for call in self._dead if call["at"] == "look_up"}
+        self._looked = [call for call in every if call["id"] not in lost]
+        self._tallied = [call for call in every if call["fate"] not in ENDS]
 
+    def check(self, seen: Seen) -> None:
+        """Everything once, each key in order (in its group, too), each output the fold of those before."""
+        tallied = grouped(seen("-tallied", len(self._tallied)))
+        self._check_dead(seen(".dead-letters", len(self._dead)))
+        looked = grouped(seen("-looked", len(self._looked)))
+        check_once(flat(looked), self._looked, "looked")
+        check_once(flat(tallied), self._tallied, "tallied")
+        wanted = grouped(Output(call["key"], call) for call in self._looked)
+        for key, calls in looked.items():
+            numbers = [call["n"] for call in calls]
+            assert calls == wanted[key], f"looked, {key}: {numbers}, in order: {numbers == sorted(numbers)}"
+        check_order(tallied, "tallied")
+        states = check_folds(tallied, "tallied")
+        changes = grouped(seen(".tally.changelog", 0))
+        assert {group: found[-1] for group, found in changes.items()} == states
 
-def check_looked(found: Values, expected: Expected) -> None:
-    """Everything of each key, in order."""
-    wanted: Values = defaultdict(list)
-    for call in expected.looked:
-        wanted[call["key"]].append(call)
-    _once((call for calls in found.values() for call in calls), expected.looked, "looked")
-    for key, calls in found.items():
-        numbers = [call["n"] for call in calls]
-        assert calls == wanted[key], f"looked, {key}: {numbers}, in order: {numbers == sorted(numbers)}"
-
-
-def check_tallied(found: Values, expected: Expected) -> dict[str, Call]:
-    """Everything, each key's in order within its group, each output the fold of those before it.
-
-    Returns:
-        The state of each group after it.
-    """
-    _once((call for calls in found.values() for call in calls), expected.tallied, "tallied")
-    states: dict[str, Call] = {}
-    for group, calls in found.items():
-        before, total = -1, 0
-        last: Counter[str] = Counter()
-        for place, call in enumerate(calls, 1):
-            total += call["id"]
-            state = {"last": call["id"], "count": place, "sum": total}
-            seen = {name: call[name] for name in state}
-            assert (call["before"], seen) == (before, state), f"tallied, {group}, output {place}: {call}"
-            assert call["n"] > last[call["key"]], f"tallied, {group}: {call} after number {last[call['key']]}"
-            before, last[call["key"]] = call["id"], call["n"]
-            states[group] = state
-    return states
-
-
-def check_dead(found: Iterable[Call], expected: Expected) -> None:
-    """Those that can never succeed, once each."""
-    _once(found, expected.dead, "dead letters")
-
-
-def _once(found: Iterable[Call], wanted: Sequence[Call], what: str) -> None:
-    ids = Counter(call["id"] for call in found)
-    wrong = {
-        "missing": [call for call in wanted if call["id"] not in ids],
-        "twice": [id for id, count in ids.items() if count > 1],
-        "too much": sorted(ids.keys() - {call["id"] for call in wanted}),
-    }
-    told = ", ".join(f"{len(some)} {how} ({some[:5]})" for how, some in wrong.items() if some)
-    assert not told, f"{what}: {told}"
+    def _check_dead(self, letters: Sequence[Output]) -> None:
+        """Those that can never succeed, once each, with their stage's name and how often they were tried."""
+        for letter in letters:
+            call, cause = letter.value, letter.headers
+            found = cause["reflow.error.stage"], cause["reflow.error.attempts"]
+            wanted = call["at"], ATTEMPTS.get(call["fate"])
+            assert found == wanted, f"dead letter {call}: {found}, {cause['reflow.error.traceback']}"
+        check_once((letter.value for letter in letters), self._dead, "dead letters")

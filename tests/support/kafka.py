@@ -33,6 +33,14 @@ class Input(NamedTuple):
     """Epoch ms; 0 = now."""
 
 
+class Output(NamedTuple):
+    """An event that was found in a topic."""
+
+    key: str
+    value: Any
+    headers: Mapping[str, str] = {}
+
+
 def create_topics(
     bootstrap: str, topics: Iterable[str], partitions: int = 8, config: Mapping[str, str] = FOREVER
 ) -> None:
@@ -182,6 +190,10 @@ class Topic:
             time.sleep(0.2)
         return self.messages
 
+    def outputs(self) -> list[Output]:
+        """Everything read so far, decoded."""
+        return [Output(m.key().decode(), json.loads(m.value()), headers(m)) for m in self.messages]
+
     def close(self) -> None:
         """Let go."""
         self._consumer.close()
@@ -209,9 +221,14 @@ def end_of(bootstrap: str, topic: str) -> int:
 
 def by_key(messages: Iterable[Message]) -> dict[str, list[Any]]:
     """Values per key, in order."""
+    return grouped(Output(message.key().decode(), json.loads(message.value())) for message in messages)
+
+
+def grouped(outputs: Iterable[Output]) -> dict[str, list[Any]]:
+    """Values per key, in order."""
     found: dict[str, list[Any]] = {}
-    for message in messages:
-        found.setdefault(message.key().decode(), []).append(json.loads(message.value()))
+    for output in outputs:
+        found.setdefault(output.key, []).append(output.value)
     return found
 
 

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.support.kafka import Input
+from tests.support.kafka import Input, grouped
+from tests.support.kills import Seen
 
 BEGAN = 1_262_304_000_000  # 2010-01-01
 HOUR = 3_600_000
@@ -43,6 +44,24 @@ def alerts(expected: Values) -> Values:
         for station, values in expected.items()
         if (found := [{"station": station, "n": v["n"]} for v in values if v["temp_f"] > v["average"] + 15])
     }
+
+
+class Weather:
+    """The oracle of some readings."""
+
+    source = "-readings"
+    sinks = ("-averages", "-alerts")
+
+    def __init__(self, events: Sequence[Input]) -> None:
+        self.events = events
+        averaged = averages(events)
+        self._expected = dict(zip(self.sinks, (averaged, alerts(averaged)), strict=True))
+
+    def check(self, seen: Seen) -> None:
+        """The right averages and alerts, once and in order."""
+        for topic, expected in self._expected.items():
+            found = seen(topic, sum(map(len, expected.values())))
+            assert_same(grouped(found), expected, topic)
 
 
 def assert_same(found: Mapping[str, list[Any]], expected: Mapping[str, list[Any]], what: str) -> None:
