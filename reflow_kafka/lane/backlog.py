@@ -103,12 +103,12 @@ class Backlog:
     def close(self, unit: Unit, items: Sequence[Item]) -> None:
         """Some events of a unit are finished; with the last of them the unit is."""
         for item in items:
+            item.finished = True
             if item.stay is None:
                 self._inbox.close(item.partition, item.record.offset)
             elif self._parking is not None:
                 self._parking.remove(item)
-        finished = set(map(id, items))
-        unit.items = [item for item in unit.items if id(item) not in finished]
+        unit.items = [item for item in unit.items if not item.finished]
         if not unit.items:
             self.lines.finished(unit, time.monotonic())
             self._refill()

@@ -50,6 +50,8 @@ class Item:
     """Where it is parked, if it is."""
     place: int = 0
     """Its place there."""
+    finished: bool = False
+    """It is done with, though others of its unit may not be."""
 
     @property
     def size(self) -> int:
@@ -252,7 +254,8 @@ class Lines:
             number: for an event without key: tells it from others.
 
         Returns:
-            All of its events, to be stored; the first with its unit, if that waits for its next try.
+            Its events that are not finished, to be stored; the first with its unit, if that waits for its
+            next try.
         """
         key = line.items[0].record.key
         stay = line.stay = Stay(key, number if key is None else 0)
@@ -260,8 +263,10 @@ class Lines:
         waits = line.unit is not None and line.unit.due is not None and len(line.unit.lines) == 1
         parked: list[tuple[Item, Unit | None]] = []
         for place, item in enumerate(line.items):
+            if item.finished:
+                continue
             item.stay, item.place = stay, place
-            parked.append((item, line.unit if waits and place == 0 else None))
+            parked.append((item, line.unit if waits and not parked else None))
             self.unparked -= 1
             self.unparked_size -= item.size
         stay.next = len(line.items)

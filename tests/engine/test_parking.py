@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reflow_kafka import Batch, Context, Event, Flow, Retry, State
+from reflow_kafka import Batch, Context, Event, Flow, Reject, Retry, State
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.lane import backlog, overlap, serial, session
 from reflow_kafka.lane.inflight import Mark
@@ -226,6 +226,42 @@ async def test_parked_events_outlive_the_edge_on_which_they_came(options: dict[s
     await run(log, flow("two"), state=disk)
     assert (await by_key(log, "out"))["hot"][:90] == [{"n": n} for n in range(90)]
     assert await values(log, "f.dead-letters") == []
+
+
+@pytest.mark.parametrize("per_key", [False, True])
+@pytest.mark.parametrize("bad", [b'{"n":1}', b"no JSON"])
+async def test_what_a_batch_has_finished_is_not_parked_with_the_rest(
+    per_key: bool, bad: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is closed already, and a restart must not find it in the store."""
+    log, disk, down = await new_log("in", partitions=1), MemoryBackend(), True
+    flow = Flow("f", partitions=1, retry=Retry(None, backoff=0.01))
+
+    @flow.stage(
+        after=flow.source("read", topic="in"), batch=Batch(5, within=0, per_key=per_key), concurrency=2
+    )
+    async def ask(given: list[dict[str, int]]) -> list[int]:
+        for value in given:
+            if value["n"] == 1:
+                raise Reject("no good")
+            if value["n"] > 2 and down:
+                raise OSError("away")
+        return [value["n"] for value in given]
+
+    flow.sink("out", after=ask, topic="out")
+    raw = [bad if n == 1 else b'{"n":%d}' % n for n in range(300)]
+    hot = [OutRecord(b"hot", value, 0) for value in raw]
+    await log.publish("in", 0, hot[:5])
+    async with asyncio.timeout(DEADLINE), Engine(flow, log=log, state=disk) as engine:
+        await until_seen(log, "f.dead-letters", 1)  # while others of its batch wait
+        await log.publish("in", 0, hot[5:])
+        await until_parked(log, 200)
+        engine.abort()
+    assert [line for line in caplog.records if line.levelname == "ERROR"] == []
+    down = False
+    await run(log, flow, state=disk)
+    assert await values(log, "out") == [n for n in range(300) if n != 1]
+    assert [letter.value for letter in await records(log, "f.dead-letters")] == [bad]
 
 
 async def test_a_parked_event_comes_back_as_it_was() -> None:
