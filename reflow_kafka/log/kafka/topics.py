@@ -11,6 +11,8 @@ FOREVER = "-1"
 UNLIMITED = str(2**63 - 1)
 DAY_MS = 24 * 3600 * 1000
 
+_TOMBSTONES = "delete.retention.ms"
+
 _KEEP = {"cleanup.policy": "delete", "retention.ms": FOREVER, "retention.bytes": FOREVER}
 _COMPACT = {
     "cleanup.policy": "compact",
@@ -18,7 +20,7 @@ _COMPACT = {
     "min.cleanable.dirty.ratio": "0.1",
     "segment.ms": str(DAY_MS),
     # How long a tombstone stays: local stores that lag by more than half of it are not used again.
-    "delete.retention.ms": str(DAY_MS),
+    _TOMBSTONES: str(DAY_MS),
 }
 _HOUR_MS = 3600 * 1000
 _REPLIES = {
@@ -71,6 +73,9 @@ def check(spec: TopicSpec, partitions: int, found: Mapping[str, str | None]) -> 
     if found.get("message.timestamp.type") not in (None, wanted["message.timestamp.type"]):
         kind = found["message.timestamp.type"]
         raise _mismatch(spec, "message.timestamp.type", kind, wanted["message.timestamp.type"])
+    if spec.kind is TopicKind.CHANGELOG and int(found.get(_TOMBSTONES) or DAY_MS) < DAY_MS:
+        # Local state that was away for longer would never learn of deletions: keys would come back.
+        raise _mismatch(spec, _TOMBSTONES, found[_TOMBSTONES], wanted[_TOMBSTONES])
     warnings: list[str] = []
     if spec.kind is TopicKind.REPLIES:
         return warnings

@@ -42,6 +42,11 @@ def test_a_new_topic_passes_its_own_check(kind: TopicKind, old: bool) -> None:
             {"cleanup.policy": "compact,delete"},
             r"cleanup\.policy=compact,delete, .* needs compact",
         ),
+        (
+            CHANGELOG,
+            {"delete.retention.ms": "60000"},
+            r"delete\.retention\.ms=60000, .* needs 86400000: .*delete\.retention\.ms=86400000$",
+        ),
     ],
 )
 def test_what_would_lose_events_or_state_is_refused(
