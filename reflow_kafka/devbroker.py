@@ -107,6 +107,8 @@ class DevBroker:
         self._keep = data_dir is not None
         self._dir = None if data_dir is None else Path(data_dir).absolute()
         self._properties = dict(properties or {})
+        # "A": an id that begins with a dash would be taken for an option.
+        self._cluster = "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
 
@@ -259,11 +261,9 @@ class DevBroker:
         }
 
     def _format(self, java: str, libs: Path, config: Path) -> None:
-        # "A": an id that begins with a dash would be taken for an option.
-        cluster = "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
         command = [java, *_TOOL_JVM, "-cp", f"{libs}/*", "kafka.tools.StorageTool"]
         done = subprocess.run(
-            [*command, "format", "--cluster-id", cluster, "--config", str(config)],
+            [*command, "format", "--cluster-id", self._cluster, "--config", str(config)],
             capture_output=True,
             text=True,
             timeout=_START_TIMEOUT,

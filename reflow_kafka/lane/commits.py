@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from reflow_kafka.errors import FlowStopped, LogDoubt, RecordRefused
+from reflow_kafka.killpoint import reached
 from reflow_kafka.lane.cpu import Metered, cpu_used_and_missed
 from reflow_kafka.lane.env import LaneEnv
 from reflow_kafka.lane.gate import Gate
@@ -163,6 +164,7 @@ class Committer:
             return
         self._forced = False
         self._add_positions(commit, marks, ends)
+        reached("commit.taken")
         try:
             async with self._env.calm.commit():
                 if ahead:
@@ -172,9 +174,11 @@ class Committer:
         except RecordRefused as error:
             self._refused(error, shares, marks)
             raise
+        reached("commit.ended")
         self._verify(bases, ends)
         began = time.thread_time()
         self._write(changes, ends)
+        reached("commit.written")
         self._pace.committed(cpu + writing.cpu + time.thread_time() - began)
         self.marks = marks
         self._ends = ends
@@ -185,6 +189,7 @@ class Committer:
             work.settled()
         for work, _ in shares:
             await work.committed()
+        reached("commit.done")
 
     def _content(
         self, shares: Sequence[tuple[Work, Share]], changes: Mapping[str, dict[bytes, bytes | None]]

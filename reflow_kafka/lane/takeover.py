@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reflow_kafka.errors import DataLoss, LaneLost
+from reflow_kafka.killpoint import reached
 from reflow_kafka.lane.env import LaneEnv
 from reflow_kafka.lane.inflight import ELSEWHERE, Mark
 from reflow_kafka.lane.inflight import decode as decode_runs
@@ -52,6 +53,7 @@ async def take_over(env: LaneEnv, lane: int) -> Ownership:
     flow = env.plan.flow.name
     writer = await env.log.take_over(flow, lane)
     try:
+        reached("takeover.fenced")
         if lane not in env.membership.wanted():
             raise LaneLost(f"lane {lane} of {flow!r} was assigned elsewhere during its take-over")
         inputs = env.inputs(lane)
@@ -61,6 +63,7 @@ async def take_over(env: LaneEnv, lane: int) -> Ownership:
         external = [tp for tp, entry in inputs.items() if not entry.internal]
         ends = await env.log.end_offsets(external) if external else {}
         marks = await _marks(env, inputs, committed, found)
+        reached("takeover.read")
         restored = await restore(
             env.backend,
             env.log,
@@ -75,6 +78,7 @@ async def take_over(env: LaneEnv, lane: int) -> Ownership:
     except BaseException:
         await writer.close()
         raise
+    reached("takeover.restored")
     fresh = found is None or any(committed[tp] is None for tp in inputs)
     return Ownership(writer, record, marks, restored, ends, fresh)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from reflow_kafka.errors import DataLoss, LogError, OffsetOutOfRange
+from reflow_kafka.killpoint import reached
 from reflow_kafka.log.api import Log, Reader, Record, TopicPartition
 from reflow_kafka.state.judge import MAX_AGE_MS, Full, Lost, Tail, judge
 from reflow_kafka.state.memory import MemoryBackend
@@ -240,6 +241,7 @@ class _Restore:
                     raise LogError(self._stalled(next(iter(behind.values()))))
                 if changes:
                     stores.write(changes, self._mark(changelogs, caught_up))
+                    reached("restore.written")
                     for store, pairs in changes.items():
                         records[store] += len(pairs)
                 behind = {partition: log for partition, log in behind.items() if log.at < log.end}

@@ -42,11 +42,15 @@ class Output(NamedTuple):
 
 
 def create_topics(
-    bootstrap: str, topics: Iterable[str], partitions: int = 8, config: Mapping[str, str] = FOREVER
+    bootstrap: str,
+    topics: Iterable[str],
+    partitions: int = 8,
+    config: Mapping[str, str] = FOREVER,
+    replicas: int = 1,
 ) -> None:
     """Create topics and see them there."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    wanted = [NewTopic(topic, partitions, 1, config=dict(config)) for topic in topics]
+    wanted = [NewTopic(topic, partitions, replicas, config=dict(config)) for topic in topics]
     for created in admin.create_topics(wanted, operation_timeout=DEADLINE).values():
         created.result(DEADLINE)
 
@@ -73,6 +77,7 @@ def produce(bootstrap: str, topic: str, events: Iterable[Input], rate: float | N
         "enable.idempotence": True,
         "queue.buffering.max.messages": 500_000,
         "linger.ms": 5,
+        "log_level": 2,
     })  # fmt: skip
     placed: dict[str, int] = {}
     failed: list[str] = []
@@ -154,6 +159,7 @@ class Topic:
             "isolation.level": "read_committed" if committed else "read_uncommitted",
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 100,
+        "log_level": 2,
         })  # fmt: skip
         known = self._consumer.list_topics(name, timeout=DEADLINE).topics[name]
         assert known.error is None, f"{name}: {known.error}"

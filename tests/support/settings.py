@@ -10,7 +10,12 @@ SCALE = float(os.environ.get("REFLOW_CHAOS_SCALE", "1"))
 
 
 def seeded() -> random.Random:
-    """Randomness of one test; a failure shows the seed, and REFLOW_CHAOS_SEED replays it."""
+    """Randomness of one test."""
+    return random.Random(seed_of())
+
+
+def seed_of() -> int:
+    """The seed of one test; a failure shows it, and REFLOW_CHAOS_SEED replays it."""
     seed = int(os.environ.get("REFLOW_CHAOS_SEED") or random.SystemRandom().randrange(2**32))
     print(f"REFLOW_CHAOS_SEED={seed}")
-    return random.Random(seed)
+    return seed

@@ -61,6 +61,15 @@ class Worker:
         self._process.kill()
         self._process.wait(10)
 
+    def ended(self) -> int | None:
+        """Its exit code if it has ended, for those who look after it themselves."""
+        self._may_end = True
+        return self._process.poll()
+
+    def terminate(self) -> None:
+        """TERM."""
+        self._process.terminate()
+
     def pause(self) -> None:
         """SIGSTOP."""
         self._process.send_signal(signal.SIGSTOP)

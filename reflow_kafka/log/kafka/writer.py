@@ -13,6 +13,7 @@ from aiokafka.client import CoordinationType
 from aiokafka.errors import KafkaError, NoError, for_code
 
 from reflow_kafka.errors import LogDoubt, LogError
+from reflow_kafka.killpoint import reached
 from reflow_kafka.log.api import BatchBuilder, Commit, CommittedPosition, TopicPartition
 from reflow_kafka.log.kafka import protocol
 from reflow_kafka.log.kafka.ahead import Ahead
@@ -135,7 +136,9 @@ class KafkaLaneWriter:
                 if not (commit.positions or filled(commit.batches)):
                     return {}
                 await self._begin()
+            reached("commit.begun")
             await self._write(commit)
+            reached("commit.sent")
             await self._producer.commit_transaction()
             self._open = False
             return self._sent.first

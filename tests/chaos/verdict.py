@@ -1,0 +1,120 @@
+"""After a run: collect what the logs, the group and the disks have, and ask the oracle."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from reflow_kafka.state.rocks import RocksBackend
+from tests.chaos.oracle import check
+from tests.chaos.watcher import Seen, differs
+from tests.chaos.world import LANES, OUTPUTS, STAGES, World
+from tests.support.kafka import DEADLINE, Message, Topic, by_key, topics_of
+
+Lanes = dict[int, dict[bytes, bytes]]
+"""Lane → key → encoded state."""
+
+
+def judge(world: World, seen: Seen) -> list[str]:
+    """What is wrong after all has been processed and all workers have stopped."""
+    outputs = {name: _read(world, world.topic(name)) for name in OUTPUTS}
+    changelogs = {stage: _latest(_read(world, world.changelog(stage))) for stage in STAGES}
+    orders = world.orders.look()
+    wrong = check(
+        by_key(orders),
+        *(by_key(outputs[name]) for name in OUTPUTS),
+        {stage: _decoded(lanes) for stage, lanes in changelogs.items()},
+    )
+    wrong += differs(seen, outputs["totalled"])
+    wrong += _unfinished(world, orders)
+    wrong += _open_transactions(world)
+    wrong += [problem for lane in range(LANES) for problem in _local(world, lane, changelogs)]
+    return wrong
+
+
+def _read(world: World, topic: str) -> list[Message]:
+    reader = Topic(world.cluster.inside, topic)
+    try:
+        return reader.look()
+    finally:
+        reader.close()
+
+
+def _latest(messages: Iterable[Message]) -> Lanes:
+    """The last state of each key; deleted ones are none."""
+    lanes: Lanes = defaultdict(dict)
+    for message in messages:
+        if message.value() is None:
+            lanes[message.partition()].pop(message.key(), None)
+        else:
+            lanes[message.partition()][message.key()] = message.value()
+    return lanes
+
+
+def _decoded(lanes: Lanes) -> dict[str, Any]:
+    return {key.decode(): json.loads(value) for states in lanes.values() for key, value in states.items()}
+
+
+def _unfinished(world: World, orders: list[Message]) -> list[str]:
+    """Events behind the committed positions; and events finished above them, which nobody waits for now."""
+    events = {world.topic("orders"): orders, **{edge: _read(world, edge) for edge in world.edges}}
+    places = {(place.topic, place.partition): place for place in world.committed(list(events))}
+    wrong = []
+    for topic, messages in events.items():
+        last: dict[int, int] = {}
+        for message in messages:
+            last[message.partition()] = max(message.offset(), last.get(message.partition(), -1))
+        for lane, offset in last.items():
+            place = places.get((topic, lane))
+            if place is None or place.offset <= offset:
+                at = "nowhere" if place is None else place.offset
+                wrong.append(f"{topic}[{lane}]: committed {at}, its last event has offset {offset}")
+    return wrong
+
+
+def _open_transactions(world: World) -> list[str]:
+    """Partitions whose last stable offset is not their end."""
+    admin = AdminClient({"bootstrap.servers": world.cluster.inside})
+    listed = admin.list_topics(timeout=DEADLINE).topics
+    names = [*topics_of(world.cluster.inside, world.flow), "__consumer_offsets"]
+    places = [TopicPartition(name, number) for name in names for number in listed[name].partitions]
+
+    def ends(level: IsolationLevel) -> Mapping[tuple[str, int], int]:
+        asked = admin.list_offsets({tp: OffsetSpec.latest() for tp in places}, isolation_level=level)
+        return {(tp.topic, tp.partition): found.result(DEADLINE).offset for tp, found in asked.items()}
+
+    stable, high = ends(IsolationLevel.READ_COMMITTED), ends(IsolationLevel.READ_UNCOMMITTED)
+    return [
+        f"{topic}[{number}]: a transaction is open, stable up to {stable[topic, number]} of {end}"
+        for (topic, number), end in high.items()
+        if stable[topic, number] != end
+    ]
+
+
+def _local(world: World, lane: int, changelogs: Mapping[str, Lanes]) -> list[str]:
+    """Local state that claims to be the newest is what the changelogs say, bit for bit."""
+    newest: tuple[dict[str, int], dict[str, dict[bytes, bytes]]] | None = None
+    for slot in world.slots:
+        if not (slot.data_dir / world.flow / f"lane-{lane}").exists():
+            continue
+        stores = RocksBackend(slot.data_dir).open(world.flow, lane, STAGES)
+        try:
+            mark = stores.mark()
+            if mark is None or (newest is not None and newest[0]["count"] >= mark.positions["count"]):
+                continue
+            newest = dict(mark.positions), {stage: dict(stores.scan(stage)) for stage in STAGES}
+        finally:
+            stores.close()
+    if newest is None:
+        return [f"lane {lane}: no worker has local state"]
+    return [
+        f"lane {lane}: the local state of {stage} differs from its changelog: "
+        f"{len(newest[1][stage])} and {len(lanes[lane])} keys"
+        for stage, lanes in changelogs.items()
+        if newest[1][stage] != lanes[lane]
+    ]
