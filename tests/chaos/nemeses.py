@@ -88,8 +88,12 @@ def _all_away(world: World, _: Fault) -> None:
 
 
 def _start_brokers(world: World, _: Fault) -> None:
+    def start() -> None:
+        world.cluster.start()
+        world.trouble()  # it may have taken long
+
     world.trouble()
-    world.beside(world.cluster.start)
+    world.beside(start)
 
 
 def _doors(fault: Fault) -> Iterable[int]:

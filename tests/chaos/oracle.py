@@ -27,6 +27,7 @@ def check(orders: Log, looked: Log, counted: Log, totalled: Log, states: Mapping
     """
     wanted = _flat(orders)
     wrong = [
+        *_once(wanted, orders, "orders"),
         *_once(wanted, looked, "looked"),
         *_once(wanted, counted, "counted"),
         *_once(wanted, totalled, "totalled"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -56,6 +57,7 @@ class World:
         self._chance = random.Random(seed)
         self._troubled = float("-inf")
         self._threads = ThreadPoolExecutor(8)
+        self._trimming = threading.Lock()  # the reader of the input is no friend of threads
         self._beside: list[Future[Any]] = []
         create_topics(cluster.inside, [self.topic("orders")], LANES, ANY_TIME, 3)
         create_topics(cluster.inside, map(self.topic, OUTPUTS), LANES, ANY_TIME, 3)
@@ -144,7 +146,8 @@ class World:
         """Delete what the flow has finished, from its input and between its stages."""
         try:
             places = self.committed([self.topic("orders"), *self.edges])
-            self.orders.look()  # the oracle needs what goes
+            with self._trimming:
+                self.orders.look()  # the oracle needs what goes
             admin = AdminClient({"bootstrap.servers": self.cluster.inside, "log_level": 0})
             for deleted in admin.delete_records(places).values():
                 deleted.result(DEADLINE)
