@@ -34,7 +34,7 @@ FATES = {
 ENDS = {"fails": "3", "is bad": "1", "hangs": "3", "ends its process": "3"}
 """What becomes dead letters, and after how many tries; in a batch, others may have used some of them."""
 BATCHED = ("stamp", "pack")
-HOT = 0.03
+HOT = 0.02
 """Share of the events of one key, and of one group."""
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from reflow_kafka import Batch, Context, Flow, Rate, Reject, Retry
 
 NAME = os.environ["FLOW_NAME"]
-LONGEST = 2.0
+LONGEST = 3.0
 
 Event = dict[str, Any]
 
