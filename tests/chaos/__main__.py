@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.chaos.campaign import Outcome, run
+from tests.chaos.schedule import WORKERS
 from tests.support.cluster import Cluster
 from tests.support.settings import seed_of
 
@@ -25,7 +26,7 @@ def main() -> int:
     outcomes: list[Outcome] = []
     until = time.monotonic() + given.minutes * 60
     folder = Path(tempfile.mkdtemp(prefix="reflow-chaos-"))
-    with Cluster() as cluster:
+    with Cluster(WORKERS + 1) as cluster:
         while not outcomes or time.monotonic() < until:
             outcomes.append(_one(cluster, folder, seed_of(), given.seconds, len(outcomes)))
             cluster.start()  # whatever the last run has left of it

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.chaos.schedule import BROKERS, WORKERS, Fault
+from tests.chaos.schedule import WORKERS, Fault
 from tests.chaos.slot import Slot
 from tests.chaos.world import World
 
@@ -28,7 +28,10 @@ def _die_at(world: World, fault: Fault) -> None:
 
 def _damage(world: World, fault: Fault) -> None:
     slot = _slot(world, fault)
-    slot.kill()
+    if fault.detail == "delete in use":
+        slot.spoil()
+    else:
+        slot.kill()
     damage(slot.data_dir, fault.detail, random.Random(str(fault)))
 
 
@@ -37,8 +40,8 @@ def damage(data_dir: Path, how: str, chance: random.Random) -> Path | None:
     if not (lanes := sorted(path for path in data_dir.glob("*/lane-*") if path.is_dir())):
         return None
     lane = chance.choice(lanes)
-    if how == "delete":
-        shutil.rmtree(lane)
+    if how.startswith("delete"):
+        shutil.rmtree(lane, ignore_errors=True)  # its user may be writing
         return lane
     if not (files := sorted(path for path in lane.iterdir() if path.is_file() and path.stat().st_size)):
         return None
@@ -51,6 +54,12 @@ def damage(data_dir: Path, how: str, chance: random.Random) -> Path | None:
             content[chance.randrange(len(content))] ^= chance.randint(1, 255)
     file.write_bytes(content)
     return file
+
+
+def _after_damage(world: World, fault: Fault) -> None:
+    """Whoever has lived on with files that are gone is killed at last."""
+    _slot(world, fault).kill()
+    _slot(world, fault).start()
 
 
 def _fill(world: World, fault: Fault) -> None:
@@ -96,31 +105,29 @@ def _start_brokers(world: World, _: Fault) -> None:
     world.beside(start)
 
 
-def _doors(fault: Fault) -> Iterable[int]:
-    return range(BROKERS) if fault.detail == "all" else [fault.place]
+def _between(fault: Fault) -> tuple[int | None, int | None]:
+    """Which worker and which broker do not reach each other; None: all."""
+    way = fault.place if fault.detail == "worker" else None
+    return way, fault.place if fault.detail == "broker" else None
 
 
 def _cut(world: World, fault: Fault) -> None:
     world.trouble()
-    for door in _doors(fault):
-        world.cluster.network.cut(door)
+    world.cluster.network.cut(*_between(fault))
 
 
 def _freeze(world: World, fault: Fault) -> None:
     world.trouble()
-    for door in _doors(fault):
-        world.cluster.network.freeze(door)
+    world.cluster.network.freeze(*_between(fault))
 
 
 def _slow(world: World, fault: Fault) -> None:
-    for door in range(BROKERS):
-        world.cluster.network.slow(door, float(fault.detail))
+    world.cluster.network.slow(float(fault.detail))
 
 
 def _heal(world: World, _: Fault) -> None:
     world.trouble()
-    for door in range(BROKERS):
-        world.cluster.network.heal(door)
+    world.cluster.network.heal()
 
 
 # --- time
@@ -143,7 +150,7 @@ ACTS: dict[str, tuple[Act, Act]] = {
     "die at": (_die_at, _nothing),
     "pause": (lambda w, f: _slot(w, f).pause(), lambda w, f: _slot(w, f).resume()),
     "bounce": (lambda w, f: _slot(w, f).leave(again=True), _nothing),
-    "damage": (_damage, lambda w, f: _slot(w, f).start()),
+    "damage": (_damage, _after_damage),
     "fill the disk": (_fill, _free),
     "join": (_join, lambda w, _: w.slots[WORKERS].leave(again=False)),
     "kill a broker": (_kill_broker, _start_brokers),

@@ -12,7 +12,9 @@ from reflow_kafka.killpoint import POINTS
 WORKERS = 3
 BROKERS = 3
 
-DAMAGES = ("delete", "truncate", "corrupt")
+DAMAGES = ("delete", "delete in use", "truncate", "corrupt")
+REACH = ("worker", "broker", "all")
+"""Who is cut off: one worker from all brokers, one broker from all workers, all from all."""
 _START = 12.0
 """Seconds that brokers take to come back."""
 _MORE_OFTEN = 40
@@ -38,14 +40,14 @@ KINDS = {
     "die at": Kind("worker", (4.0, 8.0), 5, tuple(POINTS)),
     "pause": Kind("worker", (12.0, 16.0), 2),
     "bounce": Kind("worker", (0.0, 3.0), 2),
-    "damage": Kind("worker", (0.5, 2.0), 3, DAMAGES),
+    "damage": Kind("worker", (0.5, 3.0), 3, DAMAGES),
     "fill the disk": Kind("worker", (3.0, 6.0), 1),
     "join": Kind("joiner", (5.0, 15.0), 1),
     "kill a broker": Kind("brokers", (2.0, 8.0), 3, rest=_START),
     "stop a broker": Kind("brokers", (2.0, 6.0), 1, rest=_START),
     "all brokers away": Kind("brokers", (3.0, 8.0), 1, rest=_START),
-    "cut": Kind("network", (0.5, 6.0), 3, ("one", "all")),
-    "freeze": Kind("network", (1.0, 12.0), 2, ("one", "all")),
+    "cut": Kind("network", (0.5, 15.0), 3, REACH),
+    "freeze": Kind("network", (1.0, 15.0), 3, REACH),
     "slow": Kind("network", (2.0, 10.0), 2, ("0.02", "0.1", "0.4")),
     "trim": Kind("topics", (0.0, 0.0), 2),
     "jump in time": Kind("clock", (1.0, 5.0), 2, ("-315360000", "-3600", "86400", "315360000")),

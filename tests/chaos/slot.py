@@ -20,7 +20,7 @@ DISK = "the disk is full"
 class Slot:
     """Starts the worker again when it ends, and says what was wrong with that."""
 
-    def __init__(self, workers: Workers, number: int, folder: Path) -> None:
+    def __init__(self, workers: Workers, number: int, folder: Path, bootstrap: str) -> None:
         self.number = number
         self.volume = Volume(folder)
         self.ended: Counter[str] = Counter()
@@ -28,6 +28,7 @@ class Slot:
         self.wrong: list[str] = []
         self.worker: Worker | None = None
         self._workers = workers
+        self._bootstrap = bootstrap
         self._paused = False
         self._point = ""
         self._spoiled = False
@@ -43,7 +44,9 @@ class Slot:
         """Start the worker; with `point` it dies there."""
         env = {VARIABLE: point} if point else {}
         self._point, self._leaving, self._again, self._spoiled = point, None, True, False
-        self.worker = self._workers.start("campaign", data_dir=self.data_dir, **env)
+        self.worker = self._workers.start(
+            "campaign", "--bootstrap", self._bootstrap, data_dir=self.data_dir, **env
+        )
 
     def kill(self) -> None:
         """``kill -9``; it stays down until `start`."""

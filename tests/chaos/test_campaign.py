@@ -10,6 +10,7 @@ import pytest
 from reflow_kafka.devbroker import find_java
 from reflow_kafka.errors import ReflowError
 from tests.chaos.campaign import run
+from tests.chaos.schedule import WORKERS
 from tests.support.cluster import Cluster
 from tests.support.settings import SCALE, seed_of
 
@@ -29,7 +30,7 @@ def test_campaign(unique: str, tmp_path: Path) -> None:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(f"three brokers need Java: {error}")
-    with Cluster() as cluster:
+    with Cluster(WORKERS + 1) as cluster:
         outcome = run(cluster, unique, tmp_path / "campaign", seed_of(), SECONDS)
     print(f"{outcome.events} events, {dict(outcome.faults)}, {dict(outcome.ended)}")
     assert not outcome.wrong, "\n".join(outcome.wrong)

@@ -64,9 +64,11 @@ class World:
         self.orders = Topic(cluster.inside, self.topic("orders"))
         self.watcher = Watcher(cluster.inside, self.topic("totalled"))
         self.feed = Feed(cluster.inside, self.topic("orders"), self._events(), rate)
-        self.workers = Workers(folder, flow, cluster.outside)
-        # The last one is for those who join and leave.
-        self.slots = [Slot(self.workers, n, folder / f"disk-{n}") for n in range(WORKERS + 1)]
+        self.workers = Workers(folder, flow)
+        self.slots = [
+            Slot(self.workers, number, folder / f"disk-{number}", cluster.outside(number))
+            for number in range(WORKERS + 1)  # the last one is for those who join and leave
+        ]
 
     def topic(self, name: str) -> str:
         """Name of an external topic."""

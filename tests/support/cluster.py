@@ -7,6 +7,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,6 +30,7 @@ _PROPERTIES = {
     "transaction.state.log.min.isr": str(_MAJORITY),
     "broker.session.timeout.ms": "5000",
     "broker.heartbeat.interval.ms": "1000",
+    "num.network.threads": "1",
     "log.cleaner.backoff.ms": "500",
     "log.initial.task.delay.ms": "1000",
     "log.retention.check.interval.ms": "2000",
@@ -40,27 +42,36 @@ class Node(DevBroker):
     """One broker of a cluster, which is a controller, too."""
 
     def __init__(
-        self, number: int, folder: Path, cluster: str, controllers: Sequence[int], inside: int, door: int
+        self,
+        number: int,
+        folder: Path,
+        controllers: Sequence[int],
+        inside: int,
+        behind: Sequence[int],
+        network: Network,
     ) -> None:
         super().__init__(data_dir=folder, properties=_PROPERTIES)
         self.number = number
-        self.behind = free_port(other_than=inside)
-        """The port that the network passes on to."""
-        self._cluster = cluster
+        self._network = network
+        self._behind = behind
+        for way, port in enumerate(behind):
+            network.lead(way, number - 1, port)
+        self._cluster = _CLUSTER
         self._controllers = controllers
         self._port = inside
-        self._door = door
 
     def _settings(self) -> dict[str, str]:
         own = f"PLAINTEXT://{self.bootstrap}"
         voters = (f"{number}@{HOST}:{port}" for number, port in enumerate(self._controllers, 1))
-        kinds = ("CONTROLLER", "PLAINTEXT", "OUTSIDE")
+        ways = range(self._network.ways)
+        behind = "".join(f",WAY{way}://{HOST}:{self._behind[way]}" for way in ways)
+        told = "".join(f",WAY{way}://{HOST}:{self._network.port(way, self.number - 1)}" for way in ways)
+        kinds = ("CONTROLLER", "PLAINTEXT", *(f"WAY{way}" for way in ways))
         return {
             **super()._settings(),
             "node.id": str(self.number),
-            "listeners": f"{own},OUTSIDE://{HOST}:{self.behind},"
-            f"CONTROLLER://{HOST}:{self._controllers[self.number - 1]}",
-            "advertised.listeners": f"{own},OUTSIDE://{HOST}:{self._door}",
+            "listeners": f"{own}{behind},CONTROLLER://{HOST}:{self._controllers[self.number - 1]}",
+            "advertised.listeners": f"{own}{told}",
             "listener.security.protocol.map": ",".join(f"{kind}:PLAINTEXT" for kind in kinds),
             "inter.broker.listener.name": "PLAINTEXT",
             "controller.quorum.voters": ",".join(voters),
@@ -68,32 +79,41 @@ class Node(DevBroker):
 
 
 class Cluster:
-    """Starts three nodes; `outside` leads through the network, `inside` does not."""
+    """Starts three nodes; `outside` leads through the network, `inside` does not.
 
-    def __init__(self) -> None:
-        self.network = Network(NODES)
+    Args:
+        ways: how many clients can be cut off each on its own.
+    """
+
+    def __init__(self, ways: int) -> None:
+        self.network = Network(ways, NODES)
         self._folder = Path(tempfile.mkdtemp(prefix="reflow-cluster-"))
         self._lock = threading.Lock()  # a node is started or ended, not both
         ports: set[int] = set()
-        while len(ports) < 2 * NODES:
+        while len(ports) < (2 + ways) * NODES:
             ports.add(free_port())
-        chosen = sorted(ports)
-        controllers = chosen[:NODES]
-        self.nodes: list[Node] = []
-        for number, inside in enumerate(chosen[NODES:], 1):
-            door = self.network.doors[number - 1]
-            self.nodes.append(Node(number, self._folder / f"{number}", _CLUSTER, controllers, inside, door))
-        self.network.lead_to([node.behind for node in self.nodes])
+        chosen = iter(ports)
+        controllers = list(islice(chosen, NODES))
+        self.nodes = [
+            Node(
+                number,
+                self._folder / f"{number}",
+                controllers,
+                next(chosen),
+                list(islice(chosen, ways)),
+                self.network,
+            )
+            for number in range(1, NODES + 1)
+        ]
 
     @property
     def inside(self) -> str:
         """Addresses that no fault of the network touches."""
         return ",".join(node.bootstrap for node in self.nodes)
 
-    @property
-    def outside(self) -> str:
+    def outside(self, way: int) -> str:
         """Addresses for the clients under test."""
-        return ",".join(f"{HOST}:{port}" for port in self.network.doors)
+        return ",".join(f"{HOST}:{self.network.port(way, broker)}" for broker in range(NODES))
 
     def start(self) -> None:
         """Start those that do not run, and wait for all: one alone has no majority, and does not answer."""

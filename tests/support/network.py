@@ -6,52 +6,66 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Coroutine, Sequence
+from itertools import product
 from typing import Any
 
 HOST = "127.0.0.1"
 _PIECE = 64 * 1024
 
+Place = tuple[int, int]
+"""Way and broker."""
+
 
 class Network:
-    """One door per broker, each a proxy; it runs in a thread of its own."""
+    """Several ways to some brokers, a proxy at each end of each way; it runs in a thread of its own.
 
-    def __init__(self, doors: int) -> None:
+    Who is to be cut off alone gets a way that nobody else uses.
+    """
+
+    def __init__(self, ways: int, brokers: int) -> None:
+        self.ways = ways
+        self.brokers = brokers
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
         self._thread.start()
-        self._doors = self._do(_open(doors))
+        self._doors: dict[Place, Door] = self._do(_open(list(product(range(ways), range(brokers)))))
 
-    @property
-    def doors(self) -> list[int]:
-        """The ports that clients connect to."""
-        return [door.port for door in self._doors]
+    def port(self, way: int, broker: int) -> int:
+        """The port that clients connect to."""
+        return self._doors[way, broker].port
 
-    def lead_to(self, ports: Sequence[int]) -> None:
-        """Where the doors lead."""
-        for door, port in zip(self._doors, ports, strict=True):
-            door.target = port
+    def lead(self, way: int, broker: int, port: int) -> None:
+        """Where a way ends."""
+        self._doors[way, broker].target = port
 
-    def cut(self, number: int) -> None:
-        """Close all connections through a door, and refuse new ones."""
-        self._do(self._doors[number].cut())
+    def cut(self, way: int | None, broker: int | None) -> None:
+        """Close all connections, and refuse new ones; None: of all ways, to all brokers."""
+        for door in self._chosen(way, broker):
+            self._do(door.cut())
 
-    def freeze(self, number: int) -> None:
+    def freeze(self, way: int | None, broker: int | None) -> None:
         """Let nothing pass, and keep the connections."""
-        self._do(self._doors[number].freeze())
+        for door in self._chosen(way, broker):
+            self._do(door.freeze())
 
-    def slow(self, number: int, delay: float) -> None:
+    def slow(self, delay: float) -> None:
         """Hold every piece back for so long, in each direction."""
-        self._doors[number].delay = delay
+        for door in self._doors.values():
+            door.delay = delay
 
-    def heal(self, number: int) -> None:
+    def heal(self) -> None:
         """Let everything through."""
-        self._do(self._doors[number].heal())
+        for door in self._doors.values():
+            self._do(door.heal())
+
+    def _chosen(self, way: int | None, broker: int | None) -> list[Door]:
+        return [door for (w, b), door in self._doors.items() if way in (None, w) and broker in (None, b)]
 
     def close(self) -> None:
         """Close all doors."""
         if self._loop.is_closed():
             return
-        for door in self._doors:
+        for door in self._doors.values():
             self._do(door.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
@@ -61,8 +75,8 @@ class Network:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
 
-async def _open(count: int) -> list[Door]:
-    return [await Door().open() for _ in range(count)]
+async def _open(places: Sequence[Place]) -> dict[Place, Door]:
+    return {place: await Door().open() for place in places}
 
 
 class Door:
