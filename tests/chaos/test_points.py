@@ -31,7 +31,6 @@ def events(chance: random.Random) -> list[Input]:
     return found
 
 
-@pytest.mark.chaos
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("point", [point for point in POINTS if point not in KAFKA[:2]])
