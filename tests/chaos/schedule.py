@@ -17,7 +17,7 @@ REACH = ("worker", "broker", "all")
 """Who is cut off: one worker from all brokers, one broker from all workers, all from all."""
 _START = 12.0
 """Seconds that brokers take to come back."""
-_MORE_OFTEN = 40
+_MORE_OFTEN = 15
 """Up to so many times a process passes a point of a commit before it dies there."""
 
 
@@ -37,7 +37,7 @@ class Kind:
 
 KINDS = {
     "kill": Kind("worker", (0.0, 4.0), 4),
-    "die at": Kind("worker", (4.0, 8.0), 5, tuple(POINTS)),
+    "die at": Kind("worker", (10.0, 18.0), 6, tuple(POINTS)),
     "pause": Kind("worker", (12.0, 16.0), 2),
     "bounce": Kind("worker", (0.0, 3.0), 2),
     "damage": Kind("worker", (0.5, 3.0), 3, DAMAGES),

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -135,7 +135,17 @@ class World:
             work.result(120)
 
     def committed(self, topics: list[str]) -> list[TopicPartition]:
-        """Where the flow stands."""
+        """Where the flow stands; a coordinator that moves is waited for."""
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            try:
+                return self._committed(topics)
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+
+    def _committed(self, topics: list[str]) -> list[TopicPartition]:
         consumer = Consumer({"bootstrap.servers": self.cluster.inside, "group.id": self.flow, "log_level": 2})
         try:
             wanted = [TopicPartition(topic, lane) for topic in topics for lane in range(LANES)]
