@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from reflow_kafka.state.rocks import RocksBackend
 from tests.chaos.oracle import check
+from tests.chaos.transactions import ENDED, transactions
 from tests.chaos.watcher import Seen, differs
 from tests.chaos.world import LANES, OUTPUTS, STAGES, World
 from tests.support.kafka import DEADLINE, Message, Topic, by_key, topics_of
@@ -78,7 +79,7 @@ def _unfinished(world: World, orders: list[Message]) -> list[str]:
 
 
 def _open_transactions(world: World) -> list[str]:
-    """Partitions whose last stable offset is not their end."""
+    """Partitions whose last stable offset is not their end, and what coordinators wait for."""
     admin = AdminClient({"bootstrap.servers": world.cluster.inside})
     listed = admin.list_topics(timeout=DEADLINE).topics
     names = [*topics_of(world.cluster.inside, world.flow), "__consumer_offsets"]
@@ -89,7 +90,11 @@ def _open_transactions(world: World) -> list[str]:
         return {(tp.topic, tp.partition): found.result(DEADLINE).offset for tp, found in asked.items()}
 
     stable, high = ends(IsolationLevel.READ_COMMITTED), ends(IsolationLevel.READ_UNCOMMITTED)
-    return [
+    known = [pair for node in world.cluster.nodes for pair in transactions(node.bootstrap).items()]
+    mine = {name: state for name, state in known if name.startswith(f"{world.flow}-lane-")}
+    waiting = [f"transaction {name} is {state}" for name, state in mine.items() if state not in ENDED]
+    missing = [f"transaction {name} is unknown" for name in world.transactions if name not in mine]
+    return [*waiting, *missing] + [
         f"{topic}[{number}]: a transaction is open, stable up to {stable[topic, number]} of {end}"
         for (topic, number), end in high.items()
         if stable[topic, number] != end

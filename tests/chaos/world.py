@@ -79,6 +79,11 @@ class World:
         """The topics between stages."""
         return [f"{self.flow}.look_up.count", f"{self.flow}.count.total"]
 
+    @property
+    def transactions(self) -> list[str]:
+        """The transactional ids of the lanes."""
+        return [f"{self.flow}-lane-{lane}" for lane in range(LANES)]
+
     def changelog(self, stage: str) -> str:
         """The topic of a stage's state."""
         return f"{self.flow}.{stage}.changelog"
