@@ -14,6 +14,8 @@ STOP = 40.0
 """Seconds that a worker may take to stop: its own limit, and what a busy machine adds."""
 KILLED = -9
 NO_BROKER = 3
+UNPREPARED = -15
+"""What TERM does to an interpreter that has not come to the program yet."""
 DISK = "the disk is full"
 
 
@@ -108,6 +110,8 @@ class Slot:
             return f"died at {self._point.partition(':')[0]}"
         if code == 0 and self._leaving is not None:
             return "stopped"
+        if code == UNPREPARED and self.worker is not None and not self.worker.log.read_text():
+            return "stopped before it began"
         if code == NO_BROKER and trouble:
             return "found no broker"
         if code == 1 and self._spoiled:
