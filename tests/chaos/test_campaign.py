@@ -14,7 +14,7 @@ from tests.chaos.schedule import WORKERS
 from tests.support.cluster import Cluster
 from tests.support.settings import SCALE, seed_of
 
-SECONDS = 20.0 * SCALE
+SECONDS = 12.0 * SCALE
 """For how long the flow is disturbed."""
 
 
