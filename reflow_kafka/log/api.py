@@ -174,8 +174,14 @@ class Membership(Protocol):
     def wanted(self) -> frozenset[int]:
         """The lanes this member should run now."""
 
+    def standbys(self) -> frozenset[int]:
+        """The lanes of others to keep a copy of here, so that they can come here without delay."""
+
+    def lags(self, lags: Mapping[int, int]) -> None:
+        """Told by the engine, again and again: how many records its copies of lanes are behind."""
+
     async def changed(self) -> None:
-        """Returns after the next change of `wanted()` or of `proof()`'s validity.
+        """Returns after the next change of `wanted()`, of `standbys()`, or of `proof()`'s validity.
 
         Raises:
             ReflowError: membership is lost for good (plan refused, main loop stalled, not permitted).
@@ -210,6 +216,8 @@ class MemberOptions:
     plan: str  # hash of the flow's plan; lanes go only to members with the newest
     started: int  # epoch ms at which this plan was started here: decides which plan is newest
     instance: str | None = None  # static identity of a supervised engine
+    standbys: int = 0  # copies wanted of each lane's state: the largest wish counts
+    kept: frozenset[int] = frozenset()  # lanes that there is local state of
 
 
 class Log(Protocol):

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 from reflow_kafka.errors import NotPermitted, ReflowError
 from reflow_kafka.log.api import MemberOptions
-from reflow_kafka.log.kafka.assignor import Award, Claim, Holding
+from reflow_kafka.log.kafka.claim import Award, Claim
 from reflow_kafka.log.kafka.errors import classify, describe, root
+from reflow_kafka.log.kafka.holding import Holding
 from reflow_kafka.log.kafka.private_group import Kind, LaneAssignor, PrivateGroup
 
 logger = logging.getLogger(__name__)
@@ -129,6 +130,16 @@ class GroupMember:
         with self._lock:
             self._check()
             return frozenset(self._holding.held)
+
+    def standbys(self) -> frozenset[int]:
+        """The lanes to keep copies of: as last awarded, as it does no harm to go on with that."""
+        with self._lock:
+            return self._holding.standbys
+
+    def lags(self, lags: Mapping[int, int]) -> None:
+        """How many records the copies are behind."""
+        with self._lock:
+            self._holding.lags(lags)
 
     def proof(self) -> float:
         """When the last confirmation was asked for; -inf if this is no member at present."""

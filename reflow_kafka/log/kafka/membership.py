@@ -104,6 +104,14 @@ class KafkaMembership:
         """The lanes this member should run now; none while it is not certain that it still is a member."""
         return self._member.wanted()
 
+    def standbys(self) -> frozenset[int]:
+        """The lanes of others to keep a copy of."""
+        return self._member.standbys()
+
+    def lags(self, lags: Mapping[int, int]) -> None:
+        """How many records the copies of lanes are behind their owners."""
+        self._member.lags(lags)
+
     async def changed(self) -> None:
         """Returns when something has changed since it last returned to this task, or since `start`.
 

@@ -26,7 +26,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 
 from reflow_kafka.errors import ReflowError
-from reflow_kafka.log.kafka.assignor import Award, Claim, decode_award, decode_claim, divide, encode
+from reflow_kafka.log.kafka.assignor import divide
+from reflow_kafka.log.kafka.claim import Award, Claim, decode_award, decode_claim, encode
 from reflow_kafka.log.kafka.discard import close_client, forget
 from reflow_kafka.log.kafka.protocol import new_consumer
 from reflow_kafka.log.kafka.requests import LeaveGroup

@@ -144,6 +144,13 @@ class LocalMembership:
         self.shown |= wanted
         return wanted
 
+    def standbys(self) -> frozenset[int]:
+        """None: copies in the process that may die would be of no use."""
+        return frozenset()
+
+    def lags(self, lags: Mapping[int, int]) -> None:
+        """There are no copies."""
+
     async def changed(self) -> None:
         """Returns after the next change, or at once if one was not yet waited for."""
         await self._news.wait()

@@ -11,15 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from reflow_kafka.log.api import MemberOptions
-from reflow_kafka.log.kafka.assignor import (
-    Award,
-    Claim,
-    Holding,
-    decode_award,
-    decode_claim,
-    divide,
-    encode,
-)
+from reflow_kafka.log.kafka.assignor import divide
+from reflow_kafka.log.kafka.claim import Award, Claim, decode_award, decode_claim, encode
+from reflow_kafka.log.kafka.holding import Holding
 
 
 def claim(
@@ -214,9 +208,11 @@ def test_whatever_is_claimed_no_lane_is_given_twice_or_against_a_better_claim(
 class Member:
     """A process as the group sees it: it may be stopped, and may have missed what it was given."""
 
-    def __init__(self, name: str, plan: str, started: int, lanes: int) -> None:
+    def __init__(self, name: str, plan: str, started: int, lanes: int, standbys: int, host: str) -> None:
         self.name = name
-        self.holding = Holding(MemberOptions("flow", lanes, plan, started))
+        kept = frozenset(range(0, lanes, 3))
+        options = MemberOptions("flow", lanes, plan, started, standbys=standbys, kept=kept)
+        self.holding = Holding(options, host)
         self.unaware = False  # was stopped, and still believes what it believed then
 
 
@@ -233,14 +229,16 @@ class Group(RuleBasedStateMachine):
         self.names = itertools.count()
         self.clock = 0
         self.plan = "p0"
+        self.standbys = 0
 
-    @initialize()
-    def begin(self) -> None:
-        self.join(newest=True)
+    @initialize(standbys=st.sampled_from([0, 0, 1, 2]))
+    def begin(self, standbys: int) -> None:
+        self.standbys = standbys
+        self.join(newest=True, modest=False, host="")
         self.rebalance(lost=0)
 
-    @rule(newest=st.booleans())
-    def join(self, newest: bool) -> None:
+    @rule(newest=st.booleans(), modest=st.booleans(), host=st.sampled_from(["", "x", "y"]))
+    def join(self, newest: bool, modest: bool, host: str) -> None:
         if len(self.live) >= 6:
             return
         self.clock += 1
@@ -248,7 +246,8 @@ class Group(RuleBasedStateMachine):
         # An engine with an old plan announces the time at which that plan was first started.
         started = list(LANES).index(self.plan if newest else "p0")
         plan = list(LANES)[started]
-        member = Member(f"m{number:02}", plan, started, LANES[plan])
+        standbys = 0 if modest else self.standbys
+        member = Member(f"m{number:02}", plan, started, LANES[plan], standbys, host)
         self.live[member.name] = member
 
     @precondition(lambda self: len(self.live) > 1)
@@ -277,8 +276,15 @@ class Group(RuleBasedStateMachine):
     @rule()
     def new_plan(self) -> None:
         self.plan = "p1" if self.plan == "p0" else "p2"
-        self.join(newest=True)
+        self.join(newest=True, modest=False, host="")
         event("new plan")
+
+    @rule(lag=st.sampled_from([0, 5_000, 20_000, 10**6]), data=st.data())
+    def copies_get_somewhere(self, lag: int, data: st.DataObject) -> None:
+        for member in self.live.values():
+            for lane in sorted(member.holding.standbys):
+                if data.draw(st.booleans()):
+                    member.holding.lags({lane: lag})
 
     @rule(data=st.data())
     def release_some(self, data: st.DataObject) -> None:
@@ -296,6 +302,12 @@ class Group(RuleBasedStateMachine):
         awards = divide(claims, run=f"run-{self.clock}", floor=self.clock)
         taken = [lane for award in awards.values() for lane in award.lanes]
         assert len(taken) == len(set(taken))
+        for name, award in awards.items():
+            mine = claims[name]
+            assert mine is not None
+            assert not set(award.copies) & {*award.lanes, *mine.held, *mine.leaving}
+            assert set(award.awaited) <= set(award.copies)
+            assert any(each and each.standbys for each in claims.values()) or not award.copies
         for name, award in awards.items():
             for other, theirs in claims.items():
                 if other != name and theirs is not None:
@@ -317,14 +329,21 @@ class Group(RuleBasedStateMachine):
         held = [lane for each in aware for lane in each.held]
         assert len(held) == len(set(held))
 
+    @invariant()
+    def nobody_copies_what_it_owns(self) -> None:
+        for member in self.live.values():
+            holding = member.holding
+            assert not holding.standbys & (holding.held.keys() | holding.leaving)
+
     @precondition(lambda self: self.live)
     @rule()
     def quiet(self) -> None:
-        """Left alone, the group is complete and balanced after two rounds, and then nothing moves."""
-        for _ in range(3):
+        """Left alone, the group is complete and balanced after a few rounds, and then nothing moves."""
+        for _ in range(8 if self.standbys else 3):
             for member in self.live.values():
                 for lane in member.holding.leaving:
                     member.holding.released(lane)
+                member.holding.lags(dict.fromkeys(member.holding.standbys, 0))
             self.rebalance(lost=0)
         newest = max(self.live.values(), key=lambda each: each.holding.plan).holding.plan
         eligible = [each.holding for each in self.live.values() if each.holding.plan == newest]
@@ -334,9 +353,28 @@ class Group(RuleBasedStateMachine):
         assert max(counts) - min(counts) <= 1
         assert not any(each.holding.leaving or each.holding.must_ask for each in self.live.values())
         assert len({each.holding.run for each in self.live.values()}) == 1
-        before = {name: dict(each.holding.held) for name, each in self.live.items()}
+        before = {name: (dict(each.holding.held), each.holding.standbys) for name, each in self.live.items()}
+        self.assert_copied(eligible)
         self.rebalance(lost=0)
-        assert before == {name: each.holding.held for name, each in self.live.items()}
+        assert before == {
+            name: (each.holding.held, each.holding.standbys) for name, each in self.live.items()
+        }
+
+    def assert_copied(self, members: list[Holding]) -> None:
+        """Each lane is copied as often as it can be, evenly, and nobody waits for anything."""
+        wanted = max(each.claim().standbys for each in members)
+        for lane in range(LANES[members[0].plan]):
+            owner = next(each for each in members if lane in each.held)
+            may = [each for each in members if each is not owner]
+            copies = [each for each in may if lane in each.standbys]
+            assert len(copies) == min(wanted, len(may))
+            far = {each.claim().host for each in may} - {owner.claim().host, ""}
+            if far and copies:
+                assert any(each.claim().host in far or not each.claim().host for each in copies)
+        assert not any(each.award.awaited for each in members if each.award)
+        if len({each.claim().host for each in members}) == 1:
+            limit = -(-LANES[members[0].plan] * wanted // len(members))
+            assert max(len(each.standbys) for each in members) <= limit + 1
 
 
 TestGroup = Group.TestCase
