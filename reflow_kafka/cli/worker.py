@@ -39,6 +39,7 @@ class Options:
     guarantee: Literal["exactly-once", "at-least-once"]
     commit_interval: float
     shutdown_timeout: float
+    standbys: int
     drop_edge: tuple[str, ...]
     log_level: str
     log_format: Literal["auto", "console", "json"]
@@ -84,6 +85,14 @@ class Options:
     help="How long a stop by INT or TERM may take; a second signal stops at once.",
 )
 @option(
+    "--standbys",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Copies of each lane's state that other engines keep, for a fast fail-over; needs --bootstrap.",
+)
+@option(
     "--drop-edge",
     multiple=True,
     metavar="TOPIC",
@@ -113,6 +122,11 @@ def worker(context: click.Context, /, **given: object) -> None:
     from reflow_kafka.engine.seat import Seat
 
     options = Options(**given)  # type: ignore[arg-type]
+    if options.standbys and options.bootstrap is None:
+        raise UsageError(
+            f"--standbys {options.standbys} needs --bootstrap: copies are kept by other engines, "
+            "and the embedded log is open in one process only"
+        )
     seat = Seat.given()
     if seat is None and (options.engines > 1 or options.reload):
         context.exit(_supervise(options, cast("list[str]", context.meta[ARGUMENTS])))
@@ -149,6 +163,7 @@ def _run(options: Options, seat: Seat | None) -> None:
             guarantee=options.guarantee,
             commit_interval=options.commit_interval,
             shutdown_timeout=options.shutdown_timeout,
+            standbys=options.standbys,
             drop_edges=options.drop_edge,
             instance=seat.instance if seat else None,
             started=seat.started if seat else None,

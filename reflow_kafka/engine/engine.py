@@ -52,6 +52,8 @@ class Engine:
         shutdown_timeout: seconds a graceful stop may take.
         instance: static identity in the group, for an engine that a supervisor restarts.
         started: epoch ms at which this version of the flows was started (default: now).
+        standbys: copies of each lane's state to be kept by other engines, so that one of them can take over
+            at once; needs `bootstrap`. The largest number that an engine of the group asks for counts.
         drop_edges: topics of a former shape of a flow whose unread events may be forgotten.
         resources: ready-made resources by name, instead of the flows' own.
         log: a log of your own, instead of one chosen by `bootstrap`; it is started but not stopped.
@@ -69,6 +71,7 @@ class Engine:
         shutdown_timeout: float = 25,
         instance: str | None = None,
         started: int | None = None,
+        standbys: int = 0,
         drop_edges: Collection[str] = (),
         resources: Mapping[str, Any] | None = None,
         log: Log | None = None,
@@ -78,6 +81,13 @@ class Engine:
             raise UsageError("Engine() found no flow, wanted one or more: Engine(flow)")
         if security is not None and bootstrap is None:
             raise UsageError(f"Engine() found {security!r}, wanted bootstrap with it: it is for Kafka alone")
+        if standbys < 0:
+            raise UsageError(f"Engine() found standbys={standbys}, wanted 0 or more")
+        if standbys and bootstrap is None and log is None:
+            raise UsageError(
+                f"Engine() found standbys={standbys}, wanted bootstrap with it: copies are kept by other "
+                "engines, and the embedded log is open in one process only"
+            )
         names = [flow.name for flow in flows]
         if len(set(names)) < len(names):
             raise UsageError(
@@ -92,6 +102,7 @@ class Engine:
         self._shutdown_timeout = shutdown_timeout
         self._instance = instance
         self._started = started if started is not None else int(time.time() * 1000)
+        self._standbys = standbys
         self._drop_edges = frozenset(drop_edges)
         self._given = resources
         self._log = log
@@ -184,6 +195,8 @@ class Engine:
                 plan=plan.hash,
                 started=self._started,
                 instance=self._instance,
+                standbys=self._standbys if any(node.changelog for node in plan.all_nodes) else 0,
+                kept=backend.kept(spec.name),
             )
             membership = log.membership(options)
             self._stack.push_async_callback(membership.stop)

@@ -40,6 +40,7 @@ def run(
     guarantee: Literal["exactly-once", "at-least-once"] = "exactly-once",
     commit_interval: float = 0.1,
     shutdown_timeout: float = 25,
+    standbys: int = 0,
     drop_edges: Collection[str] = (),
 ) -> None:
     """Run flows until they are told to stop, or with `until_end` until their sources have ended; blocks.
@@ -57,6 +58,7 @@ def run(
         guarantee: whether every event counts exactly once, or at least once.
         commit_interval: seconds after which results are committed at the latest.
         shutdown_timeout: seconds that a graceful stop may take.
+        standbys: copies of each lane's state to be kept by other engines; needs `bootstrap`.
         drop_edges: topics of a former shape of a flow whose unread events may be forgotten.
 
     Raises:
@@ -74,6 +76,7 @@ def run(
             guarantee=guarantee,
             commit_interval=commit_interval,
             shutdown_timeout=shutdown_timeout,
+            standbys=standbys,
             drop_edges=drop_edges,
         )
 

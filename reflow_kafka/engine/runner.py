@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from reflow_kafka.engine.standbys import Standbys
 from reflow_kafka.engine.statistics import FlowStatistics, RestoreStatistics, StageStatistics
 from reflow_kafka.errors import LogError, NotPermitted
 from reflow_kafka.lane.env import LaneEnv
@@ -46,6 +47,7 @@ class Runner:
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()
         self._restores: dict[int, RestoreProgress] = {}
+        self._standbys = Standbys(env, self._changed.set)
         env.restoring = self._restoring
 
     @property
@@ -64,7 +66,7 @@ class Runner:
             await self._follow(watching)
         finally:
             watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            await asyncio.gather(watching, self._standbys.close(), return_exceptions=True)
             for place in self._places.values():
                 place.task.cancel()
             await asyncio.gather(*(p.task for p in self._places.values()), return_exceptions=True)
@@ -75,10 +77,15 @@ class Runner:
         changed = asyncio.create_task(self._changed.wait())
         try:
             while True:
-                wanted = frozenset() if self._stop.is_set() else self.env.membership.wanted()
+                stop, membership = self._stop.is_set(), self.env.membership
+                wanted = frozenset() if stop else membership.wanted()
                 self._open(wanted)
                 self._release(wanted)
-                if self._stop.is_set() and not self._places:
+                # State is open once: a lane and its copy come when the other has been closed.
+                self._standbys.follow(
+                    frozenset() if stop else membership.standbys() - wanted - self._places.keys()
+                )
+                if stop and not self._places:
                     return
                 waits: set[asyncio.Task[Any]] = {p.task for p in self._places.values()}
                 waits |= {changed, following}
@@ -105,7 +112,7 @@ class Runner:
             self._changed.set()
 
     def _open(self, wanted: frozenset[int]) -> None:
-        for number in sorted(wanted - self._places.keys()):
+        for number in sorted(wanted - self._places.keys() - self._standbys.lanes):
             lane = Lane(self.env, number)
             task = asyncio.create_task(lane.run(), name=f"{self.name}-lane-{number}")
             self._places[number] = _Place(lane, task)
@@ -208,6 +215,7 @@ class Runner:
             restored=sum(lane.restored for lane in lanes),
             stages={name: _stage(tally, queues[name]) for name, tally in total.items()},
             restores=tuple(RestoreStatistics(r.lane, r.done, r.total) for r in self._restores.values()),
+            standbys=self._standbys.statistics(),
             remaining=self._remaining(lanes),
         )
 

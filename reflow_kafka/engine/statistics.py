@@ -39,6 +39,15 @@ class RestoreStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class StandbyStatistics:
+    """A copy of a lane of another engine."""
+
+    lane: int
+    lag: int | None
+    """Changelog records by which it is behind; None: not known yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class FlowStatistics:
     """One flow in this engine."""
 
@@ -53,6 +62,8 @@ class FlowStatistics:
     """Changelog records read at the last take-overs of the lanes."""
     stages: Mapping[str, StageStatistics]
     restores: tuple[RestoreStatistics, ...] = ()
+    standbys: tuple[StandbyStatistics, ...] = ()
+    """Lanes of other engines of whose state a copy is kept here."""
     remaining: int | None = None
     """Offsets between this engine's positions and the ends of a finite run; None if there is no end."""
 

@@ -66,6 +66,7 @@ async def restore(
     progress: Callable[[RestoreProgress], None] | None = None,
     stall_timeout: float = 30.0,
     max_age_ms: int = MAX_AGE_MS,
+    gentle: bool = False,
 ) -> Restored:
     """Open the stores of a lane and bring them up to the end of their changelogs.
 
@@ -81,6 +82,7 @@ async def restore(
         progress: called after each step.
         stall_timeout: seconds without any progress after which it gives up.
         max_age_ms: half of `delete.retention.ms` of the changelogs.
+        gentle: leave at least half of the time to others, as nobody waits for it.
 
     Raises:
         DataLoss: a changelog ends below what the lane record says was written to it.
@@ -91,7 +93,18 @@ async def restore(
         stores = MemoryBackend().open(flow, lane, ())
         return Restored(stores, StoreMark(incarnation, {}, now()), {}, {}, None)
     restoring = _Restore(
-        backend, log, flow, lane, changelogs, incarnation, recorded, now, progress, stall_timeout, max_age_ms
+        backend,
+        log,
+        flow,
+        lane,
+        changelogs,
+        incarnation,
+        recorded,
+        now,
+        progress,
+        stall_timeout,
+        max_age_ms,
+        gentle,
     )
     try:
         return await restoring.run()
@@ -138,6 +151,7 @@ class _Restore:
     progress: Callable[[RestoreProgress], None] | None
     stall_timeout: float
     max_age_ms: int
+    gentle: bool
 
     async def run(self) -> Restored:
         began = self.now()
@@ -231,6 +245,7 @@ class _Restore:
             last = time.monotonic()
             while behind:
                 fetched = await self._fetch(reader, behind)
+                began = time.monotonic()
                 changes = {
                     behind[partition].store: [(r.key, r.value) for r in found if r.key is not None]
                     for partition, found in fetched.items()
@@ -249,7 +264,8 @@ class _Restore:
                     done = total - sum(log.end - log.at for log in behind.values())
                     applied = sum(records.values())
                     self.progress(RestoreProgress(self.flow, self.lane, reason, applied, done, total))
-                await asyncio.sleep(0)  # lanes that run get their turn
+                # Lanes that run get their turn.
+                await asyncio.sleep(time.monotonic() - began if self.gentle else 0)
         finally:
             await reader.close()
         return records

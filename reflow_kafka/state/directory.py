@@ -111,6 +111,11 @@ class LaneDirectories:
         """Hold this very directory, or None if it is in use or gone."""
         return _hold(path, fresh=False)
 
+    def lanes(self, flow: str) -> frozenset[int]:
+        """The lanes of a flow that have a directory."""
+        named = (re.fullmatch(r"lane-(\d+)(\.\d+)?", path.name) for path in self._root.glob(f"{flow}/lane-*"))
+        return frozenset(int(found[1]) for found in named if found)
+
     def set_aside(self, held: Directory, reason: str) -> None:
         """Rename a held directory, release it, and say why; it is removed when nobody looked for a day."""
         now = self._clock()

@@ -48,6 +48,10 @@ class MemoryBackend:
         """Forget the lane's content, as if its disk were lost."""
         self._lanes.pop((flow, lane), None)
 
+    def kept(self, flow: str) -> frozenset[int]:
+        """Lanes with content."""
+        return frozenset(lane for name, lane in self._lanes if name == flow)
+
     def close(self) -> None:
         """Nothing to do: the content stays with this object."""
 

@@ -96,6 +96,10 @@ class RocksBackend:
         if held is not None:
             self._directories.set_aside(held, reason)
 
+    def kept(self, flow: str) -> frozenset[int]:
+        """Lanes that have a directory."""
+        return self._directories.lanes(flow)
+
     def close(self) -> None:
         """Nothing to do: cache and buffers go with the last lane."""
 

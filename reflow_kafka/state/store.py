@@ -66,5 +66,8 @@ class StateBackend(Protocol):
     def set_aside(self, flow: str, lane: int, reason: str) -> None:
         """Put the (closed) local state of a lane out of the way: it cannot be used."""
 
+    def kept(self, flow: str) -> frozenset[int]:
+        """Lanes of a flow that there is local state of, whether or not it can be used."""
+
     def close(self) -> None:
         """Release what lanes share."""

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 FLOWS = Path(__file__).parent / "flows"
 _RUNNING = re.compile(r"running \(taken over in [\d.]+ s, (\d+) changelog records read")
+_STANDING_BY = re.compile(r"standing by \(copied in [\d.]+ s, (\d+) changelog records read")
 
 
 class TakeOver:
@@ -123,6 +124,14 @@ class Worker:
             TakeOver(line["lane"], int(found[1]), line["time"])
             for line in self.lines()
             if line["time"] >= since and (found := _RUNNING.search(line["message"]))
+        ]
+
+    def copies(self, since: str = "") -> list[TakeOver]:
+        """Lanes of others whose state was copied, and records read for that."""
+        return [
+            TakeOver(line["lane"], int(found[1]), line["time"])
+            for line in self.lines()
+            if line["time"] >= since and (found := _STANDING_BY.search(line["message"]))
         ]
 
     def lanes(self, since: str = "") -> set[int]:

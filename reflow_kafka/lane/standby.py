@@ -1,0 +1,184 @@
+"""A copy of another engine's lane: its state, kept up to date from the changelogs.
+
+It is the lane's local state as its owner would have it, so that a take-over here finds it and reads only the
+tail. A copy never stops the flow: whatever goes wrong with it is told, and it begins anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from reflow_kafka.errors import LogDoubt, OffsetOutOfRange, ReflowError
+from reflow_kafka.lane.env import LaneEnv, place_logger
+from reflow_kafka.lane.tail import last_record
+from reflow_kafka.log.api import Reader, TopicPartition
+from reflow_kafka.state.changelog import Restored, RestoreProgress, restore
+from reflow_kafka.state.judge import MAX_AGE_MS
+from reflow_kafka.state.store import LaneStores, StoreMark
+
+log = logging.getLogger(__name__)
+
+BACKOFF: Final = (0.5, 30.0)
+_LOOK_AGAIN: Final = 1.0  # seconds until it is looked again whether a lane has begun
+_MAX_RECORDS: Final = 2_000  # per turn: few milliseconds, because writing holds the GIL
+_TURN: Final = 0.1  # seconds between two turns of a copy that lacks little: several commits at once
+_STALL: Final = 60.0
+_MARK_EVERY_MS: Final = 60_000
+
+
+class Standby:
+    """The copy of one lane of one flow, for as long as this engine is to keep it."""
+
+    def __init__(self, env: LaneEnv, number: int, turn: asyncio.Semaphore) -> None:
+        self.number = number
+        self.lag: int | None = None
+        """Records by which it is behind; None: not known yet."""
+        self._env = env
+        self._turn = turn
+        self._partitions = {
+            store: TopicPartition(topic, number) for store, topic in env.changelogs(number).items()
+        }
+        self._log = place_logger(log, flow=env.plan.flow.name, lane=number)
+        self._copy: _Copy | None = None
+
+    @property
+    def partitions(self) -> list[TopicPartition]:
+        """The changelogs whose ends it has to be told."""
+        return list(self._partitions.values()) if self._copy is not None else []
+
+    def seen(self, ends: Mapping[TopicPartition, int], asked: int) -> None:
+        """Told where the changelogs ended, some time after `asked` (epoch ms)."""
+        if self._copy is not None:
+            self.lag = self._copy.lag(ends)
+            if self.lag == 0:
+                self._copy.caught_up = asked
+
+    async def run(self) -> None:
+        """Keep the copy until cancelled."""
+        if not self._partitions:
+            self.lag = 0
+            await asyncio.Event().wait()
+        failures = 0
+        while True:
+            began = time.monotonic()
+            try:
+                await self._keep()
+                continue
+            except ReflowError as error:
+                self._log.warning("copy of its state: %s: %s; beginning anew", type(error).__name__, error)
+            except Exception:
+                self._log.exception("copy of its state: unexpected; beginning anew")
+            self.lag = None
+            failures = failures + 1 if time.monotonic() - began < BACKOFF[1] else 1
+            await asyncio.sleep(min(BACKOFF[0] * 2 ** min(failures - 1, 10), BACKOFF[1]))
+
+    async def _keep(self) -> None:
+        env, flow = self._env, self._env.plan.flow.name
+        record = await last_record(env.log, TopicPartition(env.plan.progress_topic, self.number))
+        if record is None:
+            self.lag = 0  # the lane has not begun: there is nothing to be behind of
+            await asyncio.sleep(_LOOK_AGAIN)
+            return
+        began = time.monotonic()
+        async with self._turn:
+            restored = await restore(
+                env.backend,
+                env.log,
+                flow,
+                self.number,
+                env.changelogs(self.number),
+                record.incarnation,
+                record.changelogs,
+                now=env.now,
+                progress=self._restoring,
+                gentle=True,
+            )
+        reader = env.log.reader(committed=True)
+        copy = self._copy = _Copy(restored, reader, self._partitions)
+        self._log.info(
+            "standing by (copied in %.2f s, %d changelog records read%s)",
+            time.monotonic() - began,
+            sum(restored.records.values()),
+            f", in full: {restored.reason}" if restored.reason else "",
+        )
+        try:
+            await self._follow(copy)
+        except OffsetOutOfRange as error:
+            copy.close()
+            env.backend.set_aside(flow, self.number, f"its changelogs were cut while they were read: {error}")
+        finally:
+            self._copy = None
+            copy.close()
+            await reader.close()
+
+    def _restoring(self, progress: RestoreProgress) -> None:
+        self.lag = progress.total - progress.done
+
+    async def _follow(self, copy: _Copy) -> None:
+        """Apply what comes, in turns that leave most of the time to lanes that run here."""
+        while self._env.now() - copy.caught_up < MAX_AGE_MS:
+            try:
+                async with asyncio.timeout(_STALL):
+                    records, spent = await copy.turn(self._env.now())
+            except TimeoutError:
+                raise LogDoubt(f"nothing was answered for {_STALL:g} s about its changelogs") from None
+            if records:
+                await asyncio.sleep(spent if records >= _MAX_RECORDS else _TURN)
+        self._log.warning("its copy was not complete for too long: deletions may have been missed")
+
+
+@dataclass(slots=True)
+class _Copy:
+    """Stores that are open, and how far they have come."""
+
+    stores: LaneStores
+    mark: StoreMark
+    reader: Reader
+    caught_up: int
+    """Epoch ms at which it was known to lack nothing."""
+    _stores_of: dict[TopicPartition, str]
+
+    def __init__(self, restored: Restored, reader: Reader, partitions: Mapping[str, TopicPartition]) -> None:
+        self.stores, self.mark, self.reader = restored.stores, restored.mark, reader
+        self.caught_up = restored.mark.caught_up
+        self._stores_of = {partition: store for store, partition in partitions.items()}
+        reader.assign({partition: restored.ends[partition.topic] for partition in self._stores_of})
+
+    async def turn(self, now: int) -> tuple[int, float]:
+        """Read and apply once; how many records, and the seconds that applying them took."""
+        fetched = await self.reader.fetch(max_records=_MAX_RECORDS)
+        began = time.monotonic()
+        positions = dict(self.mark.positions)
+        changes: dict[str, list[tuple[bytes, bytes | None]]] = {}
+        for partition, records in fetched.items():
+            store = self._stores_of[partition]
+            changes[store] = [(r.key, r.value) for r in records if r.key is not None]
+            # A lane record knows of one marker behind the records of a commit. Further ones, of transactions
+            # that were aborted, lie beyond what it knows, where local state must not stand.
+            positions[store] = min(self.reader.position(partition), records[-1].offset + 2)
+        if changes or (self.caught_up > self.mark.caught_up and now - self.mark.caught_up > _MARK_EVERY_MS):
+            self._write(changes, positions)
+        return sum(map(len, fetched.values())), time.monotonic() - began
+
+    def lag(self, ends: Mapping[TopicPartition, int]) -> int:
+        """Records by which it is behind these ends."""
+        return sum(max(0, ends[tp] - self.reader.position(tp)) for tp in self._stores_of if tp in ends)
+
+    def close(self) -> None:
+        """Close; the content stays, with what is known about it."""
+        with contextlib.suppress(ReflowError):  # closed already, or a full disk: the older mark holds, too
+            self._write({}, self.mark.positions)
+        self.stores.close()
+
+    def _write(
+        self, changes: Mapping[str, list[tuple[bytes, bytes | None]]], positions: Mapping[str, int]
+    ) -> None:
+        mark = StoreMark(self.mark.incarnation, positions, self.caught_up)
+        self.stores.write(changes, mark)
+        self.mark = mark
