@@ -79,5 +79,5 @@ class Standbys:
                     copy.seen(ends, asked)
             except (LogError, TimeoutError) as error:
                 logger.debug("nobody tells where changelogs end: %s", error)
-            self._env.membership.lags({copy.number: copy.lag for copy in copies if copy.lag is not None})
+            self._env.membership.lags({copy.number: copy.distance for copy in copies})
             await asyncio.sleep(_LOOK_EVERY)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -28,6 +29,7 @@ BACKOFF: Final = (0.5, 30.0)
 _LOOK_AGAIN: Final = 1.0  # seconds until it is looked again whether a lane has begun
 _MAX_RECORDS: Final = 2_000  # per turn: few milliseconds, because writing holds the GIL
 _TURN: Final = 0.1  # seconds between two turns of a copy that lacks little: several commits at once
+_LATELY: Final = 5  # looks
 _STALL: Final = 60.0
 _MARK_EVERY_MS: Final = 60_000
 
@@ -39,6 +41,7 @@ class Standby:
         self.number = number
         self.lag: int | None = None
         """Records by which it is behind; None: not known yet."""
+        self._lately: deque[int] = deque(maxlen=_LATELY)
         self._env = env
         self._turn = turn
         self._partitions = {
@@ -46,6 +49,11 @@ class Standby:
         }
         self._log = place_logger(log, flow=env.plan.flow.name, lane=number)
         self._copy: _Copy | None = None
+
+    @property
+    def distance(self) -> int | None:
+        """The lag without what the owner has just committed: the least of the last looks."""
+        return min(self._lately, default=self.lag)
 
     @property
     def partitions(self) -> list[TopicPartition]:
@@ -56,6 +64,7 @@ class Standby:
         """Told where the changelogs ended, some time after `asked` (epoch ms)."""
         if self._copy is not None:
             self.lag = self._copy.lag(ends)
+            self._lately.append(self.lag)
             if self.lag == 0:
                 self._copy.caught_up = asked
 
@@ -85,6 +94,7 @@ class Standby:
             self.lag = 0  # the lane has not begun: there is nothing to be behind of
             await asyncio.sleep(_LOOK_AGAIN)
             return
+        self.lag = None
         began = time.monotonic()
         async with self._turn:
             restored = await restore(
@@ -114,6 +124,7 @@ class Standby:
             env.backend.set_aside(flow, self.number, f"its changelogs were cut while they were read: {error}")
         finally:
             self._copy = None
+            self._lately.clear()
             copy.close()
             await reader.close()
 

@@ -177,8 +177,8 @@ class Membership(Protocol):
     def standbys(self) -> frozenset[int]:
         """The lanes of others to keep a copy of here, so that they can come here without delay."""
 
-    def lags(self, lags: Mapping[int, int]) -> None:
-        """Told by the engine, again and again: how many records its copies of lanes are behind."""
+    def lags(self, lags: Mapping[int, int | None]) -> None:
+        """Told by the engine, again and again: how many records its copies are behind (None: unknown)."""
 
     async def changed(self) -> None:
         """Returns after the next change of `wanted()`, of `standbys()`, or of `proof()`'s validity.

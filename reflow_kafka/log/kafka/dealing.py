@@ -84,9 +84,8 @@ class _Dealer:
 
     def _give(self) -> None:
         """Lanes that nobody claims: to who is least behind, else to who has the most room."""
-        for lane in range(self.lanes):
-            if lane in self.winner:
-                continue
+        free = [lane for lane in range(self.lanes) if lane not in self.winner]
+        for lane in sorted(free, key=self._nearest):  # what is left of a lane decides before mere room does
             near = [member for member in self.holders[lane] if self._distance(member, lane) < COLD]
             some = [member for member in self.holders[lane] if self._room(member) > 0]
             if near:
@@ -94,6 +93,9 @@ class _Dealer:
             else:
                 taker = max(some or self.ranked, key=self._room)
             self.given[taker].add(lane)
+
+    def _nearest(self, lane: int) -> int:
+        return min((self._distance(member, lane) for member in self.holders[lane]), default=COLD + 1)
 
     def _move(self) -> None:
         """Let go what is too much, if whoever gets it is ready."""

@@ -109,9 +109,11 @@ class Holding:
         if self._leaving.pop(lane, None) is not None and lane not in self.held:
             self._copies[lane] = COLD
 
-    def lags(self, lags: Mapping[int, int]) -> None:
-        """How many records the copies of lanes are behind, as far as that is known."""
-        self._copies.update((lane, lag) for lane, lag in lags.items() if lane in self.standbys)
+    def lags(self, lags: Mapping[int, int | None]) -> None:
+        """How many records the copies of lanes are behind; None: unknown."""
+        for lane in lags.keys() & self.standbys:
+            lag = lags[lane]
+            self._copies[lane] = COLD if lag is None else min(lag, COLD)
 
     def overdue(self, now: float, limit: float) -> list[int]:
         """Lanes that should have been released `limit` seconds ago."""

@@ -136,7 +136,7 @@ class GroupMember:
         with self._lock:
             return self._holding.standbys
 
-    def lags(self, lags: Mapping[int, int]) -> None:
+    def lags(self, lags: Mapping[int, int | None]) -> None:
         """How many records the copies are behind."""
         with self._lock:
             self._holding.lags(lags)

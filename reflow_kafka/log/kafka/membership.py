@@ -108,8 +108,8 @@ class KafkaMembership:
         """The lanes of others to keep a copy of."""
         return self._member.standbys()
 
-    def lags(self, lags: Mapping[int, int]) -> None:
-        """How many records the copies of lanes are behind their owners."""
+    def lags(self, lags: Mapping[int, int | None]) -> None:
+        """How many records the copies of lanes are behind their owners; None: unknown."""
         self._member.lags(lags)
 
     async def changed(self) -> None:

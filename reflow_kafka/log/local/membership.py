@@ -148,7 +148,7 @@ class LocalMembership:
         """None: copies in the process that may die would be of no use."""
         return frozenset()
 
-    def lags(self, lags: Mapping[int, int]) -> None:
+    def lags(self, lags: Mapping[int, int | None]) -> None:
         """There are no copies."""
 
     async def changed(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pytest
 from hypothesis import event, given, settings
@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from reflow_kafka.log.api import MemberOptions
 from reflow_kafka.log.kafka.assignor import divide
-from reflow_kafka.log.kafka.claim import Award, Claim, decode_award, decode_claim, encode
+from reflow_kafka.log.kafka.claim import COLD, Award, Claim, decode_award, decode_claim, encode
 from reflow_kafka.log.kafka.holding import Holding
 
 
@@ -26,6 +26,10 @@ def claim(
     seen: int = 0,
     run: str = "",
     ended: bool = False,
+    standbys: int = 0,
+    copies: Mapping[int, int] | None = None,
+    ready: Iterable[int] = (),
+    host: str = "",
 ) -> Claim:
     return Claim(
         protocol=1,
@@ -37,6 +41,10 @@ def claim(
         seen=seen,
         run=run,
         ended=ended,
+        standbys=standbys,
+        copies=dict(copies or {}),
+        ready=tuple(ready),
+        host=host,
     )
 
 
@@ -167,6 +175,10 @@ any_claims = st.dictionaries(
         seen=st.integers(0, 9),
         run=st.sampled_from(["", "r", "s"]),
         ended=st.sampled_from([False, False, False, True]),
+        standbys=st.integers(0, 2),
+        copies=lane_epochs,
+        ready=st.sets(st.integers(0, 9)),
+        host=st.sampled_from(["", "x", "y"]),
     ),
 )
 
@@ -184,6 +196,10 @@ def test_whatever_is_claimed_no_lane_is_given_twice_or_against_a_better_claim(
         for lane in award.lanes:
             assert lane not in given_to
             given_to[lane] = member
+        claimed = claims[member]
+        mine = {*claimed.held, *claimed.leaving} if claimed else set()
+        assert not set(award.copies) & {*award.lanes, *mine}
+        assert set(award.awaited) <= set(award.copies)
     known = {member: each for member, each in claims.items() if each is not None}
     for member, each in known.items():
         assert decode_claim(encode(each)) == each
@@ -200,6 +216,76 @@ def test_whatever_is_claimed_no_lane_is_given_twice_or_against_a_better_claim(
         (max([each.seen, *each.held.values(), *each.leaving.values()]) for each in known.values()), default=0
     )
     assert all(award.epoch > highest or not known for award in awards.values())
+
+
+# --- standbys
+
+
+def test_a_lane_without_owner_goes_to_the_copy_that_is_least_behind() -> None:
+    owner = claim(all_of(3, 0), lanes=4, standbys=1)
+    far = claim(lanes=4, standbys=1, copies={1: 90_000, 2: 500_000, 3: COLD})
+    near = claim(lanes=4, standbys=1, copies={1: 5, 2: 400_000}, ready=[1])
+    awards = divide({"a": owner, "b": far, "c": near}, run="r")
+    assert awards["c"].lanes == (1, 2)
+    assert awards["b"].lanes == (3,), "there is something left of it"
+
+
+def test_everything_goes_to_the_only_one_that_has_it() -> None:
+    left = claim(lanes=8, standbys=1, copies=dict.fromkeys(range(8), 0), ready=range(8))
+    awards = divide({"a": claim(lanes=8, standbys=1), "b": left}, run="r")
+    assert awards["b"].lanes == tuple(range(8))
+    assert awards["a"].copies == tuple(range(8))
+
+
+def test_a_newcomer_gets_copies_first_and_lanes_when_they_are_ready() -> None:
+    owner = claim(all_of(3, 0, 1, 2, 3), lanes=4, standbys=1)
+    awards = divide({"a": owner, "b": claim(lanes=4, standbys=1)}, run="r")
+    assert awards["a"].lanes == (0, 1, 2, 3)
+    assert awards["b"].lanes == ()
+    assert awards["b"].copies == (0, 1, 2, 3)
+    assert awards["b"].awaited == (2, 3)
+    assert awards["a"].moving == 0
+    # One of those that are waited for is ready, and one that is not: whatever is ready may go.
+    some = claim(lanes=4, standbys=1, copies={0: 0, 1: 10**6, 2: 7, 3: 10**6}, ready=[0, 2])
+    awards = divide({"a": owner, "b": some}, run="r")
+    assert awards["a"].lanes == (1, 3)
+    assert awards["b"].lanes == ()
+    assert set(awards["b"].copies) == {0, 1, 2, 3}, "what comes is kept up to date until it is there"
+    released = claim(all_of(3, 1, 3), lanes=4, standbys=1, copies={0: COLD, 2: COLD})
+    awards = divide({"a": released, "b": some}, run="r")
+    assert awards["b"].lanes == (0, 2)
+    assert awards["a"].copies == (0, 2)
+    assert awards["b"].copies == (1, 3)
+
+
+def test_a_copy_is_kept_until_the_one_that_takes_its_place_is_ready() -> None:
+    owner = claim(all_of(3, 0), lanes=1, standbys=1, host="x")
+    near = claim(lanes=1, standbys=1, host="x", copies={0: 0}, ready=[0])
+    awards = divide({"a": owner, "b": near, "c": claim(lanes=1, standbys=1, host="y")}, run="r")
+    assert awards["b"].copies == awards["c"].copies == awards["c"].awaited == (0,)
+    assert awards["b"].awaited == ()
+    far = claim(lanes=1, standbys=1, host="y", copies={0: 0}, ready=[0])
+    awards = divide({"a": owner, "b": near, "c": far}, run="r")
+    assert awards["b"].copies == ()
+    assert awards["c"].copies == (0,)
+
+
+def test_the_largest_wish_for_copies_counts() -> None:
+    claims = {name: claim(all_of(3, n), lanes=4, standbys=n) for n, name in enumerate("abc")}
+    awards = divide({**claims, "d": claim(all_of(3, 3), lanes=4)}, run="r")
+    assert sum(len(award.copies) for award in awards.values()) == 4 * 2
+    assert max(len(award.copies) for award in awards.values()) <= 3
+
+
+def test_without_standbys_nothing_is_copied_or_waited_for() -> None:
+    awards = divide({"a": claim(all_of(3, 0, 1), lanes=2), "b": claim(lanes=2)}, run="r")
+    assert awards["a"].lanes == (0,)
+    assert not any(award.copies or award.awaited for award in awards.values())
+
+
+def test_a_lane_comes_back_where_there_is_still_something_of_it() -> None:
+    awards = divide({"a": claim(lanes=2, copies={1: COLD}), "b": claim(lanes=2)}, run="r")
+    assert awards["a"].lanes == (1,)
 
 
 # --- groups
@@ -508,6 +594,53 @@ def test_an_award_made_for_the_process_before_this_one_is_not_followed() -> None
     member.awarded(award(0, 1, answers="new"), 0)
     assert len(member.held) == 2
     assert not member.must_ask
+
+
+def standing_by(*lanes: int, awaited: Iterable[int] = ()) -> Holding:
+    member = Holding(MemberOptions("flow", 4, "p", 1, standbys=1))
+    member.claim()
+    member.awarded(award(0, copies=lanes, awaited=tuple(awaited)), 0)
+    return member
+
+
+def test_it_tells_of_its_copies_and_of_what_is_left_of_others() -> None:
+    member = Holding(MemberOptions("flow", 4, "p", 1, standbys=1, kept=frozenset({0, 3})))
+    assert member.claim().copies == {0: COLD, 3: COLD}
+    member.awarded(award(0, 1, copies=(2,)), 0)
+    assert member.standbys == {2}
+    member.lags({2: 8, 3: 9})
+    assert member.claim().copies == {2: 8, 3: COLD}
+    assert member.claim().ready == (2,)
+    member.lags({2: None})
+    assert member.claim().copies[2] == COLD
+    member.lags({2: 8})
+    member.awarded(award(0, copies=(1, 3), epoch=2), 0)
+    assert member.standbys == {3}, "its work has not stopped yet"
+    member.released(1)
+    assert member.standbys == {1, 3}
+    assert member.claim().copies == {1: COLD, 2: COLD, 3: COLD}
+
+
+def test_it_asks_for_lanes_when_their_copies_are_ready() -> None:
+    member = standing_by(1, 2, 3, awaited=(1, 2))
+    member.lags({1: 20_000, 2: 20_000, 3: 0})
+    assert not member.ask(1)
+    member.lags({1: 10_000})
+    assert not member.ask(2), "the other one may be ready soon"
+    member.lags({2: 10})
+    assert member.ask(3)
+    assert member.claim().ready == (1, 2, 3)
+
+
+def test_it_does_not_wait_long_for_others_or_for_ever_for_one() -> None:
+    member = standing_by(1, 2, awaited=(1, 2))
+    member.lags({1: 0, 2: 10**6})
+    assert not member.ask(9)
+    assert member.ask(11)
+    member.awarded(award(0, epoch=2, copies=(2,), awaited=(2,)), 12)
+    assert not member.ask(599)
+    assert member.ask(601), "it cannot keep up: better uneven for a moment than for ever"
+    assert member.claim().ready == (2,)
 
 
 def test_the_end_of_a_run_is_told_once_and_remembered() -> None:
