@@ -9,7 +9,7 @@ QUICK    := -m 'not kafka and not chaos and not slow'
 SOURCES := reflow_kafka connectors examples tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick chaos audit lint format types bench bench-quick bench-growth bench-load bench-flight clean
+.PHONY: help setup demo test quick chaos audit lint format types bench bench-quick bench-growth bench-load bench-flight bench-failover clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bench-load: $(STAMP)  ## Latency and commits against load, and through a burst; 
 
 bench-flight: $(STAMP)  ## Measure handlers that wait, fail, block or compute, many events at once; ten minutes
 	$(BIN)/python -m benchmarks.flight
+
+bench-failover: $(STAMP)  ## Kill the owner of a lane with a million keys, with a standby and without; ten minutes
+	$(BIN)/python -m benchmarks.failover
 
 clean:  ## Remove what was built or left by runs, .venv included
 	rm -rf $(VENV) build dist .reflow .mypy_cache .ruff_cache .pytest_cache .hypothesis

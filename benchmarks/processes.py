@@ -59,6 +59,10 @@ class Worker:
             self._process.kill()
             self._process.wait()
 
+    def kill(self) -> None:
+        """``kill -9``."""
+        self._process.kill()
+
     @property
     def running(self) -> bool:
         """Whether it has not ended by itself."""
