@@ -27,6 +27,7 @@ logger = logging.getLogger("reflow_kafka.worker")
 
 _DRAW_EVERY = 0.25
 _LOG_EVERY = 5.0
+_BEHIND = 10_000  # records by which a copy of a lane may be behind without being told of
 
 
 class Display:
@@ -95,6 +96,14 @@ class Lines:
             if goal is not None and goal.done < goal.total:
                 about = {"flow": flow, "done": goal.done, "total": goal.total, "rate": round(goal.rate)}
                 line = f"{goal.what}: {goal.done:,} of {goal.total:,} events, {goal.rate:,.0f} events/s"
+                logger.info("%s", line, extra=about)
+        for flow, counted in statistics.flows.items():
+            behind = [copy.lag for copy in counted.standbys if copy.lag is not None and copy.lag > _BEHIND]
+            if behind:
+                about = {"flow": flow, "behind": len(behind), "lag": sum(behind)}
+                line = (
+                    f"standbys: {len(behind)} of {len(counted.standbys)} are {sum(behind):,} records behind"
+                )
                 logger.info("%s", line, extra=about)
 
 

@@ -79,5 +79,7 @@ class Standbys:
                     copy.seen(ends, asked)
             except (LogError, TimeoutError) as error:
                 logger.debug("nobody tells where changelogs end: %s", error)
+            except Exception:
+                logger.exception("asking where changelogs end failed")
             self._env.membership.lags({copy.number: copy.distance for copy in copies})
             await asyncio.sleep(_LOOK_EVERY)

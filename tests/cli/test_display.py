@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -95,3 +96,15 @@ def test_summary(caplog: pytest.LogCaptureFixture) -> None:
     ]
     about = vars(caplog.records[0])
     assert (about["events"], about["rate"], about["dead_letters"]) == (4000, 2000, 2)
+
+
+def test_copies_that_are_behind_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    copies = tuple(
+        statistics.StandbyStatistics(lane, lag) for lane, lag in enumerate((None, 0, 9_000, 20_000, 30_000))
+    )
+    lines = Lines()
+    lines.show(statistics.Statistics({"weather": replace(flow(), standbys=copies[:3])}))  # type: ignore[type-var]
+    assert not caplog.messages
+    lines.show(statistics.Statistics({"weather": replace(flow(), standbys=copies)}))  # type: ignore[type-var]
+    assert caplog.messages == ["standbys: 2 of 5 are 50,000 records behind"]
