@@ -69,6 +69,7 @@ def test_who_takes_over_reads_the_tail_only(
         site.processed()
         owned = {lane for lane, worker in workers.owners().items() if worker is first}
         site.copied((second, owned), (first, LANES - owned))
+        assert {copy.lane for copy in first.copies()} == LANES - owned, "it copies nothing that it owns"
         site.feed()
         site.processed()
         first.kill()
@@ -136,6 +137,8 @@ def test_whatever_dies_everything_counts_once(
             victim.kill()
             live.append(site.start())
         site.output.wait(site.fed, 90)
+        for worker in workers.all:
+            assert not [line for line in worker.warnings() if "set aside" in line]
         for worker in live:
             assert worker.stop() == 0, worker.last_words()
     assert_same(by_key(site.output.look()), averages(events), "averages whoever died")
