@@ -9,6 +9,7 @@ was written after that. Afterwards all outputs must be there once, with the righ
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import threading
 import time
@@ -53,8 +54,12 @@ class FailOver:
     """Seconds from then until a new output was committed."""
     take_over: float
     """Seconds of these that the take-over of the lane took, as the engine says."""
+    cpu: float
+    """CPU seconds of the engine from the notice to the output."""
     restored: int
     """Changelog records that it read."""
+    load: float
+    """Average load of the last minute, on this machine."""
     fault: str
 
     @property
@@ -141,13 +146,16 @@ async def measure(kafka: KafkaTopics, name: str, keys: int, standbys: int) -> Fa
                         killed = time.perf_counter()
                         owner.kill()
                         noticed = await until(lambda: members(admin, name) != 2, "it is noticed", other)
-                        before = await kafka.end(output, 1)
+                        before, used = await kafka.end(output, 1), other.cpu()
                         working = await until(lambda: written(before + 1), "the lane works again", other)
+                        used, load = other.cpu() - used, os.getloadavg()[0]
                     found = await until_right(kafka, output, stream.next, keys, other)
             (took, records), *_ = reversed(_RUNNING.findall(logs[1].read_text()))
         finally:
             kafka.delete(name)
-    return FailOver(standbys, keys, noticed - killed, working - noticed, float(took), int(records), found)
+    return FailOver(
+        standbys, keys, noticed - killed, working - noticed, float(took), used, int(records), load, found
+    )
 
 
 def members(admin: AdminClient, group: str) -> int:
@@ -179,20 +187,23 @@ async def until_right(kafka: KafkaTopics, output: str, count: int, keys: int, wo
 
 COLUMNS = (
     "standbys", "keys", "s until noticed", "s from then to the first commit", "s of take-over",
-    "records restored", "records / s", "outputs",
+    "CPU-s", "records restored", "records / s", "records / CPU-s", "load", "outputs",
 )  # fmt: skip
 
 
 def row(figure: FailOver) -> list[str]:
     """One line of the table."""
+    full = figure.restored >= figure.keys
     return [
         str(figure.standbys),
         f"{figure.keys:,}",
         f"{figure.noticed:.1f}",
         f"**{figure.idle:.2f}**",
         f"{figure.take_over:.2f}",
+        f"{figure.cpu:.2f}",
         f"{figure.restored:,}",
-        f"**{figure.rate:,.0f}**" if figure.restored >= figure.keys else "",
+        *((f"**{figure.rate:,.0f}**", f"{figure.restored / figure.cpu:,.0f}") if full else ("", "")),
+        f"{figure.load:.0f}",
         figure.fault or "ok",
     ]
 

@@ -120,12 +120,13 @@ class Standby:
         try:
             await self._follow(copy)
         except OffsetOutOfRange as error:
-            copy.close()
+            await asyncio.to_thread(copy.close)
             env.backend.set_aside(flow, self.number, f"its changelogs were cut while they were read: {error}")
         finally:
             self._copy = None
             self._lately.clear()
-            copy.close()
+            # It flushes, which takes as long as the disk takes; lanes that run here are not to wait for that.
+            await asyncio.to_thread(copy.close)
             await reader.close()
 
     def _restoring(self, progress: RestoreProgress) -> None:
