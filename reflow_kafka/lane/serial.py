@@ -354,4 +354,5 @@ class SerialWorker(Worker):
         self._careful.went_back(time.monotonic())
         self._is_careful = True
         self.inbox.go_back(self._setting.seek)
+        self.inbox.wake.set()  # what is parked is in line again, and perhaps nothing new comes
         self._gate.moved.set()  # there is room now, and if nothing is in hand nobody else will say so

@@ -56,6 +56,32 @@ async def test_a_slice_that_waited_for_a_commit_is_void_if_that_sent_the_worker_
     assert await values(log, "f.dead-letters") == [5]
 
 
+async def test_what_was_parked_is_tried_again_though_nothing_new_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Parked events succeed at last, the worker sleeps, and then the commit sends it back."""
+    monkeypatch.setattr(serial, "MAX_HELD", 1)
+    flow, away = Flow("f", partitions=1), True
+
+    @flow.stage(
+        after=flow.source("source", topic="in"), state=list, retry=Retry(None, backoff=0.01, factor=1)
+    )
+    def add(seen: list[Any], n: int) -> int:
+        if away:
+            raise OSError("away")
+        seen.append(object())  # cannot be encoded, which shows at the commit
+        return n
+
+    flow.sink("out", after=add, topic="out")
+    log = await new_log("in", "out", partitions=1)
+    await put(log, "in", ("k", 1), ("k", 2))
+    engine = Engine(flow, log=log, state=MemoryBackend())
+    async with asyncio.timeout(DEADLINE), engine:
+        await until(lambda: engine.statistics().flows["f"].stages["add"].parked, "they are parked")
+        away = False
+        await until_seen(log, "f.dead-letters", 2)
+
+
 async def test_a_batch_that_stops_the_flow_is_committed_as_a_whole_or_not_at_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
