@@ -9,7 +9,7 @@ QUICK    := -m 'not kafka and not chaos and not slow'
 SOURCES := reflow_kafka connectors examples tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick chaos audit lint format types bench bench-quick bench-growth bench-load bench-flight bench-failover clean
+.PHONY: help setup demo test quick simulate chaos audit lint format types bench bench-quick bench-growth bench-load bench-flight bench-failover clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: $(STAMP)  ## Run all tests, those on real Kafka included
 
 quick: $(STAMP)  ## Run the tests that need no Kafka and little time
 	$(BIN)/python -m pytest $(TOGETHER) $(QUICK)
+
+simulate: $(STAMP)  ## Simulate SEEDS histories full of trouble (20000); a failure names the seed that replays it
+	REFLOW_SIM_SEEDS=$(or $(SEEDS),20000) $(BIN)/python -m pytest $(TOGETHER) tests/simulation
 
 chaos: $(STAMP)  ## Disturb flows on three real brokers for MINUTES (10), each run with a new seed
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10)

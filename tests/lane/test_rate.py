@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from reflow_kafka.lane.rate import CHUNK, Throttle
 from reflow_kafka.options import Rate
-from tests.simulation.clock import run_virtually
+from tests.simulation.loop import run_virtually
 
 
 def throttle(events: int, per: float = 1.0, *, lanes: int = 1, here: int = 1) -> Throttle:

@@ -1,4 +1,4 @@
-"""The flow that is simulated, and what its output has to be."""
+"""A flow of everything that the library has, and what its output has to be."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import orjson
 
 from reflow_kafka import ConnectorContext, Event, Flow, Reject, Retry, RetryLater, State
 from reflow_kafka.errors import LaneLost
-from reflow_kafka.log.api import Headers, Record
+from reflow_kafka.log.api import Headers, OutRecord
+from reflow_kafka.serde.keys import partition_of
 from reflow_kafka.topology.replies import CORRELATION_ID, REPLY_FROM, REPLY_TO, header, reply_address
+from tests.simulation.hosts import RECORD_LIMIT, Found, Topics
 
 LANES = 3
 TICKS = 30
-RECORD_LIMIT = 20_000
-"""Bytes of a record that the simulated log takes at most."""
 IN_TALLY = ("tally", "reject", "unencodable", "large")
 IN_ECHO = ("echo", "echo-unencodable")
 IN_GROUP = ("group", "group-large", "group-oversized")
@@ -93,6 +93,43 @@ class Ways:
     chain: bool
     """Stages run in the worker of the one before them where they can."""
     echo_waits: bool
+
+
+class Everything:
+    """The flow, its input, and what it may meet."""
+
+    name = "sim"
+    lanes = LANES
+    exactly_once = True
+
+    def __init__(self, rng: random.Random, *, events: int) -> None:
+        self._rng = rng
+        self._table = Table(rng, faults=rng.choice((0.0, 0.1)))
+        self._ways = Ways(
+            concurrency=rng.choice((1, 2, 5)),
+            retry=rng.choice((Retry(), Retry(2, backoff=1.0), Retry(1))),
+            chain=rng.random() < 0.5,
+            echo_waits=rng.random() < 0.5,
+        )
+        self._input = make_input(rng, events)
+
+    def calm(self) -> None:
+        """From now on nothing goes wrong that need not."""
+        self._table.faults = 0.0
+
+    def flow(self) -> Flow:
+        return make_flow(self._rng, self._table, self._ways)
+
+    def records(self) -> Iterator[tuple[int, OutRecord]]:
+        for reading in self._input:
+            key = reading["station"].encode()
+            yield partition_of(key, LANES), OutRecord(key, orjson.dumps(reading), 1_000, request(reading))
+
+    def check(self, topics: Topics) -> None:
+        check(
+            self._input, {name: [(k, v) for k, v, _ in found] for name, found in topics.items()}, self._table
+        )
+        check_answers(self._input, topics["sim.replies"])
 
 
 def make_flow(rng: random.Random, table: Table, ways: Ways) -> Flow:
@@ -192,21 +229,18 @@ def request(reading: dict[str, Any]) -> Headers:
     return [(CORRELATION_ID, id), (REPLY_TO, reply_address("sim.replies", reading["id"] % LANES))]
 
 
-def check_answers(given: Sequence[dict[str, Any]], answers: Sequence[Record]) -> None:
+def check_answers(given: Sequence[dict[str, Any]], answers: Sequence[Found]) -> None:
     """Whether each that asked was answered once, with the result or with the error."""
     found: dict[int, bool] = {}
-    for answer in answers:
-        id = int(header(answer.headers, CORRELATION_ID) or b"")
+    for _, value, headers in answers:
+        id = int(header(headers, CORRELATION_ID) or b"")
         assert id not in found, f"{id} was answered twice"
-        found[id] = header(answer.headers, REPLY_FROM) == b"group"
-        assert not found[id] or orjson.loads(answer.value or b"")["id"] == id
+        found[id] = header(headers, REPLY_FROM) == b"group"
+        assert not found[id] or value["id"] == id
     assert found == {r["id"]: not r["fails"] for r in given if request(r)}
 
 
-Topics = dict[str, list[tuple[bytes | None, Any]]]
-
-
-def check(given: Sequence[dict[str, Any]], topics: Topics, table: Table) -> None:
+def check(given: Sequence[dict[str, Any]], topics: dict[str, list[Any]], table: Table) -> None:
     """Whether the output follows from the input, each event counted exactly once."""
     totals: dict[str, Total] = defaultdict(Total)
     tallied: dict[int, dict[str, Any]] = {}
@@ -256,7 +290,3 @@ def _check_order(what: str, wanted: Sequence[dict[str, Any]], found: Sequence[di
 def _state(changelog: Sequence[tuple[bytes | None, Any]]) -> dict[str, Any]:
     last = {(key or b"").decode(): value for key, value in changelog}
     return {key: value for key, value in last.items() if value is not None}
-
-
-def encoded(reading: dict[str, Any]) -> bytes:
-    return orjson.dumps(reading)

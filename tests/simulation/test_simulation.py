@@ -1,61 +1,100 @@
-"""Histories full of trouble, each made from a seed; `REFLOW_SIM_SEED` runs one of them again."""
+"""Histories of engines, brokers and what can happen to them, by seeds; the same seed is the same history.
+
+`REFLOW_SIM_SEED` runs one history again, `REFLOW_SIM_SEEDS` that many instead of the usual number
+(`make simulate`).
+"""
 
 from __future__ import annotations
 
 import os
-import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reflow_kafka.lane import backlog, gate, overlap, serial, session, worker
-from reflow_kafka.state.cache import StateCache
-from tests.simulation.clock import run_virtually
-from tests.simulation.world import World, no_complaints
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.network import FATES
+from tests.simulation.simulate import crash, lose, simulate
+from tests.simulation.world import World
 
-SEEDS_PER_TEST = 8
-TESTS = 24
-QUICK = 1
-LIMIT = 1_000.0
-"""Virtual seconds after which a history counts as hanging."""
-
-
-def simulate(seed: int) -> World:
-    """One history; returns the world after it."""
-    rng = random.Random(f"sizes {seed}")
-    with pytest.MonkeyPatch.context() as patch, no_complaints():
-        patch.setattr(session, "MAX_RECORDS", rng.choice((1, 7, 50, 2_000)))
-        patch.setattr(serial, "SLICE", rng.choice((0.0, 0.005)))
-        patch.setattr(worker, "MAX_DIRTY", rng.choice((1, 3, 20_000)))
-        patch.setattr(worker, "MAX_BYTES", rng.choice((100, 2_000, gate.MAX_BYTES)))
-        patch.setitem(StateCache.__init__.__kwdefaults__, "limit", rng.choice((1, 4, 20_000)))
-        patch.setattr(overlap, "MIN_IN_HAND", rng.choice((2, 10, 1_000)))
-        patch.setattr(serial, "MAX_HELD", rng.choice((1, 3, 10_000)))
-        patch.setattr(backlog, "REFILL", rng.choice((1, 100)))
-        patch.setattr(random, "random", random.Random(f"jitter {seed}").random)
-        world = World(seed)
-        try:
-            run_virtually(world.run(), rng, limit=LIMIT)
-        except BaseException as error:
-            error.add_note(f"REFLOW_SIM_SEED={seed}")
-            raise
-    return world
+SEEDS_PER_TEST = 50
+SEEDS = int(os.environ.get("REFLOW_SIM_SEEDS", "3000"))
+QUICK = 100
+SMALL = (14, 19, 22)
+"""Small flows whose histories are all gone through, with a crash at each step or a loss of each request."""
 
 
 def seeds() -> list[Any]:
     """Ranges of seeds; most are for the full run only."""
     if given := os.environ.get("REFLOW_SIM_SEED"):
         return [range(int(given), int(given) + 1)]
-    ranges = [range(n * SEEDS_PER_TEST, (n + 1) * SEEDS_PER_TEST) for n in range(TESTS)]
-    return [*ranges[:QUICK], *(pytest.param(rest, marks=pytest.mark.slow) for rest in ranges[QUICK:])]
+    starts = range(0, SEEDS, SEEDS_PER_TEST)
+    ranges = [range(start, min(start + SEEDS_PER_TEST, SEEDS)) for start in starts]
+    return [r if r.stop <= QUICK else pytest.param(r, marks=pytest.mark.slow) for r in ranges]
+
+
+def replayed(what: str, history: Callable[[], World]) -> World:
+    """Run a history; a failure says how to see it again."""
+    try:
+        return history()
+    except BaseException as error:
+        error.add_note(what)
+        raise
 
 
 @pytest.mark.parametrize("seeds", seeds(), ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
 def test_every_history_ends_well(seeds: range) -> None:
     for seed in seeds:
-        simulate(seed)
+        replayed(f"REFLOW_SIM_SEED={seed}", lambda seed=seed: simulate(seed))
 
 
-@pytest.mark.parametrize("seed", [3, pytest.param(17, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SMALL)
+def test_a_crash_at_any_step_does_no_harm(seed: int) -> None:
+    steps = crash(seed, 0).steps
+    assert steps > 100
+    for step in range(1, steps + 1):
+        replayed(f"crash({seed}, {step})", lambda step=step: crash(seed, step))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fate", FATES)
+@pytest.mark.parametrize("seed", SMALL)
+def test_a_loss_of_any_request_does_no_harm(seed: int, fate: str) -> None:
+    requests = crash(seed, 0).network.requests
+    assert requests > 20
+    for request in range(1, requests + 1):
+        replayed(f"lose({seed}, {request}, {fate!r})", lambda request=request: lose(seed, request, fate))
+
+
+@pytest.mark.parametrize("seed", [3, 29])
 def test_a_seed_makes_the_same_history_again(seed: int) -> None:
-    assert simulate(seed).rng.getstate() == simulate(seed).rng.getstate()
+    assert simulate(seed).loop.trace == simulate(seed).loop.trace
+
+
+def test_a_seed_makes_the_same_history_in_another_process() -> None:
+    program = "from tests.simulation.simulate import simulate; print(simulate(17).loop.trace)"
+    environment = {**os.environ, "PYTHONHASHSEED": "4711"}
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment, cwd=Path(__file__).parents[2], capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert int(found.stdout) == simulate(17).loop.trace
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_mistakes_are_noticed(mutant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulation is worth something only if it fails where the library does."""
+    mutant(monkeypatch)
+    assert any(fails(seed) for seed in range(2 * QUICK)), f"nobody noticed: {mutant.__doc__}"
+
+
+def fails(seed: int) -> bool:
+    try:
+        simulate(seed)
+    except Exception:
+        return True
+    return False

@@ -1,221 +1,211 @@
-"""Engines on one memory log, and everything that can happen to them, by a seed."""
+"""Machines around one broker, and everything that can happen to them, by a seed."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 
-from reflow_kafka import Retry
-from reflow_kafka.engine.engine import Engine
-from reflow_kafka.errors import LaneLost, LogDoubt, LogError
-from reflow_kafka.log.api import OutRecord, Reader, Record, TopicKind, TopicPartition, TopicSpec
-from reflow_kafka.log.local import Faults, LocalReader
-from reflow_kafka.log.local.reader import Fetched
-from reflow_kafka.log.memory import MemoryLog
-from reflow_kafka.serde.keys import partition_of
-from reflow_kafka.state.memory import MemoryBackend
-from tests.simulation.flows import (
-    LANES,
-    RECORD_LIMIT,
-    Table,
-    Topics,
-    Ways,
-    check,
-    check_answers,
-    encoded,
-    make_flow,
-    make_input,
-    request,
-)
+from reflow_kafka.log.api import Record, TopicKind, TopicPartition, TopicSpec
+from reflow_kafka.log.kafka import member, membership
+from reflow_kafka.log.local import LocalLog
+from reflow_kafka.observe.stall import StallWatch
+from tests.simulation.broker import TRANSACTION_TIMEOUT, SimulatedLog
+from tests.simulation.coordinator import SESSION
+from tests.simulation.group import SimulatedGroup, SimulatedMember
+from tests.simulation.hosts import RECORD_LIMIT, Case, Host, Topics
+from tests.simulation.loop import SimulatedLoop, this_machine
+from tests.simulation.network import Network
 
-FAULTS = {
-    "take-over": lambda: LogDoubt("injected: no answer to the take-over"),
-    "before-commit": lambda: LogDoubt("injected: no answer to the commit"),
-    "after-commit": lambda: LogDoubt("injected: the answer was lost"),
-    "fetch": lambda: LogError("injected: no answer to the fetch"),
-}
-
-
-class NumberedReader(LocalReader):
-    """A reader whose place in a set does not depend on where it lies in memory.
-
-    What it returns may be on its way for a while, as it is from a broker.
-    """
-
-    number = 0
-    delay: Callable[[], float]
-
-    async def fetch(self, *arguments: Any, **options: Any) -> Fetched:
-        found = await super().fetch(*arguments, **options)
-        if found and (delay := self.delay()):
-            await asyncio.sleep(delay)
-        return found
-
-    def __hash__(self) -> int:
-        return self.number
-
-
-class SimulatedLog(MemoryLog):
-    """A memory log on which the same things happen in the same order each time."""
-
-    def __init__(self, faults: Faults, delay: Callable[[], float]) -> None:
-        super().__init__(max_record_bytes=RECORD_LIMIT, faults=faults)
-        self._numbers = itertools.count()
-        self._delay = delay
-
-    def reader(self, *, committed: bool = True) -> Reader:
-        reader = NumberedReader(self, committed=committed)
-        reader.number = next(self._numbers)
-        reader.delay = self._delay
-        return reader
-
-
-class Host:
-    """A machine on which an engine runs, is killed and started again."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.disk = MemoryBackend()
-        self.engine: Engine | None = None
-
-    async def start(self) -> None:
-        """Start an engine, as often as it takes."""
-        while self.engine is None:
-            engine = Engine(
-                make_flow(self.world.rng, self.world.table, self.world.ways),
-                log=self.world.log,
-                state=self.disk,
-                started=1,
-            )
-            try:
-                self.engine = await engine.__aenter__()
-                await asyncio.sleep(0.01)  # it has looked at what it was given before others come
-            except LogError:
-                await asyncio.sleep(0.1)
-
-    async def stop(self) -> None:
-        engine, self.engine = self.engine, None
-        if engine is not None:
-            await engine.__aexit__(None, None, None)
-
-    async def kill(self) -> None:
-        """Nothing of the engine is left; by chance not even its disk."""
-        engine, self.engine = self.engine, None
-        if engine is not None:
-            engine.abort()
-            await engine.__aexit__(None, None, None)
-        if self.world.rng.random() < 0.3:
-            self.disk = MemoryBackend()
-
-    def forsake(self) -> None:
-        """The group gives its lanes to others, but it goes on as if it knew nothing of it."""
-        assert self.engine is not None
-        self.world.log._groups["sim"].leave(self.engine._memberships[0])  # type: ignore[arg-type]
-
-    async def finish(self) -> None:
-        assert self.engine is not None
-        await self.engine.wait(until_end=True)
+WAYS = ("crash", "crash", "crash", "kill", "stop", "freeze", "freeze", "cut", "cut", "away", "weather")
+LATE = "not released within"
+"""What a machine may say that was frozen in the middle of a release."""
+CALM = 400.0
+"""Virtual seconds after the last trouble by which everything must be done."""
 
 
 class World:
     """One simulated history."""
 
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
-        self.fault_rate = 0.0
-        self.log = SimulatedLog(self.fault, lambda: self.rng.choice((0.0, 0.0, 0.0, 0.02)))
-        self.table = Table(self.rng)
-        self.hosts = [Host(self) for _ in range(self.rng.choice((1, 1, 2, 3)))]
-        self.ways = Ways(
-            concurrency=self.rng.choice((1, 2, 5)),
-            retry=self.rng.choice((Retry(), Retry(2, backoff=1.0), Retry(1))),
-            chain=self.rng.random() < 0.5,
-            echo_waits=self.rng.random() < 0.5,
+    def __init__(self, case: Case, rng: random.Random, *, troubles: int = 0) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimulatedLoop)
+        self.loop = loop
+        self.case = case
+        self.rng = rng
+        self.troubles = troubles
+        self.network = Network(rng)
+        self.group_network = Network(rng)
+        self.log = SimulatedLog(
+            self.network, self.group_network, record_limit=RECORD_LIMIT, marker=rng.choice((0, 1, 1))
         )
-        self.input = make_input(self.rng, self.rng.choice((20, 100, 300)))
+        self.hosts = [Host(self, number) for number in range(1, rng.choice((1, 1, 2, 2, 3)) + 1)]
+        self.steps = 0
+        """Of the first host, in a history with a crash at a certain step."""
 
-    def fault(self, point: str, flow: str, lane: int) -> None:
-        if self.rng.random() < self.fault_rate * (0.1 if point == "fetch" else 1.0):
-            if point == "before-commit" and self.rng.random() < 0.2:
-                raise LaneLost("injected: fenced")
-            raise FAULTS[point]()
+    # ---- the history
 
     async def run(self) -> None:
-        """Run the flow over the input through all kinds of trouble, then in peace to its end."""
+        """Let the flow run through all kinds of trouble, then in peace, and judge what came out."""
         await self.log.start()
-        await self.log.ensure_topics([TopicSpec("in", LANES, TopicKind.EXTERNAL)])
-        producing = asyncio.create_task(self.produce())
-        self.fault_rate = self.rng.choice((0.0, 0.02, 0.2))
-        self.table.faults = self.rng.choice((0.0, 0.1))
-        for _ in range(self.rng.randrange(8)):
-            await self.trouble(self.rng.choice(self.hosts))
+        await self.log.ensure_topics([TopicSpec("in", self.case.lanes, TopicKind.EXTERNAL)])
+        finite = self.rng.random() < 0.5
+        producing = asyncio.create_task(self._produce(at_once=finite))
+        await self._weather()
+        for host in self.hosts:
+            if self.rng.random() < 0.7:
+                host.start(until_end=finite)
+        for _ in range(self.troubles):
+            await self._trouble(finite)
         await producing
-        for host in self.hosts:
-            await (host.stop if self.rng.random() < 0.5 else host.kill)()
-        self.fault_rate = self.rng.choice((0.0, self.fault_rate))
-        for host in self.hosts:
-            await host.start()
-        await asyncio.gather(*(host.finish() for host in self.hosts))
-        for host in self.hosts:
-            await host.stop()
-        self.fault_rate = 0.0
-        check(self.input, await self.topics(), self.table)
-        check_answers(self.input, await self.records("sim.replies"))
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        assert not {task for task in left if "wait_for" not in repr(task)}, f"left behind: {left}"
+        await self._calm(finite)
+        await self.judge()
 
-    async def produce(self) -> None:
-        waiting = list(self.input)
-        while waiting:
-            for reading in waiting[: (count := self.rng.randrange(1, 60))]:
-                key = reading["station"].encode()
-                record = OutRecord(key, encoded(reading), 1_000, request(reading))
-                await self.log.publish("in", partition_of(key, LANES), [record])
-            del waiting[:count]
-            await asyncio.sleep(self.rng.choice((0.0, 0.0, 0.1, 0.6)))
+    async def run_with_crash(self, at: int) -> None:
+        """Let the flow run to its end, in peace but for a crash before the step `at` of the first host."""
+        await self.log.start()
+        await self.log.ensure_topics([TopicSpec("in", self.case.lanes, TopicKind.EXTERNAL)])
+        await self._produce(at_once=True)
+        for host in self.hosts:
+            host.start(until_end=True)
+        first = self.hosts[0].machine
+        assert first is not None
+        first.dies_at = at
+        await self._end()
+        self.steps = first.steps
+        await self.judge()
 
-    async def trouble(self, host: Host) -> None:
-        if host.engine is None:
-            await host.start()
-        if self.rng.random() < 0.5:
-            await asyncio.sleep(self.rng.choice((0.001, 0.05, 0.3, 1.0, 8.0)))
-        for _ in range(self.rng.randrange(120)):
-            await asyncio.sleep(0)
-        match self.rng.choice(("kill", "kill", "stop", "forsake", "nothing")):
+    async def _produce(self, *, at_once: bool) -> None:
+        for number, (partition, record) in enumerate(self.case.records()):
+            if not at_once and number and self.rng.random() < 0.2:
+                await self._while()
+            await self.log.publish("in", partition, [record])
+
+    async def _weather(self) -> None:
+        """How bad things are in general."""
+        self.network.loss = self.rng.choice((0.0, 0.0, 0.02, 0.2))
+        self.network.slow = self.rng.choice((0.0, 0.0, 0.05, 0.3))
+        self.group_network.loss = self.rng.choice((0.0, 0.0, 0.05))
+        self.group_network.slow = self.rng.choice((0.0, 0.0, 0.1))
+
+    async def _trouble(self, finite: bool) -> None:
+        """Something happens to a host, or between the hosts and the broker."""
+        rng, host = self.rng, self.rng.choice(self.hosts)
+        self._bury()
+        if not host.up:
+            host.start(until_end=finite)
+        machine = host.machine
+        assert machine is not None
+        match rng.choice(WAYS):
+            case "crash":
+                machine.dies_at = machine.steps + rng.randint(1, rng.choice((30, 300, 2_000)))
             case "kill":
-                await host.kill()
+                await self._while()
+                if host.up:
+                    host.kill()
             case "stop":
-                await host.stop()
-            case "forsake":
-                host.forsake()
-                await asyncio.sleep(self.rng.choice((0.0, 1.0)))
-                others = [other for other in self.hosts if other.engine is None]
-                if others:
-                    await self.rng.choice(others).start()
-                    await asyncio.sleep(self.rng.choice((0.0, 0.5)))
-                await host.kill()
+                await self._while()
+                if host.up:
+                    host.stop()
+            case "freeze":
+                await self._while()
+                self.loop.freeze(machine)
+                await asyncio.sleep(rng.choice((0.1, 3.0, SESSION + 2, SESSION + 20)))
+                self.loop.thaw(machine)
+            case "cut":
+                cut = rng.choice(([self.network], [self.group_network], [self.network, self.group_network]))
+                for network in cut:
+                    network.cut[machine.number] = self.loop.time() + rng.choice((0.5, 8.0, 25.0))
+            case "away":
+                back = self.loop.time() + rng.choice((0.2, 2.0, 20.0))
+                self.network.back_at = self.group_network.back_at = back
+            case "weather":
+                await self._weather()
+        await self._while()
+        if rng.random() < 0.3:
+            host.backup = host.disk.copy()
 
-    async def topics(self) -> Topics:
-        """Everything that a reader of committed records sees."""
+    async def _while(self) -> None:
+        """Wait for some time, or until some more was done."""
+        if self.rng.random() < 0.7:
+            done = self.loop.passed(self.rng.randint(1, self.rng.choice((10, 100, 1_000))))
+            await asyncio.wait([done], timeout=5.0)  # it may be that nobody does anything
+        else:
+            await asyncio.sleep(self.rng.choice((0.05, 0.3, 1.0, 6.0)))
+
+    def _bury(self) -> None:
+        """Take note of the hosts that have died, or come to an end, since."""
+        for host in self.hosts:
+            if host.machine is not None and host.running is not None:
+                if host.running.done() and not host.running.cancelled():
+                    host.running.result()
+                if not host.machine.alive or host.running.done():
+                    host._gone()
+
+    async def _calm(self, finite: bool) -> None:
+        """Everything works again; all must come to its end."""
+        for network in (self.network, self.group_network):
+            network.loss, network.slow, network.back_at = 0.0, 0.0, 0.0
+            network.cut.clear()
+        self.case.calm()
+        self._bury()
+        if not finite:
+            for host in self.hosts:
+                if host.machine is not None:
+                    if self.rng.random() < 0.5:
+                        host.kill()
+                    else:
+                        host.stop()
+                        async with asyncio.timeout(CALM):
+                            await host.ended()
+        for host in self.hosts:
+            if host.machine is None:
+                host.start(until_end=True)
+        await self._end()
+
+    async def _end(self) -> None:
+        """Wait until all hosts have come to the end of the run."""
+        async with asyncio.timeout(CALM):
+            for host in self.hosts:
+                await host.ended()
+                while not host.at_end:  # a crash that was still due, or a stop that was under way
+                    host.start(until_end=True)
+                    await host.ended()
+
+    # ---- what is left
+
+    async def judge(self) -> None:
+        """Whether the guarantees have been kept."""
+        await asyncio.sleep(2 * TRANSACTION_TIMEOUT)  # what was late is there by now
+        assert not self.log.left_open(), f"open transactions: {self.log.left_open()}"
+        for tp, position in self.log.positions.get(self.case.name, {}).items():
+            left = await self._read(tp, position.offset)
+            assert not left, f"{tp} is committed up to {position}, but has {len(left)} records more"
+        self.case.check(await self._topics())
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        left_behind = [task for task in tasks if "wait_for" not in repr(task)]
+        assert not left_behind, f"left behind: {left_behind}"
+
+    async def _topics(self) -> Topics:
         return {
             name: [
-                (r.key, None if r.value is None else orjson.loads(r.value)) for r in await self.records(name)
+                (r.key, None if r.value is None else orjson.loads(r.value), r.headers)
+                for partition in range(spec.partitions)
+                for r in await self._read(TopicPartition(name, partition), None)
             ]
-            for name in self.log._topics
+            for name, spec in self.log._topics.items()
             if name not in ("sim.progress", "sim.parked.changelog")  # no events
         }
 
-    async def records(self, topic: str) -> list[Record]:
+    async def _read(self, tp: TopicPartition, offset: int | None) -> list[Record]:
         reader = self.log.reader(committed=True)
-        partitions = [TopicPartition(topic, p) for p in range(self.log._topics[topic].partitions)]
-        reader.assign(await self.log.start_offsets(partitions))
+        start = (await LocalLog.start_offsets(self.log, [tp]))[tp]
+        reader.assign({tp: start if offset is None else offset})
         records: list[Record] = []
         while fetched := await reader.fetch(timeout=0):
             records += [record for batch in fetched.values() for record in batch]
@@ -224,14 +214,17 @@ class World:
 
 
 class Complaints(logging.Handler):
-    """Errors that nobody should have had reason to log."""
+    """Errors that nobody should have had reason to log; what a machine says while it dies is not heard."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(logging.Formatter().format(record))
+        machine, text = this_machine(), logging.Formatter().format(record)
+        if machine is not None and (not machine.alive or (machine.was_frozen and LATE in text)):
+            return
+        self.texts.append(text)
 
 
 @contextlib.contextmanager
@@ -244,3 +237,12 @@ def no_complaints() -> Iterator[None]:
     finally:
         root.removeHandler(complaints)
     assert not complaints.texts, "\n".join(complaints.texts)
+
+
+def simulated_parts() -> list[tuple[object, str, Any]]:
+    """What takes the place of threads and connections."""
+    return [
+        (membership, "GroupMember", SimulatedMember),
+        (member, "PrivateGroup", SimulatedGroup),
+        (StallWatch, "start", lambda _: None),
+    ]

@@ -1,0 +1,177 @@
+"""Mistakes made on purpose, each of which the simulation has to notice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from reflow_kafka.errors import LogDoubt
+from reflow_kafka.lane import commits, takeover
+from reflow_kafka.lane.commits import Committer
+from reflow_kafka.lane.inflight import InFlight, Mark
+from reflow_kafka.lane.lane import Lane
+from reflow_kafka.lane.lines import Lines
+from reflow_kafka.lane.parking import Parking
+from reflow_kafka.log.api import Commit
+from reflow_kafka.log.local import LocalReader
+from reflow_kafka.state import changelog
+from reflow_kafka.state.cache import StateCache
+from reflow_kafka.state.judge import Tail
+from tests.simulation.broker import SimulatedWriter
+
+Patch = pytest.MonkeyPatch
+
+
+def positions_before_outputs(patch: Patch) -> None:
+    """The positions are committed in a transaction of their own, before the outputs are."""
+    commit = SimulatedWriter.commit
+
+    async def in_two(self: SimulatedWriter, content: Commit) -> Any:
+        await commit(self, Commit({}, content.positions))
+        return await commit(self, Commit(content.batches, {}))
+
+    patch.setattr(SimulatedWriter, "commit", in_two)
+
+
+def outputs_before_positions(patch: Patch) -> None:
+    """The same the other way round."""
+    commit = SimulatedWriter.commit
+
+    async def in_two(self: SimulatedWriter, content: Commit) -> Any:
+        first = await commit(self, Commit(content.batches, {}))
+        await commit(self, Commit({}, content.positions))
+        return first
+
+    patch.setattr(SimulatedWriter, "commit", in_two)
+
+
+def no_fencing(patch: Patch) -> None:
+    """A writer whose lane was taken over can still commit."""
+    arrive = SimulatedWriter._arrive
+
+    def unfenced(self: SimulatedWriter, effect: Callable[..., Any], *arguments: Any) -> Any:
+        self._fenced = None
+        return arrive(self, effect, *arguments)
+
+    patch.setattr(SimulatedWriter, "_arrive", unfenced)
+
+
+def doubt_is_success(patch: Patch) -> None:
+    """A commit without an answer counts as done."""
+    commit = SimulatedWriter.commit
+
+    async def trusting(self: SimulatedWriter, content: Commit) -> Any:
+        try:
+            return await commit(self, content)
+        except LogDoubt:
+            self._broken = ""
+            return dict.fromkeys(content.batches, 0)
+
+    patch.setattr(SimulatedWriter, "commit", trusting)
+    patch.setattr(Committer, "_verify", lambda self, bases, ends: None)
+
+
+def state_before_the_end(patch: Patch) -> None:
+    """Local state is written before the transaction is known to be committed."""
+    content = Committer._content
+
+    def early(self: Committer, shares: Any) -> Any:
+        commit, ends = content(self, shares)
+        self._write(shares, ends)
+        return commit, ends
+
+    patch.setattr(Committer, "_content", early)
+
+
+def state_is_not_restored(patch: Patch) -> None:
+    """Local state counts as complete whatever it says about itself."""
+    patch.setattr(changelog, "judge", lambda mark, of, recorded, starts, ends, *more: Tail(ends))
+
+
+def runs_are_forgotten(patch: Patch) -> None:
+    """What is finished above a position is not remembered."""
+    patch.setattr(commits, "encode_runs", lambda mark: "")
+
+
+def parked_events_are_lost(patch: Patch) -> None:
+    """What is parked does not enter the commits."""
+    snapshot = Parking.snapshot
+
+    def forgetful(self: Parking) -> Any:
+        return {id: entry for id, entry in snapshot(self).items() if entry is None}
+
+    patch.setattr(Parking, "snapshot", forgetful)
+
+
+def an_event_is_skipped(patch: Patch) -> None:
+    """After a take-over one event more counts as finished."""
+    committed = takeover._committed
+
+    def further(*arguments: Any) -> Mark:
+        mark = committed(*arguments)
+        return mark if mark.runs or not mark.position else Mark(mark.position + 1)
+
+    patch.setattr(takeover, "_committed", further)
+
+
+def state_is_not_in_the_commit(patch: Patch) -> None:
+    """One key in several is left out of a commit, as long as the lane lives nobody notices."""
+    snapshot = StateCache.snapshot
+    patch.setattr(StateCache, "snapshot", lambda self: dict(list(snapshot(self).items())[1:]))
+
+
+def a_lane_gives_up(patch: Patch) -> None:
+    """A lane that has failed does not start again."""
+
+    async def idle(self: Lane, error: BaseException) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    patch.setattr(Lane, "_heal", idle)
+
+
+def a_failure_leaves_a_trace(patch: Patch) -> None:
+    """What a failing handler has done to the state stays."""
+    patch.setattr(StateCache, "undo", lambda self, key: True)
+
+
+def a_key_does_not_wait(patch: Patch) -> None:
+    """While an event waits for its next try, others of its key overtake it."""
+    patch.setattr(Lines, "keys", property(lambda self: ()))
+
+
+def aborted_records_are_read(patch: Patch) -> None:
+    """Edges are read before they are committed."""
+    begin = LocalReader.__init__
+
+    def hasty(self: LocalReader, log: Any, *, committed: bool) -> None:
+        begin(self, log, committed=False)
+
+    patch.setattr(LocalReader, "__init__", hasty)
+
+
+def a_retry_is_forgotten(patch: Patch) -> None:
+    """An event that waits for its next try counts as finished."""
+    patch.setattr(InFlight, "open", lambda self, offset: self.reach(offset + 1))
+    patch.setattr(InFlight, "close", lambda self, offset: None)
+
+
+MUTANTS: list[Callable[[Patch], None]] = [
+    positions_before_outputs,
+    outputs_before_positions,
+    no_fencing,
+    doubt_is_success,
+    state_before_the_end,
+    state_is_not_restored,
+    runs_are_forgotten,
+    parked_events_are_lost,
+    an_event_is_skipped,
+    state_is_not_in_the_commit,
+    a_lane_gives_up,
+    a_failure_leaves_a_trace,
+    a_key_does_not_wait,
+    aborted_records_are_read,
+    a_retry_is_forgotten,
+]
