@@ -26,7 +26,6 @@ from reflow_kafka.state.store import LaneStores, StoreMark
 log = logging.getLogger(__name__)
 
 BACKOFF: Final = (0.5, 30.0)
-_LOOK_AGAIN: Final = 1.0  # seconds until it is looked again whether a lane has begun
 _MAX_RECORDS: Final = 2_000  # per turn: few milliseconds, because writing holds the GIL
 _TURN: Final = 0.1  # seconds between two turns of a copy that lacks little: several commits at once
 _LATELY: Final = 5  # looks
@@ -78,21 +77,20 @@ class Standby:
             began = time.monotonic()
             try:
                 await self._keep()
-                continue
-            except ReflowError as error:
-                self._log.warning("copy of its state: %s: %s; beginning anew", type(error).__name__, error)
-            except Exception:
-                self._log.exception("copy of its state: unexpected; beginning anew")
-            self.lag = None
-            failures = failures + 1 if time.monotonic() - began < BACKOFF[1] else 1
-            await asyncio.sleep(min(BACKOFF[0] * 2 ** min(failures - 1, 10), BACKOFF[1]))
+                failures = 0
+            except Exception as error:
+                known = isinstance(error, ReflowError)
+                text = "copy of its state: %s: %s; beginning anew"
+                self._log.warning(text, type(error).__name__, error, exc_info=not known)
+                self.lag = None
+                failures = failures + 1 if time.monotonic() - began < BACKOFF[1] else 1
+            await asyncio.sleep(min(BACKOFF[0] * 2 ** min(failures, 10), BACKOFF[1]))
 
     async def _keep(self) -> None:
         env, flow = self._env, self._env.plan.flow.name
         record = await last_record(env.log, TopicPartition(env.plan.progress_topic, self.number))
         if record is None:
             self.lag = 0  # the lane has not begun: there is nothing to be behind of
-            await asyncio.sleep(_LOOK_AGAIN)
             return
         self.lag = None
         began = time.monotonic()
@@ -123,7 +121,7 @@ class Standby:
             await asyncio.to_thread(copy.close)
             env.backend.set_aside(flow, self.number, f"its changelogs were cut while they were read: {error}")
         finally:
-            self._copy = None
+            self._copy = self.lag = None
             self._lately.clear()
             # It flushes, which takes as long as the disk takes; lanes that run here are not to wait for that.
             await asyncio.to_thread(copy.close)

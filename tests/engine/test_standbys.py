@@ -16,6 +16,7 @@ from reflow_kafka.engine import standbys
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.engine.statistics import FlowStatistics, StandbyStatistics
 from reflow_kafka.errors import OffsetOutOfRange, StateError, UsageError
+from reflow_kafka.lane import standby
 from reflow_kafka.lane.tail import last_record
 from reflow_kafka.log.api import MemberOptions, Reader, Record, TopicKind, TopicPartition, TopicSpec
 from reflow_kafka.log.local.membership import LocalGroup, LocalMembership
@@ -249,6 +250,20 @@ async def test_a_changelog_that_was_cut_is_copied_anew(
         await until(lambda: "its changelogs were cut while they were read" in caplog.text, "it is told")
         await b.copied(0)
         assert len(list(b.backend.opened[0].scan("count"))) == 5
+
+
+async def test_a_copy_that_was_not_complete_for_too_long_is_judged_again(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with place(log, tmp_path / "a"), place(log, tmp_path / "b") as b:
+        await feed(log, 0)
+        await b.copied(0)
+        with monkeypatch.context() as short:
+            short.setattr(standby, "MAX_AGE_MS", -1)
+            await until(lambda: "deletions may have been missed" in caplog.text, "it is told")
+        await b.copied(0)
+        await feed(log, 1)
+        await b.copied(0)
 
 
 async def test_a_copy_never_stands_beyond_what_the_lane_record_knows(log: Log, tmp_path: Path) -> None:
