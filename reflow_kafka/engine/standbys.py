@@ -45,7 +45,9 @@ class Standbys:
             self._copies[number] = copy, task
             task.add_done_callback(lambda _, number=number: self._closed(number))  # type: ignore[misc]
         for number in self._copies.keys() - wanted:
-            self._copies[number][1].cancel()
+            task = self._copies[number][1]
+            if not task.cancelling():  # once: it is to close its store in peace
+                task.cancel()
         if self._copies and self._looking is None:
             self._looking = asyncio.create_task(self._look())
 

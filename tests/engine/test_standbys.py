@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,9 +37,11 @@ class CopyingMembership(LocalMembership):
     async def start(self) -> None:
         self.told: dict[int, int | None] = {}
         self.off = False
+        self.looks = 0
         await super().start()
 
     def standbys(self) -> frozenset[int]:
+        self.looks += 1
         return frozenset() if self.off else frozenset(range(self.options.lanes)) - self.wanted() - self.shown
 
     def lags(self, lags: Mapping[int, int | None]) -> None:
@@ -79,6 +82,8 @@ class Once(RocksBackend):
         self.data = data
         self.opened: dict[int, LaneStores] = {}
         self.marks: list[StoreMark] = []
+        self.closing: threading.Event | None = None
+        """If there is one: closing a copy takes until it is set."""
 
     def open(self, flow: str, lane: int, stores: Iterable[str]) -> LaneStores:
         assert lane not in self.opened, f"lane {lane} is open already"
@@ -86,8 +91,10 @@ class Once(RocksBackend):
         close, write = opened.close, opened.write
 
         def forget() -> None:
-            self.opened.pop(lane, None)
+            if self.closing is not None and threading.current_thread() is not threading.main_thread():
+                self.closing.wait(20)
             close()
+            self.opened.pop(lane, None)
 
         def note(changes: object, mark: StoreMark) -> None:
             self.marks.append(mark)
@@ -176,6 +183,28 @@ async def test_a_copy_is_local_state_for_who_takes_over(log: Log, tmp_path: Path
         assert b.look().restored == 0, "there was nothing left to read"
         await feed(log, 3)
     assert sorted(await values(log, "out")) == sorted([1, 2, 3, 4] * KEYS)
+
+
+async def test_a_lane_waits_until_its_copy_is_closed_whatever_happens_meanwhile(
+    log: Log, tmp_path: Path
+) -> None:
+    async with place(log, tmp_path / "b") as b:
+        member, closing = log.member, threading.Event()
+        async with place(log, tmp_path / "a"):
+            await feed(log, 0)
+            await b.copied(1)
+            b.backend.closing = closing
+        await until(lambda: member.wanted() == {0, 1}, "b is to have both lanes")
+        for _ in range(5):
+            looks = member.looks
+            member.released(99)  # news, though about nothing
+            await until(lambda looks=looks: member.looks > looks, "the runner has looked")  # type: ignore[misc]
+        assert 1 in b.backend.opened
+        assert b.look().assigned == 1
+        closing.set()
+        await until(lambda: b.look().running == 2, "b has both lanes")
+        assert b.look().restored == 0
+    assert sorted(path.name for path in (tmp_path / "b" / NAME).iterdir()) == ["lane-0", "lane-1"]
 
 
 async def test_a_lane_that_has_not_begun_is_no_hindrance(log: Log, tmp_path: Path) -> None:
