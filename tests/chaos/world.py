@@ -137,7 +137,7 @@ class World:
     def settle(self) -> None:
         """Wait for what is done beside; its errors are told here."""
         for work in self._beside:
-            work.result(120)
+            work.result(240)
 
     def committed(self, topics: list[str]) -> list[TopicPartition]:
         """Where the flow stands; a coordinator that moves is waited for."""

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from reflow_kafka.devbroker import DevBroker, free_port
+from reflow_kafka.errors import ReflowError
 from tests.support.network import Network
 
 HOST = "127.0.0.1"
@@ -59,6 +60,13 @@ class Node(DevBroker):
         self._cluster = _CLUSTER
         self._controllers = controllers
         self._port = inside
+
+    def start(self) -> None:
+        """Start; on a busy machine a cluster that was away as a whole needs more time than one broker."""
+        try:
+            super().start()
+        except ReflowError:
+            super().start()
 
     def _settings(self) -> dict[str, str]:
         own = f"PLAINTEXT://{self.bootstrap}"
