@@ -95,3 +95,14 @@ def _finish(world: World, outcome: Outcome) -> None:
         world.keep()
         time.sleep(0.05)
     outcome.wrong += judge(world, world.watcher.finish())
+    outcome.wrong += _unexpected(world)
+
+
+def _unexpected(world: World) -> list[str]:
+    """What workers themselves did not expect: it healed, but nobody has thought of it."""
+    return [
+        f"{worker.log.name}: {line}"
+        for worker in world.workers.all
+        for line in worker.log.read_text(errors="replace").splitlines()
+        if "Traceback" in line or '"level": "error"' in line or '"level": "critical"' in line
+    ]
