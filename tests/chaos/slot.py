@@ -22,7 +22,7 @@ DISK = "the disk is full"
 class Slot:
     """Starts the worker again when it ends, and says what was wrong with that."""
 
-    def __init__(self, workers: Workers, number: int, folder: Path, bootstrap: str) -> None:
+    def __init__(self, workers: Workers, number: int, folder: Path, options: tuple[str, ...]) -> None:
         self.number = number
         self.volume = Volume(folder)
         self.ended: Counter[str] = Counter()
@@ -30,7 +30,7 @@ class Slot:
         self.wrong: list[str] = []
         self.worker: Worker | None = None
         self._workers = workers
-        self._bootstrap = bootstrap
+        self._options = options
         self._paused = False
         self._point = ""
         self._spoiled = False
@@ -46,9 +46,7 @@ class Slot:
         """Start the worker; with `point` it dies there."""
         env = {VARIABLE: point} if point else {}
         self._point, self._leaving, self._again, self._spoiled = point, None, True, False
-        self.worker = self._workers.start(
-            "campaign", "--bootstrap", self._bootstrap, data_dir=self.data_dir, **env
-        )
+        self.worker = self._workers.start("campaign", *self._options, data_dir=self.data_dir, **env)
 
     def kill(self) -> None:
         """``kill -9``; it stays down until `start`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,12 +19,15 @@ from tests.support.kafka import DEADLINE, Message, Topic, by_key, topics_of
 
 Lanes = dict[int, dict[bytes, bytes]]
 """Lane → key → encoded state."""
+Ends = Mapping[str, Mapping[int, int]]
 
 
 def judge(world: World, seen: Seen) -> list[str]:
     """What is wrong after all has been processed and all workers have stopped."""
     outputs = {name: _read(world, world.topic(name)) for name in OUTPUTS}
-    changelogs = {stage: _latest(_read(world, world.changelog(stage))) for stage in STAGES}
+    records = {stage: _read(world, world.changelog(stage)) for stage in STAGES}
+    changelogs = {stage: _latest(messages) for stage, messages in records.items()}
+    ends = {stage: _ends(messages) for stage, messages in records.items()}
     orders = world.orders.look()
     wrong = check(
         by_key(orders),
@@ -34,7 +37,7 @@ def judge(world: World, seen: Seen) -> list[str]:
     wrong += differs(seen, outputs["totalled"])
     wrong += _unfinished(world, orders)
     wrong += _open_transactions(world)
-    wrong += [problem for lane in range(LANES) for problem in _local(world, lane, changelogs)]
+    wrong += [problem for lane in range(LANES) for problem in _local(world, lane, changelogs, ends)]
     return wrong
 
 
@@ -55,6 +58,11 @@ def _latest(messages: Iterable[Message]) -> Lanes:
         else:
             lanes[message.partition()][message.key()] = message.value()
     return lanes
+
+
+def _ends(messages: Iterable[Message]) -> Counter[int]:
+    """Lane → offset after its last record."""
+    return Counter({message.partition(): message.offset() + 1 for message in messages})
 
 
 def _decoded(lanes: Lanes) -> dict[str, Any]:
@@ -101,25 +109,25 @@ def _open_transactions(world: World) -> list[str]:
     ]
 
 
-def _local(world: World, lane: int, changelogs: Mapping[str, Lanes]) -> list[str]:
-    """Local state that claims to be the newest is what the changelogs say, bit for bit."""
-    newest: tuple[dict[str, int], dict[str, dict[bytes, bytes]]] | None = None
+def _local(world: World, lane: int, changelogs: Mapping[str, Lanes], ends: Ends) -> list[str]:
+    """Every local copy that says it is complete is what the changelogs say, bit for bit; there is one."""
+    wrong, complete = [], 0
     for slot in world.slots:
         if not (slot.data_dir / world.flow / f"lane-{lane}").exists():
             continue
         stores = RocksBackend(slot.data_dir).open(world.flow, lane, STAGES)
         try:
             mark = stores.mark()
-            if mark is None or (newest is not None and newest[0]["count"] >= mark.positions["count"]):
+            if mark is None or any(mark.positions.get(stage, 0) < ends[stage][lane] for stage in STAGES):
                 continue
-            newest = dict(mark.positions), {stage: dict(stores.scan(stage)) for stage in STAGES}
+            complete += 1
+            for stage, lanes in changelogs.items():
+                found = dict(stores.scan(stage))
+                if found != lanes[lane]:
+                    wrong.append(
+                        f"lane {lane}: {stage} on disk {slot.number} differs from its changelog: "
+                        f"{len(found)} and {len(lanes[lane])} keys"
+                    )
         finally:
             stores.close()
-    if newest is None:
-        return [f"lane {lane}: no worker has local state"]
-    return [
-        f"lane {lane}: the local state of {stage} differs from its changelog: "
-        f"{len(newest[1][stage])} and {len(lanes[lane])} keys"
-        for stage, lanes in changelogs.items()
-        if newest[1][stage] != lanes[lane]
-    ]
+    return wrong if complete else [f"lane {lane}: no worker has its state complete"]

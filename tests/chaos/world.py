@@ -66,7 +66,12 @@ class World:
         self.feed = Feed(cluster.inside, self.topic("orders"), self._events(), rate)
         self.workers = Workers(folder, flow)
         self.slots = [
-            Slot(self.workers, number, folder / f"disk-{number}", cluster.outside(number))
+            Slot(
+                self.workers,
+                number,
+                folder / f"disk-{number}",
+                ("--bootstrap", cluster.outside(number), "--standbys", str(seed % 2)),
+            )
             for number in range(WORKERS + 1)  # the last one is for those who join and leave
         ]
 
