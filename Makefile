@@ -9,7 +9,8 @@ QUICK    := -m 'not kafka and not chaos and not slow'
 SOURCES := reflow_kafka connectors examples tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick simulate chaos audit lint format types bench bench-quick bench-growth bench-load bench-flight bench-failover clean
+.PHONY: help setup demo test quick simulate chaos audit lint format types bench bench-quick bench-growth bench-load \
+	bench-flight bench-failover bench-limits clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -72,6 +73,9 @@ bench-flight: $(STAMP)  ## Measure handlers that wait, fail, block or compute, m
 
 bench-failover: $(STAMP)  ## Kill the owner of a lane with a million keys, with a standby and without; ten minutes
 	$(BIN)/python -m benchmarks.failover
+
+bench-limits: $(STAMP)  ## Start with 64 and 1,000 lanes, 200 stages, 10 MB events, 10,000,000 keys; half an hour
+	$(BIN)/python -m benchmarks.limits
 
 clean:  ## Remove what was built or left by runs, .venv included
 	rm -rf $(VENV) build dist .reflow .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -50,12 +50,13 @@ class KafkaTopics:
             "linger.ms": 20,
             "batch.size": 500_000,
             "queue.buffering.max.messages": 500_000,
+            "message.max.bytes": 20_000_000,
             "enable.idempotence": True,
         }
 
-    def create(self, *topics: str, lanes: int) -> None:
-        """Make topics whose records are kept whatever their age."""
-        settings = {"retention.ms": "-1"}
+    def create(self, *topics: str, lanes: int, max_bytes: int = 1_048_588) -> None:
+        """Make topics whose records are kept whatever their age, and may be so large."""
+        settings = {"retention.ms": "-1", "max.message.bytes": str(max_bytes)}
         new = [NewTopic(topic, lanes, 1, config=settings) for topic in topics]
         for future in self._admin.create_topics(new).values():
             future.result(_DEADLINE)

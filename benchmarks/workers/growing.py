@@ -30,6 +30,8 @@ class Shape:
     """So many of these flows in one process, all reading the same topic."""
     burn: int = 0
     """Iterations of an empty loop in the first stage."""
+    shrink: int = 0
+    """Whether the first stage leaves the padding out."""
     watch: int = 0
     """Whether commits are noted in ``commits.jsonl``."""
 
@@ -53,7 +55,7 @@ def define(job: Job, shape: Shape, number: int) -> Flow:
         if last and shape.state:
             after = flow.stage(count, after=after, state=int, name=f"hop{hop}")
         else:
-            after = flow.stage(_passing(shape.burn if hop == 1 else 0), after=after, name=f"hop{hop}")
+            after = flow.stage(_passing(shape if hop == 1 else Shape()), after=after, name=f"hop{hop}")
     flow.sink("out", after=after, topic=job.output)
     return flow
 
@@ -65,13 +67,17 @@ def count(total: State[int], event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
-def _passing(burn: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    def unchanged(event: dict[str, Any]) -> dict[str, Any]:
+def _passing(shape: Shape) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    burn, shrinks = shape.burn, bool(shape.shrink)
+
+    def passed_on(event: dict[str, Any]) -> dict[str, Any]:
         for _ in range(burn):
             pass
+        if shrinks:
+            event["pad"] = ""
         return event
 
-    return unchanged
+    return passed_on
 
 
 class CommitWatch:

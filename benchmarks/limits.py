@@ -1,0 +1,225 @@
+"""What happens far beyond the usual: many lanes, partitions, stages, keys, and large events.
+
+Each case is started three times: with everything to be made, again with all that is there, and once more
+without the local state, which then is restored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import orjson
+
+from benchmarks.__main__ import Names
+from benchmarks.job import EXACTLY_ONCE, Job
+from benchmarks.numbers import Numbers, fault
+from benchmarks.processes import Worker, python
+from benchmarks.report import machine, table
+from benchmarks.throughput import RunFailed
+from benchmarks.topics import KafkaTopics
+from benchmarks.workers.growing import Shape
+from reflow_kafka.devbroker import DevBroker
+
+_INTERVAL = 0.05
+_MORE = 1_000
+"""Events that wait for it at each further start."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A flow and its events."""
+
+    name: str
+    about: str
+    numbers: Numbers
+    shape: Shape = field(default_factory=lambda: Shape(state=1))
+    lanes: int = 8
+
+
+_ALL = (
+    Case("lanes", "64 lanes in one engine, a count per key", Numbers(200_000), lanes=64),
+    Case("partitions", "1,000 partitions in one engine, a count per key", Numbers(100_000), lanes=1_000),
+    Case("stages", "200 stages in a row, one lane", Numbers(2_000), Shape(hops=200), lanes=1),
+    Case("size", "events of 900 kB in and out", Numbers(500, size=900_000), Shape(), lanes=1),
+    Case(
+        "huge", "events of 10 MB in, small ones out", Numbers(50, size=10_000_000), Shape(shrink=1), lanes=1
+    ),
+    Case("keys", "10,000,000 keys, a count per key", Numbers(10_000_000, keys=10_000_000)),
+)
+CASES = {case.name: case for case in _ALL}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What came of a case."""
+
+    name: str
+    about: str
+    events: int
+    starts: tuple[float, ...]
+    """Seconds from the start of the process to the first new output: fresh, again, without local state."""
+    wall: float
+    """Seconds from the first start until all outputs were there."""
+    peak_memory: tuple[float, ...]
+    """MB, of each process."""
+    local: float
+    """MB of local state."""
+    fault: str
+
+
+async def measure(case: Case, kafka: KafkaTopics, name: str, limit: float) -> Figures:
+    """Measure one.
+
+    Raises:
+        RunFailed: it came to no end.
+    """
+    more = min(_MORE, case.numbers.count)
+    events = Numbers(case.numbers.count + 2 * more, case.numbers.keys, case.numbers.size)
+    left = iter(events)
+    starts, memory, wall = [], [], 0.0
+    with TemporaryDirectory(prefix="reflow-bench-") as folder:
+        local = Path(folder, "data")
+        job = Job(
+            str(case.shape), EXACTLY_ONCE, kafka.bootstrap, case.lanes, f"{name}-in", f"{name}-out", name,
+            str(local),
+        )  # fmt: skip
+        kafka.create(job.input, job.output, lanes=case.lanes, max_bytes=16_000_000)
+        try:
+            done = 0
+            for batch in (case.numbers.count, more, more):
+                kafka.publish(job.input, (next(left) for _ in range(batch)))
+                if len(starts) == 2:
+                    shutil.rmtree(local, ignore_errors=True)
+                async with asyncio.timeout(limit):
+                    first, whole, peak = await _run(job, kafka, Path(folder, "worker.log"), done, batch)
+                starts.append(first)
+                memory.append(peak)
+                wall = wall or whole
+                done = await kafka.end(job.output, case.lanes)
+                size = _size(local)
+            wrong = await fault(events, kafka, job.output, case.lanes)
+        except TimeoutError:
+            raise RunFailed(f"no end within {limit:.0f} s: {_tail(Path(folder, 'worker.log'))}") from None
+        finally:
+            kafka.delete(name)
+    return Figures(case.name, case.about, case.numbers.count, tuple(starts), wall, tuple(memory), size, wrong)
+
+
+async def _run(
+    job: Job, kafka: KafkaTopics, log: Path, done: int, expected: int
+) -> tuple[float, float, float]:
+    """Run until so many further outputs have come; seconds until the first and all of them; peak MB."""
+    first = 0.0
+    with Worker(python("benchmarks.workers.growing", *job.arguments()), log) as worker:
+        while True:
+            if not worker.running:
+                raise RunFailed(f"it ended by itself: {worker.last_words()}")
+            end = await kafka.end(job.output, job.lanes)
+            took = time.perf_counter() - worker.started
+            if end > done and not first:
+                first = took
+            if end >= done + expected and await _all_out(job, kafka, done + expected):
+                return first, took, worker.peak_memory()
+            await asyncio.sleep(_INTERVAL)
+
+
+async def _all_out(job: Job, kafka: KafkaTopics, expected: int) -> bool:
+    """Offsets count the marks of transactions, too: whether nothing more has come for a while."""
+    before = await kafka.end(job.output, job.lanes)
+    await asyncio.sleep(2.0)
+    return await kafka.end(job.output, job.lanes) == before >= expected
+
+
+def _size(folder: Path) -> float:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return " | ".join(lines[-3:])
+
+
+@dataclass
+class Report:
+    """All that came out of one call."""
+
+    machine: dict[str, Any] = field(default_factory=machine)
+    figures: list[Figures] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def write(self, folder: Path) -> None:
+        """Write ``limits.json`` and ``limits.md``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "limits.json").write_bytes(orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2))
+        (folder / "limits.md").write_text(self.markdown())
+
+    def markdown(self) -> str:
+        """The table."""
+        lines = [f"- {name}: {value}" for name, value in self.machine.items()]
+        lines += ["", *table(_COLUMNS, _rows(self.figures)), ""]
+        return "\n".join([*lines, *(f"- **failed**: {failure}" for failure in self.failures)]) + "\n"
+
+
+_COLUMNS = (
+    "case", "events", "first output: fresh / again / restored, s", "all outputs, s", "peak MB", "local MB",
+    "outputs",
+)  # fmt: skip
+
+
+def _rows(figures: Iterable[Figures]) -> Iterable[tuple[str, ...]]:
+    for each in figures:
+        yield (
+            each.about,
+            f"{each.events:,}",
+            " / ".join(f"{seconds:.1f}" for seconds in each.starts),
+            f"{each.wall:.1f}",
+            " / ".join(f"{mb:.0f}" for mb in each.peak_memory),
+            f"{each.local:.0f}",
+            each.fault or "ok",
+        )
+
+
+@click.command()
+@click.option("--cases", type=Names(*CASES), default="all", show_default=True)
+@click.option("--scale", type=float, default=1.0, show_default=True, help="More or fewer events and keys.")
+@click.option("--time-limit", type=float, default=600.0, show_default=True, help="Seconds per start.")
+@click.option("--into", type=click.Path(path_type=Path), default="benchmarks/results", show_default=True,
+              help="Folder for limits.json and limits.md.")  # fmt: skip
+def main(cases: Sequence[str], scale: float, time_limit: float, into: Path) -> None:
+    """Measure what is far beyond the usual, on a real Kafka of its own."""
+    report, numbers = Report(), count(1)
+    with DevBroker() as broker:
+        kafka = KafkaTopics(broker.bootstrap)
+        for case in (_scaled(CASES[name], scale) for name in cases):
+            name = f"limits-{next(numbers)}-{int(time.time()) % 100_000}"
+            try:
+                figures = asyncio.run(measure(case, kafka, name, time_limit))
+            except RunFailed as error:
+                report.failures.append(f"{case.name}: {error}")
+                click.echo(f"FAILED {case.name}: {error}")
+            else:
+                report.figures.append(figures)
+                click.echo(f"{case.name}: {figures.wall:.1f} s, {figures.fault or 'ok'}")
+            report.write(into)
+    click.echo(f"\n{report.markdown()}\nAlso in {into}.")
+    raise SystemExit(1 if report.failures or any(each.fault for each in report.figures) else 0)
+
+
+def _scaled(case: Case, scale: float) -> Case:
+    numbers = case.numbers
+    keys = max(int(numbers.keys * scale), 10) if numbers.keys > 1_000 else numbers.keys
+    scaled = Numbers(max(int(numbers.count * scale), 10), keys, numbers.size)
+    return Case(case.name, case.about, scaled, case.shape, case.lanes)
+
+
+if __name__ == "__main__":
+    main()
