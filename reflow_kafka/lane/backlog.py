@@ -113,6 +113,11 @@ class Backlog:
             self.lines.finished(unit, time.monotonic())
             self._refill()
 
+    def take_apart(self, unit: Unit) -> None:
+        """The events of a batch, which failed as a whole, are each tried alone."""
+        self.lines.take_apart(unit, time.monotonic())
+        self._refill()
+
     # ---- parking
 
     def relieve(self, limit: int) -> bool:

@@ -52,6 +52,8 @@ class Item:
     """Its place there."""
     finished: bool = False
     """It is done with, though others of its unit may not be."""
+    alone: int | None = None
+    """Tried alone, having failed so often as part of a batch; None: it may be part of one."""
 
     @property
     def size(self) -> int:
@@ -96,6 +98,7 @@ class Lines:
         self._lines: dict[object, Line] = {}
         self._ready: OrderedDict[Line, None] = OrderedDict()  # in order of `since`
         self._full: deque[Line] = deque()  # per key: those that may have a whole batch ready
+        self._apart: deque[Line] = deque()  # those that may have a first event that is tried alone
         self._waiting: list[tuple[float, int, Unit]] = []
         self._numbers = itertools.count()
         self._events = 0
@@ -180,6 +183,10 @@ class Lines:
         batch = self._batch
         if batch is None or alone:
             return self._take([next(iter(self._ready))], 1) if self._ready else None
+        while self._apart:
+            line = self._apart.popleft()
+            if line in self._ready and line.items[0].alone is not None:
+                return self._take([line], 1)
         if batch.per_key:
             return self._next_of_one_key(batch, now, crowded)
         whole = self._ready_events >= batch.max_events or self._ready_size >= batch.max_bytes
@@ -197,17 +204,18 @@ class Lines:
     def finished(self, unit: Unit, now: float) -> None:
         """The events of a unit are finished: their lines move up."""
         for line in unit.lines:
-            for _ in range(line.taken):
-                item = line.items.popleft()
-                if item.stay is None:
-                    self.unparked -= 1
-                    self.unparked_size -= item.size
-            self._events -= line.taken
-            line.taken, line.unit = 0, None
-            if not line.items:
-                self._emptied(line)
-                continue
-            self._move_up(line, now)
+            self._passed(line, [line.items.popleft() for _ in range(line.taken)], now)
+
+    def take_apart(self, unit: Unit, now: float) -> None:
+        """Each event of a unit is tried alone from now on, in order of its key."""
+        for line in unit.lines:
+            taken = [line.items.popleft() for _ in range(line.taken)]
+            left = [item for item in taken if not item.finished]
+            for item in left:
+                item.alone = unit.tries
+            line.items.extendleft(reversed(left))
+            line.size += sum(item.size for item in left)
+            self._passed(line, [item for item in taken if item.finished], now)
 
     def wait(self, unit: Unit, due: float) -> None:
         """A unit waits for its next try."""
@@ -234,6 +242,7 @@ class Lines:
         self._lines.clear()
         self._ready.clear()
         self._full.clear()
+        self._apart.clear()
         self._waiting.clear()
         self._hungry.clear()
         self._events = self._ready_events = self._ready_size = 0
@@ -332,6 +341,19 @@ class Lines:
         self.stored -= stay.stored
         self.parked_lines -= line is not None
 
+    def _passed(self, line: Line, finished: Sequence[Item], now: float) -> None:
+        """The unit of a line is over; these events of it, which are not in line any more, are finished."""
+        for item in finished:
+            if item.stay is None:
+                self.unparked -= 1
+                self.unparked_size -= item.size
+        self._events -= len(finished)
+        line.taken, line.unit = 0, None
+        if line.items:
+            self._move_up(line, now)
+        else:
+            self._emptied(line)
+
     def _emptied(self, line: Line) -> None:
         if line.stay is not None and line.stay.stored:
             self._hungry.append(line)
@@ -346,6 +368,8 @@ class Lines:
         self._ready_events += len(line.items)
         self._ready_size += line.size
         self._note_full(line)
+        if line.items[0].alone is not None:
+            self._apart.append(line)
 
     # ---- units
 
@@ -394,7 +418,7 @@ class Lines:
                 self._ready_events += len(line.items)
                 self._ready_size += line.size
         items.sort(key=lambda item: item.number)
-        unit = Unit(items, used)
+        unit = Unit(items, used, tries=items[0].alone or 0)
         for line in used:
             line.unit = unit
         return unit

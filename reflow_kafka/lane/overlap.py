@@ -233,31 +233,8 @@ class OverlapWorker(Worker):
             self._backlog.wait(unit, delay)
         elif len(unit.items) == 1:
             await self._dispose(unit, unit.items[0], error, tries)
-        else:
-            await self._one_by_one(unit)
-
-    async def _one_by_one(self, unit: Unit) -> None:
-        """Try the events of a batch alone, in order, so that only the bad ones become dead letters.
-
-        Each still has the tries that the batch has not used: it may have been given up for another's sake.
-        """
-        for item in list(unit.items):
-            tries = unit.tries + 1
-            while failure := await self._try(unit, [item], tries):
-                if isinstance(failure, Pause):
-                    await self._through(unit, failure)
-                    if self.inbox.stopped:
-                        return
-                    break
-                error, in_handler = failure
-                delay = self._pause_before_retry(item, error, tries) if in_handler else None
-                if delay is None:
-                    await self._dispose(unit, item, error, tries)
-                    break
-                tries += not isinstance(error, RetryLater)
-                await self.inbox.pause(delay)
-                if self.inbox.stopped:
-                    return
+        else:  # some may be good, and each has the tries that the batch has not used
+            self._backlog.take_apart(unit)
 
     async def _try(self, unit: Unit, items: Sequence[Item], attempt: int) -> Failure | Pause | None:
         """Handle some events of a unit once; those that succeed, or can never, are finished."""

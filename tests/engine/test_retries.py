@@ -235,6 +235,31 @@ async def test_one_event_of_a_batch_takes_no_tries_from_the_others(first: Except
     assert tries.attempts[2] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("per_key", [False, True])
+async def test_an_event_of_a_batch_that_waits_holds_up_its_key_only(per_key: bool) -> None:
+    flow, healthy = Flow("f", partitions=1), asyncio.Event()
+
+    @flow.stage(
+        after=flow.source("read", topic="in"),
+        batch=Batch(8, within=0.01, per_key=per_key),
+        retry=Retry(None, backoff=0.01, max_backoff=0.01, on=OSError),
+    )
+    async def work(events: list[dict[str, int]]) -> list[dict[str, int]]:
+        if not healthy.is_set() and any(event["n"] == 6 for event in events):
+            raise OSError("away") if len(events) == 1 else ValueError("one of them")
+        return events
+
+    flow.sink("out", after=work, topic="out")
+    log = await new_log("in", partitions=1)
+    await put(log, "in", *alternating(40))
+    async with asyncio.timeout(DEADLINE), Engine(flow, log=log, state=MemoryBackend()) as engine:
+        await until_seen(log, "out", 23)  # all of the other key, and those before it
+        healthy.set()
+        await engine.wait(until_end=True)
+    odd, even = ([{"n": n} for n in range(first, 40, 2)] for first in (1, 0))
+    assert await by_key(log, "out") == {"a": even, "b": odd}
+
+
 async def test_the_flow_says_how_its_stages_are_tried() -> None:
     log, tries = await new_log("in", partitions=1), Tries({0: [ValueError() for _ in range(9)]})
     flow = Flow("f", partitions=1, retry=Retry(5, backoff=0), on_error="skip")

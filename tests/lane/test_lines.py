@@ -42,6 +42,7 @@ class Machine(RuleBasedStateMachine):
         self.now = 0.0
         self.arrived = 0
         self.running: list[Unit] = []
+        self.alone: dict[int, int] = {}
         self.store: dict[tuple[bytes | None, int], Record] = {}
         self.waiting: list[tuple[float, Unit]] = []
         self.finished: dict[bytes | None, list[int]] = defaultdict(list)
@@ -91,7 +92,12 @@ class Machine(RuleBasedStateMachine):
             self.begun(unit)
             if self.batch is None or alone:
                 assert len(unit.items) == 1
+            elif (first := unit.items[0]).alone is not None:
+                assert len(unit.items) == 1
+                assert unit.tries == first.alone == self.alone[first.record.offset]
             else:
+                assert not any(each.alone is not None for each in unit.items)
+                assert not any(line.items[0].alone is not None for line in self.lines._ready)
                 assert len(unit.items) <= self.batch.max_events
                 size = sum(i.size for i in unit.items)
                 assert size <= self.batch.max_bytes or len(unit.items) == 1
@@ -105,6 +111,20 @@ class Machine(RuleBasedStateMachine):
         for each in unit.items:
             self.finished[each.record.key].append(each.record.offset)
         self.lines.finished(unit, self.now)
+        self.refill(2)
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data(), tries=st.integers(0, 3))
+    def take_apart(self, data: st.DataObject, tries: int) -> None:
+        """A batch has failed, though its first events may be finished."""
+        unit = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
+        for each in unit.items[: data.draw(st.integers(0, len(unit.items) - 1))]:
+            each.finished = True
+            self.finished[each.record.key].append(each.record.offset)
+        unit.tries = tries
+        left = {each.record.offset for each in unit.items if not each.finished}
+        self.lines.take_apart(unit, self.now)
+        self.alone |= dict.fromkeys(left, tries)
         self.refill(2)
 
     def refill(self, count: int) -> None:
