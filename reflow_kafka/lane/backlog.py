@@ -13,7 +13,8 @@ from typing import Final
 
 from reflow_kafka.lane.gate import Gate
 from reflow_kafka.lane.inbox import Inbox
-from reflow_kafka.lane.lines import Item, Lines, Stay, Unit
+from reflow_kafka.lane.line import Item, Stay, Unit
+from reflow_kafka.lane.lines import Lines
 from reflow_kafka.lane.parking import Parking
 from reflow_kafka.log.api import Record, TopicPartition
 

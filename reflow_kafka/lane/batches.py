@@ -14,7 +14,7 @@ from reflow_kafka.lane.chain import Chain, Passage
 from reflow_kafka.lane.compile import Failure, MissingKey
 from reflow_kafka.lane.emitter import Emitter, Prepared
 from reflow_kafka.lane.given import given
-from reflow_kafka.lane.lines import Item
+from reflow_kafka.lane.line import Item
 from reflow_kafka.log.api import TopicPartition
 from reflow_kafka.state.cache import StateCache
 from reflow_kafka.value import CLEARED, State

@@ -24,7 +24,7 @@ from reflow_kafka.lane.compile import Failure
 from reflow_kafka.lane.concurrency import Concurrency
 from reflow_kafka.lane.emitter import UnknownTopic
 from reflow_kafka.lane.failures import NO_EVENTS_FAULT
-from reflow_kafka.lane.lines import Item, Unit
+from reflow_kafka.lane.line import Item, Unit
 from reflow_kafka.lane.processes.job import Job
 from reflow_kafka.lane.processes.pool import Processes
 from reflow_kafka.lane.threads import Threads

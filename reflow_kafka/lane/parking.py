@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from reflow_kafka.lane.lines import Item, Stay
+from reflow_kafka.lane.line import Item, Stay
 from reflow_kafka.log.api import Headers, TopicPartition
 from reflow_kafka.state.store import LaneStores
 from reflow_kafka.topology.topics import PARKED

@@ -21,7 +21,7 @@ from reflow_kafka.lane.careful import CarefulPeriod
 from reflow_kafka.lane.chain import Passage, Pause
 from reflow_kafka.lane.emitter import UnknownTopic
 from reflow_kafka.lane.failures import NO_EVENTS_FAULT
-from reflow_kafka.lane.lines import Item, Unit
+from reflow_kafka.lane.line import Item, Unit
 from reflow_kafka.lane.link import Broken
 from reflow_kafka.lane.work import Share
 from reflow_kafka.lane.worker import Setting, Worker

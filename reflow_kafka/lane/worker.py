@@ -28,7 +28,8 @@ from reflow_kafka.lane.gate import MAX_BYTES, MAX_DIRTY, Gate
 from reflow_kafka.lane.inbox import Inbox
 from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.lane.lifecycle import Lifecycle
-from reflow_kafka.lane.lines import Item, Lines, Unit
+from reflow_kafka.lane.line import Item, Unit
+from reflow_kafka.lane.lines import Lines
 from reflow_kafka.lane.outbox import Channel, Outbox
 from reflow_kafka.lane.parking import Parking
 from reflow_kafka.lane.processes.pool import Processes

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from reflow_kafka import Batch
-from reflow_kafka.lane.lines import Item, Lines, Stay, Unit
+from reflow_kafka.lane.line import Item, Stay, Unit
+from reflow_kafka.lane.lines import Lines
 from reflow_kafka.log.api import Record, TopicPartition
 from reflow_kafka.log.local import LocalRecord
 
