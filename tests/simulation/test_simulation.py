@@ -52,6 +52,7 @@ def test_every_history_ends_well(seeds: range) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # some ten seconds on a quiet machine
 @pytest.mark.parametrize("seed", SMALL)
 def test_a_crash_at_any_step_does_no_harm(seed: int) -> None:
     steps = crash(seed, 0).steps
