@@ -41,7 +41,10 @@ def run(cluster: Cluster, flow: str, folder: Path, seed: int, seconds: float) ->
     folder.mkdir(parents=True, exist_ok=True)
     with World(cluster, flow, folder, seed, RATE) as world:
         world.start()
-        kinds = [kind for kind in KINDS if kind != "fill the disk" or world.slots[0].volume.small]
+        kinds = list(KINDS)
+        if not world.slots[0].volume.small:
+            kinds.remove("fill the disk")
+            print("no disk is filled: this user cannot mount a tmpfs")
         faults = schedule(seed, seconds, kinds)
         outcome.faults.update(fault.kind for fault in faults)
         _disturb(world, faults)
