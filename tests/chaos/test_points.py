@@ -14,7 +14,7 @@ from tests.chaos.oracle import check
 from tests.chaos.slot import KILLED
 from tests.chaos.world import CUSTOMERS, GROUPS, LANES, OUTPUTS, STAGES
 from tests.support import embedded
-from tests.support.kafka import Input, by_key, create_topics, produce, read_committed
+from tests.support.kafka import Input, by_key, create_topics, grouped, produce, read_committed
 from tests.support.workers import Workers
 
 EVENTS = 600
@@ -49,7 +49,7 @@ def test_on_the_embedded_log(point: str, unique: str, tmp_path: Path) -> None:
         assert worker.wait(60) == 0, worker.last_words()
 
     def topic(name: str) -> dict[str, list[dict[str, object]]]:
-        return embedded.Topic(workers.data_dir, name, LANES).wait(0, 10)
+        return grouped(embedded.read(workers.data_dir, name, LANES))
 
     wanted: dict[str, list[dict[str, object]]] = {}
     for order in orders:
