@@ -15,7 +15,7 @@ STOP = 40.0
 KILLED = -9
 NO_BROKER = 3
 UNPREPARED = -15
-"""What TERM does to an interpreter that has not come to the program yet."""
+"""What TERM does to a process that has not opened anything yet."""
 DISK = "the disk is full"
 
 
@@ -108,7 +108,7 @@ class Slot:
             return f"died at {self._point.partition(':')[0]}"
         if code == 0 and self._leaving is not None:
             return "stopped"
-        if code == UNPREPARED and self.worker is not None and not self.worker.log.read_text():
+        if code == UNPREPARED and self.worker is not None and not self.worker.take_overs():
             return "stopped before it began"
         if code == NO_BROKER and trouble:
             return "found no broker"
