@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 Duration = float | timedelta
 """Seconds, or a timedelta."""
@@ -16,8 +17,18 @@ def seconds(duration: Duration) -> float:
 
 
 def epoch_ms(instant: Instant) -> int:
-    """The instant in epoch milliseconds."""
+    """The instant in epoch milliseconds.
+
+    Raises:
+        ValueError: it lies so far away that no record can bear it.
+    """
     if isinstance(instant, datetime):
         aware = instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
         return round(aware.timestamp() * 1000)
-    return int(instant)
+    if not -_FARTHEST <= (found := int(instant)) <= _FARTHEST:
+        raise ValueError(f"found an instant of {found.bit_length()} bits, wanted epoch milliseconds of 64")
+    return found
+
+
+_FARTHEST: Final = 2**63 - 1
+"""A record has 64 bits for its timestamp."""

@@ -97,10 +97,10 @@ class Emitter:
                     result.to,
                     record.key if result._key is INHERITED else result._key,
                     timestamp if result._timestamp is INHERITED else result._timestamp,
-                    _headers(record.headers if result._headers is INHERITED else result._headers),
+                    _inherited(record) if result._headers is INHERITED else headers_of(result._headers),
                 )
             else:
-                self._one(prepared, record, result, None, record.key, timestamp, _headers(record.headers))
+                self._one(prepared, record, result, None, record.key, timestamp, _inherited(record))
         return prepared
 
     def _one(
@@ -145,7 +145,27 @@ class Emitter:
             place.append(timestamp, key, data, headers)
 
 
-def _headers(headers: Any) -> Headers:
-    if not headers:
+def _inherited(record: Record) -> Headers:
+    return list(record.headers) if record.headers else NO_HEADERS
+
+
+def headers_of(given: Any) -> Headers:
+    """Headers that an event names, as a log takes them: it takes them when nothing may fail any more.
+
+    Raises:
+        TypeError: they are no names with bytes.
+        ValueError: a name that cannot be written.
+    """
+    if not given:
         return NO_HEADERS
-    return list(headers.items()) if isinstance(headers, Mapping) else list(headers)
+    if not isinstance(given, Mapping | list | tuple):
+        raise TypeError(f"found {given!r:.100} as headers, wanted a mapping of names to bytes")
+    headers = list(given.items() if isinstance(given, Mapping) else given)
+    for header in headers:
+        if not (type(header) is tuple and len(header) == 2 and isinstance(header[0], str)):
+            raise TypeError(f"found {header!r} among the headers, wanted names (text) with bytes")
+        name, value = header
+        if not isinstance(value, bytes | None):
+            raise TypeError(f"found {value!r:.100} as header {name!r}, wanted bytes")
+        name.encode()  # (half a surrogate pair has no UTF-8)
+    return headers

@@ -18,7 +18,7 @@ from reflow_kafka.errors import FlowStopped, LogDoubt, LogError, ReflowError
 from reflow_kafka.event import Event
 from reflow_kafka.lane.calls import call, quietly
 from reflow_kafka.lane.dead_letter import error_headers, fitting
-from reflow_kafka.lane.emitter import Emitter, Prepared, UnknownTopic
+from reflow_kafka.lane.emitter import Emitter, Prepared, UnknownTopic, headers_of
 from reflow_kafka.lane.env import place_logger
 from reflow_kafka.lane.gate import MAX_BYTES, Gate
 from reflow_kafka.lane.inbox import Inbox
@@ -251,7 +251,11 @@ class Feed:
         except Exception:  # a huge number, half a surrogate pair: it must not hold up the events behind it
             value = ascii(event.value).encode()
         timestamp = event.timestamp if event.timestamp >= 0 else self._now()
-        record = _Origin(-1, timestamp, event.key_bytes, value, tuple(event.headers.items()))
+        try:
+            kept = headers_of(event.headers)
+        except Exception:  # they may be what was wrong with it
+            kept = []
+        record = _Origin(-1, timestamp, event.key_bytes, value, kept)
         origin = TopicPartition(f"source {self.node.name}", self._lane)
         headers = error_headers(record, origin, self._flow, self.node.name, error)
         return [(self._dead_letters, timestamp, *fitting(record.key, value, headers))]

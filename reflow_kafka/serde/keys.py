@@ -197,9 +197,7 @@ def _missing(name: str, purpose: str, value: Any) -> str:
 
 
 def _instant(found: Any) -> int:
-    if type(found) is int:
-        return found
-    if isinstance(found, datetime):
+    if type(found) is int or isinstance(found, datetime):
         return epoch_ms(found)
     if isinstance(found, str):
         try:
@@ -207,7 +205,7 @@ def _instant(found: Any) -> int:
         except ValueError:
             pass
     elif isinstance(found, int | float) and not isinstance(found, bool) and isfinite(found):
-        return int(found)
+        return epoch_ms(int(found))
     raise ValueError(
         f"found {found!r} as timestamp, wanted epoch milliseconds, a datetime or text in ISO 8601"
     )

@@ -66,7 +66,11 @@ class LocalBuilder:
         """Add a record; None if it no longer fits (a first record always fits)."""
         buffer, count = self._buffer, self._count
         before = len(buffer)
-        _encode_into((count, timestamp, key, value, headers), buffer, -1)
+        try:
+            _encode_into((count, timestamp, key, value, headers), buffer, -1)
+        except BaseException:
+            del buffer[before:]  # half a record would spoil all the others
+            raise
         size = len(buffer)
         if size > self._limit and count:
             del buffer[before:]
