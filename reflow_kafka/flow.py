@@ -298,7 +298,7 @@ class Flow:
             after, name, when: as for `stage`.
         """
         place = callers_place()
-        refs = self._draft.refs(after, place, stage=name)
+        refs = self._draft.refs(after, place, stage=_called(None, {"name": name}))
         return self._draft.add(reply_spec(place, after=refs, name=name, when=when), place)
 
     def __getitem__(self, stage: str | Callable[..., Any] | Stage[Any]) -> Stage[Any]:
@@ -357,4 +357,5 @@ def _decorator(add: Callable[[F], Stage[Any]]) -> Callable[[F], F]:
 
 def _called(target: Any, options: Mapping[str, Any]) -> str | None:
     """What a stage will be called, as far as that is known before it is read."""
-    return options.get("name") or (target if isinstance(target, str) else getattr(target, "__name__", None))
+    name = options.get("name", target if isinstance(target, str) else getattr(target, "__name__", None))
+    return name if isinstance(name, str) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from reflow_kafka.definition.place import callers_place
 from reflow_kafka.definition.spec import UpstreamRef
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Stage(Generic[T_co]):
 
     def output(self, name: str) -> Stage[Any]:
         """A named output: one that the stage declares (``outputs=["big"]``), or ``"error"``."""
+        if not isinstance(name, str):
+            callers_place().fail(f"an output's name is a text, not {name!r}", stage=self.name)
         return Stage(self.flow, UpstreamRef(self.ref.stage, name))
 
     def __repr__(self) -> str:

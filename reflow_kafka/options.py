@@ -23,7 +23,7 @@ def _fail(place: Place, option_of: str, option: str, found: object, wanted: str)
 def _duration(place: Place, option_of: str, option: str, given: Any) -> float:
     try:
         time = seconds(given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         time = math.nan
     if isinstance(given, bool | str) or not (math.isfinite(time) and time >= 0):
         _fail(place, option_of, option, given, "a time in seconds or a timedelta, not negative")
@@ -35,7 +35,10 @@ def _is_count(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _set(option: object, **values: object) -> None:

@@ -6,7 +6,7 @@ import inspect
 import re
 from typing import Any, Literal
 
-from reflow_kafka.definition.place import Place, did_you_mean
+from reflow_kafka.definition.place import Place, did_you_mean, is_one_of
 from reflow_kafka.serde.json import UnsupportedType
 from reflow_kafka.serde.typed import edge_codec
 
@@ -40,9 +40,9 @@ def read_topics(topic: Any, name: str, place: Place) -> tuple[str, ...]:
 
 
 def read_reset(given: Any, name: str, place: Place) -> Literal["earliest", "latest", "none"]:
-    if given is not None and given not in RESETS:
+    if given is not None and not is_one_of(given, RESETS):
         place.fail(f"unknown auto_offset_reset={given!r}{did_you_mean(str(given), RESETS)}", stage=name)
-    reset: Literal["earliest", "latest", "none"] = given or "earliest"
+    reset: Literal["earliest", "latest", "none"] = "earliest" if given is None else given
     return reset
 
 

@@ -15,7 +15,7 @@ from reflow_kafka.definition.arguments import (
 )
 from reflow_kafka.definition.check import check_stage
 from reflow_kafka.definition.handlers import CONTEXT, Data, read_handler
-from reflow_kafka.definition.place import Place, did_you_mean, snake_case
+from reflow_kafka.definition.place import Place, did_you_mean, is_one_of, snake_case
 from reflow_kafka.definition.running import RUNNING, read_running
 from reflow_kafka.definition.spec import (
     ANY,
@@ -132,7 +132,7 @@ def source_spec(
         topics=() if topic is None else read_topics(topic, name, place),
         connector=connector,
         position=state,
-        format=format or "json",
+        format="json" if format is None else format,
         timestamp=timestamp,
         auto_offset_reset=read_reset(auto_offset_reset, name, place),
     )
@@ -203,7 +203,7 @@ def sink_spec(
         read_topics(topic, name, place)
     elif topic is not None and not callable(topic):
         place.fail(f"topic= is a topic's name or a function of the value, not {topic!r}", stage=name)
-    sink = SinkSpec(topic=topic, connector=connector, format=format or "json")
+    sink = SinkSpec(topic=topic, connector=connector, format="json" if format is None else format)
     check_codec(ANY, sink.format, name, place)
     handler = None
     if target is not None:
@@ -248,11 +248,11 @@ def resource_spec(factory: Any, per: Any, place: Place) -> ResourceSpec:
         DefinitionError: it cannot be a resource.
     """
     name = getattr(factory, "__name__", None)
-    if not callable(factory) or name is None or not name.isidentifier():
+    if not callable(factory) or not isinstance(name, str) or not name.isidentifier():
         place.fail(f"a resource is a named function or generator function, not {factory!r}")
     if name == CONTEXT:
         place.fail(f"a resource cannot be called {CONTEXT!r}: that parameter receives the Context; rename it")
-    if per not in ("engine", "worker"):
+    if not is_one_of(per, ("engine", "worker")):
         place.fail(f'resource {name!r}: per= is "engine" or "worker", not {per!r}')
     return ResourceSpec(name=name, factory=factory, per=per, by_name=(), where=place.where)
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from reflow_kafka.definition.fit import check_types
 from reflow_kafka.definition.handlers import CONTEXT, factory_parameters, fill_by_name, plain_callable
@@ -32,6 +32,7 @@ from reflow_kafka.options import Retry
 FLOW_NAME = re.compile(r"[a-z][a-z0-9-]*")
 STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 RESERVED_NAMES = ("changelog", "progress", "parked", "dead-letters")
+MAX_PARTITIONS: Final = 100_000
 ON_ERROR = ("dead-letter", "stop", "skip")
 
 
@@ -43,9 +44,12 @@ def check_flow_name(name: object, where: str) -> None:
 
 
 def check_partitions(partitions: object, where: str, stage: str | None = None) -> None:
-    """A partition count is a whole number from 1 on."""
-    if type(partitions) is not int or partitions < 1:
-        message = f"partitions= is how many lanes run it: a whole number from 1 on, not {partitions!r}"
+    """A partition count is a whole number, and none that no cluster could have."""
+    if type(partitions) is not int or not 1 <= partitions <= MAX_PARTITIONS:
+        message = (
+            f"partitions= is how many lanes run it: a whole number from 1 to {MAX_PARTITIONS:,}, "
+            f"not {partitions!r:.100}"
+        )
         raise DefinitionError(message, stage=stage, where=where)
 
 

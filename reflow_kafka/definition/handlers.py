@@ -136,7 +136,8 @@ def plain_callable(fn: Any, arguments: int) -> str | None:
 
 def _kind(target: Any, stage: str, place: Place) -> Literal["function", "class", "instance"]:
     if inspect.isclass(target):
-        if not any("__call__" in base.__dict__ for base in target.__mro__):
+        methods = (base.__dict__["__call__"] for base in target.__mro__ if "__call__" in base.__dict__)
+        if not callable(next(methods, None)):
             place.fail(f"class {target.__name__} has no __call__ method to handle events", stage=stage)
         return "class"
     if not callable(target):
@@ -161,7 +162,7 @@ def _function(target: Any, kind: str) -> Any:
 def _signature(fn: Any) -> list[Parameter]:
     try:
         return list(inspect.signature(fn).parameters.values())
-    except ValueError:  # a builtin that tells nothing: it takes data only
+    except (TypeError, ValueError):  # a builtin that tells nothing: it takes data only
         return [Parameter("data", Parameter.VAR_POSITIONAL)]
 
 
@@ -215,10 +216,25 @@ def _hints(function: Any, place: Place) -> dict[str, Any]:
     seen_there = getattr(function, "__module__", None) == place.module
     scope = dict(place.names) if is_local and seen_there else None
     try:
-        return typing.get_type_hints(function, localns=scope, include_extras=True)
+        found = typing.get_type_hints(function, localns=scope, include_extras=True)
     except Exception:  # a name imported for type checkers only, a typo, a builtin without annotations
         names = {**getattr(function, "__globals__", {}), **(scope or {})}
-        return {n: _hint(a, names) for n, a in getattr(function, "__annotations__", {}).items()}
+        found = {n: _hint(a, names) for n, a in getattr(function, "__annotations__", {}).items()}
+    return {name: hint if _is_type(hint) else ANY for name, hint in found.items()}
+
+
+def _is_type(annotation: Any) -> bool:
+    """Whether an annotation means a type: it may be any object, such as a text that explains something."""
+    try:
+        hash(annotation)
+    except TypeError:
+        return False
+    return (
+        annotation is None
+        or isinstance(annotation, type)
+        or get_origin(annotation) is not None
+        or type(annotation).__module__ in ("typing", "typing_extensions")
+    )
 
 
 def _hint(annotation: Any, names: dict[str, Any]) -> Any:

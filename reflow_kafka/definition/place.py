@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -52,6 +52,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if close := difflib.get_close_matches(word, choices, n=1, cutoff=0.5):
         return f"; did you mean {close[0]!r}?"
     return f"; there is {', '.join(map(repr, choices))}" if choices else ""
+
+
+def is_one_of(given: object, words: Collection[str]) -> bool:
+    """Whether it is one of some words; an array, say, could not even be compared with them."""
+    return isinstance(given, str) and given in words
 
 
 def snake_case(name: str) -> str:

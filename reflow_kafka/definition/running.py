@@ -13,7 +13,7 @@ import sys
 from typing import Any, Final, NoReturn
 
 from reflow_kafka.definition.handlers import CONTEXT
-from reflow_kafka.definition.place import Place, did_you_mean
+from reflow_kafka.definition.place import Place, did_you_mean, is_one_of
 from reflow_kafka.definition.spec import Handler, StageSpec, Unset
 from reflow_kafka.errors import DefinitionError
 from reflow_kafka.options import Batch, Rate, Retry
@@ -36,7 +36,7 @@ def read_running(options: dict[str, Any], retry: Retry, name: str, place: Place)
         message = "concurrency= is how many events are in progress at once: a whole number from 1 on, not "
         place.fail(f"{message}{concurrency!r}", stage=name)
     run_in = given.get("run_in", "loop")
-    if run_in not in RUN_IN:
+    if not is_one_of(run_in, RUN_IN):
         place.fail(f"unknown run_in={run_in!r}{did_you_mean(str(run_in), RUN_IN)}", stage=name)
     chain = given.get("chain", False)
     if not isinstance(chain, bool):
@@ -65,7 +65,7 @@ def _timeout(given: Any, name: str, place: Place) -> float | None:
         return None
     try:
         time = seconds(given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         time = math.nan
     if isinstance(given, bool | str) or not (math.isfinite(time) and time > 0):
         message = f"timeout= is a time in seconds or a timedelta, longer than nothing, not {given!r}"

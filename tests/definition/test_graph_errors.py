@@ -263,9 +263,9 @@ def test_flow_names(name: Any) -> None:
         Flow(name)
 
 
-@pytest.mark.parametrize("partitions", [0, -1, 1.5, "8", True])
+@pytest.mark.parametrize("partitions", [0, -1, 1.5, "8", True, 100_001])
 def test_flow_partitions(partitions: Any) -> None:
-    with pytest.raises(DefinitionError, match="a whole number from 1 on"):
+    with pytest.raises(DefinitionError, match="a whole number from 1 to 100,000"):
         Flow("test", partitions=partitions)
 
 

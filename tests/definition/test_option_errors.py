@@ -55,12 +55,12 @@ def unknown_option_like_none(flow: Any) -> None:
     flow.sink("out", after="rows", topic="out", qqq=1)
 
 
-@CASES.refused("handle", "whole number from 1 on, not 0")
+@CASES.refused("handle", "whole number from 1 to 100,000, not 0")
 def no_partitions(flow: Flow) -> None:
     flow.stage(handle, after="rows", partitions=0)
 
 
-@CASES.refused("handle", "whole number from 1 on, not True")
+@CASES.refused("handle", "whole number from 1 to 100,000, not True")
 def partitions_true(flow: Flow) -> None:
     flow.stage(handle, after="rows", partitions=True)
 
