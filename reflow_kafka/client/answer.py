@@ -34,16 +34,17 @@ class Answers:
             RequestFailed: the request became a dead letter.
             ReflowError: the answer cannot be read: the flow that runs is another version of this one.
         """
-        output = header(record.headers, REPLY_FROM)
-        if output is None:
+        stated = header(record.headers, REPLY_FROM)
+        if stated is None:
             raise RequestFailed(*(_text(record, ERROR + fact) for fact in ("stage", "type", "message")))
         if record.value is None:
             return None
+        output = stated.decode("utf-8", "replace")
         try:
-            return self._decoders.get(output.decode(), self._untyped)(record.value)
-        except ValueError as error:
+            return self._decoders.get(output, self._untyped)(record.value)
+        except (ValueError, RecursionError) as error:
             raise ReflowError(
-                f"the answer of {output.decode()!r} cannot be read: {error}; is the flow that runs another "
+                f"the answer of {output!r} cannot be read: {error}; is the flow that runs another "
                 "version of the one given to this client?"
             ) from error
 

@@ -175,7 +175,7 @@ class Runner:
             await reader.close()
 
     def _learn(self, lane: int, key: bytes | None, value: bytes | None) -> None:
-        if key == RUN_KEY and value is not None and value.decode() == self.env.membership.run:
+        if key == RUN_KEY and value == self.env.membership.run.encode():
             self.env.finite.ended.set()
         elif key == RECORD_KEY and value is not None:
             with contextlib.suppress(ValueError):

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from reflow_kafka.connector import ConnectorContext, Reader, Source
-from reflow_kafka.errors import FlowStopped, LogDoubt, LogError, ReflowError
+from reflow_kafka.errors import DataLoss, FlowStopped, LogDoubt, LogError, ReflowError
 from reflow_kafka.event import Event
 from reflow_kafka.lane.calls import call, quietly
 from reflow_kafka.lane.dead_letter import error_headers, fitting
@@ -198,7 +198,13 @@ class Feed:
     async def _open(self, part: str) -> Reader:
         if part not in self._positions:
             raw = self._stored(part.encode())
-            self._positions[part] = None if raw is None else orjson.loads(raw)
+            try:
+                self._positions[part] = None if raw is None else orjson.loads(raw)
+            except ValueError as error:
+                raise DataLoss(
+                    f"the position of part {part!r} in {self.node.changelog}[{self._lane}] cannot be read "
+                    f"({error}): bring the record back, or reset the flow to let the source start anew"
+                ) from error
         reader: Reader = await call(self._source.open, part, self._positions[part], self._context)
         return reader
 

@@ -14,12 +14,14 @@ from typing import Final
 
 import msgspec
 
+from reflow_kafka.errors import DataLoss
 from reflow_kafka.lane.line import Item, Stay
 from reflow_kafka.log.api import Headers, TopicPartition
 from reflow_kafka.state.store import LaneStores
 from reflow_kafka.topology.topics import PARKED
 
 _PLACE: Final = struct.Struct(">Q")
+_NUMBERED: Final = struct.Struct(">QQ")
 _LENGTH: Final = struct.Struct(">I")
 _WITHOUT_KEY: Final = 0xFFFF_FFFF
 """In the place of a key's length. Such events wait for nobody: each is told from others by its number."""
@@ -57,6 +59,7 @@ class Parking:
     """The parked events of one stage in one lane: what has changed, what is in a commit, and the store."""
 
     def __init__(self, stage: str, stores: LaneStores, now: Callable[[], int]) -> None:
+        self._stage = stage
         self._prefix = stage.encode() + b"\0"
         self._stores = stores
         self._now = now
@@ -89,7 +92,10 @@ class Parking:
             raw = self._get(self._id(stay, place))
             if raw is None:
                 continue
-            entry = _decode(raw)
+            try:
+                entry = _decode(raw)
+            except ValueError as error:
+                raise self._unreadable(f"event {place} of key {stay.key!r:.100}", error) from error
             record = ParkedRecord(entry.offset, entry.timestamp, stay.key, entry.value, entry.headers)
             item = Item(TopicPartition(entry.topic, entry.partition), record, stay=stay, place=place)
             yield item, entry.tries, max(entry.due - self._now(), 0) / 1000
@@ -140,8 +146,19 @@ class Parking:
 
     def _parts(self, id: bytes) -> tuple[bytes | None, int, int]:
         body = id[len(self._prefix) :]
-        (length,) = _LENGTH.unpack_from(body)
-        (place,) = _PLACE.unpack_from(body, len(body) - _PLACE.size)
-        if length == _WITHOUT_KEY:
-            return None, _PLACE.unpack_from(body, _LENGTH.size)[0], place
-        return body[_LENGTH.size : _LENGTH.size + length], 0, place
+        try:
+            (length,) = _LENGTH.unpack_from(body)
+            key = None if length == _WITHOUT_KEY else body[_LENGTH.size : _LENGTH.size + length]
+            rest = body[_LENGTH.size + len(key or b"") :]
+            if key is None:
+                number, place = _NUMBERED.unpack(rest)
+                return None, number, place
+            return key, 0, _PLACE.unpack(rest)[0]
+        except struct.error as error:
+            raise self._unreadable(f"id {id!r:.100}", error) from error
+
+    def _unreadable(self, what: str, error: Exception) -> DataLoss:
+        return DataLoss(
+            f"what stage {self._stage!r} has parked in store {PARKED!r} cannot be read: {what}: {error}. "
+            "Bring the record back in the store's changelog, or reset the flow to give the event up"
+        )

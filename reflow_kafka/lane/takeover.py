@@ -96,16 +96,16 @@ async def _marks(
     for tp, entry in inputs.items():
         position = committed[tp]
         if position is not None:
-            mark = _committed(tp, position, record)
+            mark = _committed(tp, position, record, ends[tp])
         elif record is not None and tp.topic in record.positions:
-            mark = _recorded(tp, record)
+            mark = _recorded(tp, record, ends[tp])
         else:
             mark = Mark(_first(entry, starts[tp], ends[tp]))
         marks[tp] = _from(mark, _within(entry, tp, mark.position, starts[tp], ends[tp]))
     return marks
 
 
-def _committed(tp: TopicPartition, found: CommittedPosition, record: LaneRecord | None) -> Mark:
+def _committed(tp: TopicPartition, found: CommittedPosition, record: LaneRecord | None, end: int) -> Mark:
     """What the group has committed. Somebody who moves a position with Kafka's tools has the last word."""
     recorded = record.positions.get(tp.topic, found.offset) if record is not None else found.offset
     if recorded != found.offset:
@@ -116,13 +116,12 @@ def _committed(tp: TopicPartition, found: CommittedPosition, record: LaneRecord 
         )  # fmt: skip
         return Mark(found.offset)
     try:
-        if found.metadata == ELSEWHERE:
-            if record is None or tp.topic not in record.runs:
-                raise ValueError("it refers to a lane record that does not have them")
-            return decode_runs(found.offset, record.runs[tp.topic])
-        if not found.metadata and record is not None and tp.topic in record.runs:
-            raise ValueError("the lane record names some")
-        return decode_runs(found.offset, found.metadata)
+        text = found.metadata
+        if record is not None and tp.topic in record.positions:
+            text = record.runs.get(tp.topic, "")  # written by the same commit
+            if found.metadata not in (text, ELSEWHERE):
+                raise ValueError("the lane record names others")
+        return _decoded(found.offset, text, end)
     except ValueError as error:
         log.warning(
             "%s[%d]: the metadata %.60r of the committed position %d does not tell which events above it are "
@@ -133,10 +132,30 @@ def _committed(tp: TopicPartition, found: CommittedPosition, record: LaneRecord 
         return Mark(found.offset)
 
 
-def _recorded(tp: TopicPartition, record: LaneRecord) -> Mark:
+def _recorded(tp: TopicPartition, record: LaneRecord, end: int) -> Mark:
     """What the lane record knows, where the group's position has expired."""
     at = record.positions[tp.topic]
-    return decode_runs(at, record.runs.get(tp.topic, ""))
+    try:
+        return _decoded(at, record.runs.get(tp.topic, ""), end)
+    except ValueError as error:
+        log.warning(
+            "%s[%d]: the lane record's %.60r does not tell which events above its position %d are finished "
+            "(%s). All events from there on are processed, but the state was not rewound with it",
+            *tp, record.runs[tp.topic], at, error,
+        )  # fmt: skip
+        return Mark(at)
+
+
+def _decoded(position: int, text: str, end: int) -> Mark:
+    """The mark that a text tells of a partition; a wrong one must not make events count as finished.
+
+    Raises:
+        ValueError: it tells none.
+    """
+    mark = decode_runs(position, text)
+    if mark.runs and mark.runs[-1][1] > end:
+        raise ValueError(f"it names offsets up to {mark.runs[-1][1]}, the log ends at {end}")
+    return mark
 
 
 def _from(mark: Mark, at: int) -> Mark:

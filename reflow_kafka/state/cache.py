@@ -15,11 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from reflow_kafka.errors import ReflowError
 from reflow_kafka.state.store import LaneStores
 from reflow_kafka.value import CLEARED, State
 
 FORGOTTEN: Final = object()
 """Stands in `dirty` for a key whose state is to be deleted."""
+
+
+class UnreadableState(ReflowError, ValueError):
+    """Bytes in a store that are no state of its stage: fails the events of the key."""
 
 
 class StateCache:
@@ -94,8 +99,20 @@ class StateCache:
         return self._encode(state)
 
     def decoded(self, raw: bytes | None) -> Any:
-        """A state object from its bytes, or from the factory."""
-        value = self._factory() if raw is None else self._decode(raw)
+        """A state object from its bytes, or from the factory.
+
+        Raises:
+            UnreadableState: the bytes are no state of this stage.
+        """
+        try:
+            value = self._factory() if raw is None else self._decode(raw)
+        except (ValueError, RecursionError) as error:
+            if raw is None:
+                raise
+            raise UnreadableState(
+                f"the state of this key in store {self.name!r} cannot be read: {error}; was it written by "
+                "another version of the flow, or by somebody else?"
+            ) from error
         return State(value) if self._boxed else value
 
     def keep(self, key: bytes, state: Any) -> None:
