@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from pathlib import Path
 from typing import Final
 
 _BLOCK: Final = 32 * 1024
 _HEADER: Final = 7  # checksum (4), length (2), type (1)
+_NOTE: Final = re.compile(r"(?P<name>MANIFEST-\d+) (?P<size>\d{1,18}) (?P<sum>\d{1,10})")
 _RECYCLED: Final = frozenset({5, 6, 7, 8, 11})
 
 
@@ -38,11 +41,17 @@ def _has_recycled(block: bytes) -> bool:
     return False
 
 
+def newest(path: Path, pattern: str) -> Path | None:
+    """The file with the highest number: numbers have six digits and more, and only grow."""
+    return max(path.glob(pattern), key=lambda file: (len(file.name), file.name), default=None)
+
+
 def manifest_note(path: Path) -> str:
-    """Name and size of the manifest, the list of RocksDB's files, to be kept elsewhere; empty if unknown."""
+    """Name, size and sum of the manifest, RocksDB's list of its files, to be kept elsewhere; or nothing."""
     try:
         name = (path / "CURRENT").read_text().strip()
-        return f"{name} {(path / name).stat().st_size}"
+        data = (path / name).read_bytes()
+        return f"{name} {len(data)} {zlib.crc32(data)}"
     except (OSError, ValueError):
         return ""
 
@@ -50,12 +59,17 @@ def manifest_note(path: Path) -> str:
 def manifest_fault(path: Path, note: str) -> str | None:
     """How the manifest falls short of what was noted of it, or None.
 
-    RocksDB takes a manifest that was cut as one that was written so far, and opens with tables missing.
+    RocksDB takes a manifest that was cut, or damaged near its end, as one that was written so far, and opens
+    with tables missing. What was added since the note is left to it.
     """
-    name, _, noted = note.partition(" ")
-    file = path / name
-    if name.startswith("MANIFEST-") and "/" not in name and noted.isdecimal() and file.is_file():
-        size = file.stat().st_size
-        if size < int(noted):
-            return f"{file} was cut to {size} of {noted} bytes"
+    if not (noted := _NOTE.fullmatch(note)):
+        return None
+    file, size = path / noted["name"], int(noted["size"])
+    if not file.is_file():
+        return None
+    data = file.read_bytes()
+    if len(data) < size:
+        return f"{file} was cut to {len(data)} of {size} bytes"
+    if zlib.crc32(data[:size]) != int(noted["sum"]):
+        return f"{file} was changed"
     return None

@@ -78,7 +78,19 @@ def test_a_manifest_that_was_cut_is_found(log: Path) -> None:
     assert manifest_fault(log.parent, note) is None
 
 
-@pytest.mark.parametrize("note", ["", "MANIFEST-000001", "MANIFEST-0 x", "MANIFEST-../x 5", "\ufffd 9"])
+def test_a_manifest_that_was_changed_is_found(log: Path) -> None:
+    note = manifest_note(log.parent)
+    (file,) = log.parent.glob("MANIFEST-*")
+    data = file.read_bytes()
+    file.write_bytes(data + b"more")
+    assert manifest_fault(log.parent, note) is None
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert str(file) in str(manifest_fault(log.parent, note))
+
+
+@pytest.mark.parametrize(
+    "note", ["", "MANIFEST-000001", "MANIFEST-0 x 1", "MANIFEST-../x 5 5", "MANIFEST-1 5", "\ufffd 9 9"]
+)
 def test_a_note_that_says_nothing_is_ignored(tmp_path: Path, note: str) -> None:
     assert manifest_fault(tmp_path, note) is None
     assert manifest_note(tmp_path) == ""

@@ -40,6 +40,7 @@ class EmbeddedStorage(RocksStorage):
 
     async def maintain(self, stable: dict[TopicPartition, int]) -> None:
         """Compact what is due."""
+        self.note()
         await self.compactor.run(stable)
 
 

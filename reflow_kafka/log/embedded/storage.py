@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import msgspec
-from rocksdict import DBCompressionType, Options, Rdict, RdictIter, WriteBatch
+from rocksdict import DBCompressionType, DBRecoveryMode, Options, Rdict, RdictIter, WriteBatch
 
 from reflow_kafka.errors import LogError
 from reflow_kafka.log.api import CommittedPosition, TopicKind, TopicPartition, TopicSpec
@@ -19,33 +20,60 @@ from reflow_kafka.log.embedded.layout import (
     encode_batch,
     end_of,
 )
+from reflow_kafka.log.embedded.note import Note, damage
 from reflow_kafka.log.local import Change, Contents, LocalBatch
-from reflow_kafka.rocksfiles import log_fault
+
+log = logging.getLogger(__name__)
 
 
 class RocksStorage:
-    """A `Storage` on RocksDB.
+    """A `Storage` on RocksDB in `path`; what must be found there again is noted beside it.
 
     Every change is in the write-ahead log, that is, with the operating system, when `write` returns: killing
     the process loses nothing. It is not forced to the disk: losing power may lose the last moments, but never
-    a part of a change.
+    a part of a change. What is damaged is refused, as far as it shows.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._note = path.with_suffix(".note")
         self._db: Rdict | None = None
         self._numbers: dict[str, int] = {}
 
     # --- life
 
     def open(self) -> Contents:
-        """Open the database and read all but the batches."""
-        if fault := log_fault(self.path):  # opening it would never return
-            raise LogError(f"the embedded log in {self.path} is damaged ({fault}): restore it from a copy")
+        """Open the database and read all but the batches.
+
+        Raises:
+            LogError: it is damaged, or the disk is.
+        """
         try:
+            if fault := damage(self.path, Note.read(self._note)):
+                raise self._damaged(fault)
             self._db = Rdict(str(self.path), _options())
+            contents = self._contents()
+            self.note()
+        except LogError:
+            raise
         except Exception as error:
-            raise LogError(f"the embedded log in {self.path} cannot be opened: {error}") from error
+            raise self._damaged(str(error) or repr(error)) from error
+        return contents
+
+    def note(self) -> None:
+        """Note what the files are now."""
+        try:
+            Note.of(self.path).write(self._note)
+        except OSError as error:  # (a full disk is told by the next write)
+            log.warning("cannot note the state of %s: %s", self.path, error)
+
+    def _damaged(self, why: str) -> LogError:
+        return LogError(
+            f"the embedded log in {self.path} is damaged or cannot be read: {why}: restore it from a copy, "
+            f"or remove {self.path} and {self._note} to start anew, without its events"
+        )
+
+    def _contents(self) -> Contents:
         contents = Contents()
         names: dict[int, str] = {}
         for key, value in self.scan(b"T"):
@@ -70,6 +98,7 @@ class RocksStorage:
         if self._db is not None:
             self._db.close()
             self._db = None
+            self.note()
 
     @property
     def db(self) -> Rdict:
@@ -98,6 +127,8 @@ class RocksStorage:
             batch.put(self.key(b"S", tp), OFFSET.pack(start))
             batch.delete_range(self.batch_key(tp, 0), self._first_kept(tp, start, change))
         self.commit(batch)
+        if change.topics:  # from now on there is something to be missed
+            self.note()
 
     def commit(self, batch: WriteBatch) -> None:
         """Write a write batch."""
@@ -118,9 +149,24 @@ class RocksStorage:
     # --- reading
 
     def next_batch(self, partition: TopicPartition, offset: int, limit: int) -> LocalBatch | None:
-        """The first batch with an end above `offset` and a base below `limit`."""
+        """The first batch with an end above `offset` and a base below `limit`.
+
+        Raises:
+            LogError: it cannot be read.
+        """
         if offset >= limit:
             return None
+        try:
+            return self._next_batch(partition, offset, limit)
+        except LogError:
+            raise
+        except Exception as error:
+            raise LogError(
+                f"{partition.topic}[{partition.partition}] cannot be read from offset {offset} on: {error}; "
+                f"the embedded log in {self.path} is damaged"
+            ) from error
+
+    def _next_batch(self, partition: TopicPartition, offset: int, limit: int) -> LocalBatch | None:
         key = self.batch_key(partition, offset)
         # Mostly one batch begins where the last one ended: then there is nothing to search for. Batches are
         # not kept as objects when written: they would grow cold, and to free them then costs more than to
@@ -151,6 +197,7 @@ class RocksStorage:
         while (key := _key_in(cursor, prefix)) is not None:
             found.append((key, cursor.value()))
             cursor.next()
+        cursor.status()  # an unreadable block ends an iterator like the end of the data does
         return found
 
     # --- keys
@@ -175,6 +222,8 @@ def _key_in(cursor: RdictIter, prefix: bytes) -> bytes | None:
 def _options() -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
+    # The last record may be torn. By default all records behind a damaged one are left out without a word.
+    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
     # Most of an edge is trimmed before it sinks to the bottom: only what stays is compressed.
     options.set_compression_type(DBCompressionType.none())
     options.set_bottommost_compression_type(DBCompressionType.lz4())
