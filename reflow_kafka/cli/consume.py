@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -59,7 +60,7 @@ def consume(
     """
     if until_end and not from_beginning:
         raise click.UsageError("--from-end has nothing to read without --follow.")
-    if bootstrap is None and not data_dir.exists():
+    if bootstrap is None and not os.path.exists(data_dir):
         raise UsageError(
             f"there is no embedded log in {data_dir}: give its --data-dir, or --bootstrap for Kafka"
         )

@@ -32,7 +32,7 @@ _CHUNK = 1 << 20
 )
 @click.option(
     "--create",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 100_000),
     metavar="PARTITIONS",
     show_envvar=True,
     help="Create the topic with so many partitions if it does not exist.",
@@ -89,7 +89,7 @@ async def _produce(
                     continue
                 try:
                     record = parse(line.strip())
-                except (ValueError, KeyError, TypeError) as error:
+                except (ValueError, KeyError, TypeError, RecursionError) as error:
                     failure = told(lines, error)
                     break
                 # Without key: in turns, so that all partitions get the same.

@@ -111,7 +111,7 @@ def _addresses(context: click.Context, parameter: click.Parameter, given: str | 
     addresses = [address.strip() for address in given.split(",")]
     for address in addresses:
         host, _, port = address.rpartition(":")
-        if not (host and port.isdecimal() and 0 < int(port) < 65_536):
+        if not (host and port.isdecimal() and len(port) <= 5 and 0 < int(port) < 65_536):
             raise click.BadParameter(f"{address!r} is no HOST:PORT.", context, parameter)
     return ",".join(addresses)
 

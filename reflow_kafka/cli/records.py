@@ -16,6 +16,7 @@ import orjson
 
 from reflow_kafka.errors import UsageError
 from reflow_kafka.log.api import Headers, OutRecord, Record
+from reflow_kafka.serde.json import encode_any, loads
 from reflow_kafka.serde.keys import encode_key, key_getter, timestamp_getter
 
 _timestamp_of = timestamp_getter("timestamp")
@@ -33,14 +34,14 @@ def parser(*, envelope: bool, key: str | None) -> Callable[[bytes], OutRecord]:
     find = key_getter(key)
 
     def plain(line: bytes) -> OutRecord:
-        value = orjson.loads(line)
+        value = loads(line)
         return OutRecord(None if find is None else find(value), line, _now())
 
     return plain
 
 
 def _from_envelope(line: bytes) -> OutRecord:
-    fields = orjson.loads(line)
+    fields = loads(line)
     if not isinstance(fields, dict) or "value" not in fields:
         raise ValueError('found no envelope, wanted an object with a "value"')
     value, headers = fields["value"], fields.get("headers") or {}
@@ -48,7 +49,7 @@ def _from_envelope(line: bytes) -> OutRecord:
         raise ValueError(f"found {headers!r} as headers, wanted an object")
     return OutRecord(
         key=_raw(fields.get("key")),
-        value=None if value is None else orjson.dumps(value),
+        value=None if value is None else encode_any(value),
         timestamp=_now() if fields.get("timestamp") is None else _timestamp_of(fields),
         headers=[(name, _raw(value)) for name, value in headers.items()],
     )
@@ -69,7 +70,7 @@ def plain_line(record: Record) -> bytes:
     if value is None:
         return b"null"
     if _is_json(value):
-        return value if b"\n" not in value else orjson.dumps(orjson.loads(value))
+        return value.replace(b"\n", b" ")  # (within texts JSON has no line ends)
     return orjson.dumps(_readable(value))
 
 

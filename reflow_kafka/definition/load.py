@@ -73,8 +73,8 @@ def _import_module(target: str, folder: Path, name: str) -> ModuleType:
 
 
 def _import_file(target: str, folder: Path, path: Path) -> ModuleType:
-    if not path.is_file():
-        raise UsageError(f"target {target!r}: there is no file {str(path)!r}")
+    if not _is_file(path):
+        raise UsageError(f"target {target!r:.300}: there is no file {str(path)!r:.300}")
     _look_in(folder)
     _look_in(path.parent.resolve())
     path = path.resolve()
@@ -88,12 +88,19 @@ def _import_file(target: str, folder: Path, path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
-        del sys.modules[name]
+        sys.modules.pop(name, None)
         if isinstance(error, DefinitionError) or not isinstance(error, Exception | SystemExit):
             raise
         raise _failed(target, error) from error
     FILES[name] = str(path)
     return module
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long, a folder that must not be looked into
+        return False
 
 
 def _look_in(folder: Path) -> None:
@@ -148,6 +155,8 @@ def _flow_at(target: str, module: ModuleType, attribute: str) -> Flow:
             where = f"module {module.__name__!r}" if found is module else repr(attribute.rpartition(".")[0])
             hint = did_you_mean(name, _flows(module)) or f"; there is no Flow in module {module.__name__!r}"
             raise UsageError(f"target {target!r}: {where} has no attribute {name!r}{hint}") from None
+        except Exception as error:  # whatever runs there when it is asked for
+            raise _failed(target, error) from error
     if not isinstance(found, Flow):
         hint = did_you_mean(attribute, _flows(module))
         kind = type(found).__name__
