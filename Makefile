@@ -9,7 +9,7 @@ QUICK    := -m 'not kafka and not chaos and not slow'
 SOURCES := reflow_kafka connectors examples tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick simulate chaos audit lint format types bench bench-quick bench-growth bench-load \
+.PHONY: help setup demo test quick simulate chaos fuzz audit lint format types bench bench-quick bench-growth bench-load \
 	bench-flight bench-failover bench-limits clean
 
 help:  ## Show this list
@@ -39,6 +39,9 @@ simulate: $(STAMP)  ## Simulate SEEDS histories full of trouble (20000); a failu
 
 chaos: $(STAMP)  ## Disturb flows on three real brokers for MINUTES (10), each run with a new seed
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10)
+
+fuzz: $(STAMP)  ## Feed bad input of every kind to everything for MINUTES (10), other input each time
+	$(BIN)/python -m tests.fuzz $(or $(MINUTES),10)
 
 audit: $(STAMP)  ## Look the installed packages up in the database of known vulnerabilities
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
