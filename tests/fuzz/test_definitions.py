@@ -108,7 +108,7 @@ def _check(error: DefinitionError, about: str) -> None:
     assert about in str(error)
 
 
-@examples(600)
+@examples(300)
 @given(steps=st.lists(steps, max_size=4), good=st.booleans())
 def test_any_arguments(steps: list[Any], good: bool) -> None:
     flow = Flow("fuzzed", partitions=2)

@@ -144,7 +144,7 @@ def _by_key(events: list[tuple[bytes, int]]) -> dict[bytes, list[int]]:
 
 
 @pytest.mark.parametrize(("fails", "concurrency"), [(False, 1), (True, 4)])
-@examples(8)
+@examples(4)
 @example(found=EXTREME)
 @given(found=st.lists(keys, min_size=1, max_size=20))
 def test_in_memory(
