@@ -144,7 +144,7 @@ class Committer:
                     await self._writer.send(batches)
                     sent = True
         except RecordRefused as error:  # it belongs to the events since the last commit
-            shares = [(work, work.take()) for work in self._works]
+            shares = [(work, work.counted()) for work in self._works]
             self._refused(error, shares, _marks(shares))
             raise
         return sent

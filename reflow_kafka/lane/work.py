@@ -101,6 +101,9 @@ class Work(Protocol):
     def results(self) -> dict[TopicPartition, list[BatchBuilder]]:
         """Hand over results before their share (at-least-once)."""
 
+    def counted(self) -> Share:
+        """What was finished since the last share. Nothing is handed over or encoded, so it cannot fail."""
+
     def take(self) -> Share:
         """Hand over everything finished since the last call; no await may stand inside."""
 

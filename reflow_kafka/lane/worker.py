@@ -200,6 +200,9 @@ class Worker(ABC):
         links = () if self._chain is None else self._chain.links
         return {self.node.name: self.tally, **{link.name: link.tally for link in links}}
 
+    def counted(self) -> Share:
+        return Share(marks=self.inbox.marks(), events=self._events, last=self._last)
+
     def take(self) -> Share:
         for cache in self._caches:
             cache.encode()  # all that can fail, before any of them hands anything over

@@ -75,6 +75,24 @@ async def test_a_result_that_the_log_refuses(guarantee: Guarantee) -> None:
     assert await written(log, "refused.dead-letters") == [3]
 
 
+@pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
+async def test_a_result_that_the_log_refuses_beside_a_state_that_cannot_be_encoded(
+    guarantee: Guarantee,
+) -> None:
+    """At least once results are refused before it shows that the state cannot be encoded."""
+    flow = Flow("both", partitions=1)
+
+    @flow.stage(after=flow.source("readings", topic="in"), state=list)
+    def collect(seen: list[Any], number: int) -> object:
+        seen.append(object() if number == 4 else number)
+        return Event(number, headers={"note": b"x" * 2_000_000}) if number == 3 else number
+
+    flow.sink("results", after=collect, topic="out")
+    log = await run(flow, range(6), guarantee)
+    assert {0, 1, 2, 5} <= set(await written(log, "out"))
+    assert sorted(await written(log, "both.dead-letters")) == [3, 4]
+
+
 @pytest.mark.parametrize("per_key", [False, True])
 @pytest.mark.parametrize("within", [0.0, 0.2])
 async def test_a_result_of_a_batch_that_the_log_refuses(per_key: bool, within: float) -> None:
