@@ -6,19 +6,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from click.testing import CliRunner
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Producer
 
 from reflow_kafka import devbroker
 from reflow_kafka.cli.dev_broker import dev_broker
 from reflow_kafka.devbroker import DevBroker, answers
 from reflow_kafka.errors import ReflowError
+from tests.support.kafka import read_committed
+from tests.support.processes import alive
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -36,29 +37,7 @@ def produce(bootstrap: str, topic: str, *values: bytes) -> None:
 
 
 def consume(bootstrap: str, topic: str, count: int) -> list[bytes]:
-    consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": f"{topic}-reader", "auto.offset.reset": "earliest"}
-    )
-    consumer.subscribe([topic])
-    values: list[bytes] = []
-    deadline = time.monotonic() + 30
-    try:
-        while len(values) < count and time.monotonic() < deadline:
-            message = consumer.poll(1.0)
-            if message is not None and message.error() is None:
-                values.append(message.value() or b"")
-    finally:
-        consumer.close()
-    return values
-
-
-def gone(pid: int, within: float = 10) -> bool:
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-            return True
-        time.sleep(0.05)
-    return False
+    return [message.value() for message in read_committed(bootstrap, topic, count)]
 
 
 @pytest.mark.kafka
@@ -82,7 +61,7 @@ def test_stop_leaves_nothing(kafka_bootstrap: str) -> None:
     with DevBroker(properties={"num.partitions": "3"}) as broker:
         pid, folder = broker.pid, broker.data_dir
         assert "num.partitions=3\n" in (folder / "server.properties").read_text()
-    assert gone(pid)
+    wait_until(lambda: not alive(pid), 10, "the broker to end")
     assert not folder.exists()
     assert not broker.running
     with pytest.raises(ReflowError, match="not running"):
@@ -107,11 +86,8 @@ def test_dies_with_its_killed_parent(kafka_bootstrap: str) -> None:
         assert parent.stdout is not None
         pid, folder = parent.stdout.readline().split()
         parent.kill()
-    assert gone(int(pid))
-    deadline = time.monotonic() + 10
-    while Path(folder).exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not Path(folder).exists()
+    wait_until(lambda: not alive(int(pid)), 10, "the broker to end")
+    wait_until(lambda: not Path(folder).exists(), 10, "its folder to go")
 
 
 @pytest.mark.kafka

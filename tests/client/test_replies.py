@@ -14,7 +14,7 @@ from reflow_kafka.errors import LogDoubt, LogError, NotPermitted
 from reflow_kafka.log.api import OutRecord, TopicPartition
 from reflow_kafka.log.memory import MemoryLog
 from reflow_kafka.topology.replies import CORRELATION_ID
-from tests.engine.memory import until
+from tests.support.waiting import until
 
 TOPIC = "f.replies"
 

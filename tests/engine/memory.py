@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -76,25 +75,8 @@ async def by_key(log: MemoryLog, topic: str) -> dict[str, list[Any]]:
     return found
 
 
-async def until_out(log: MemoryLog, topic: str, count: int) -> list[Any]:
-    """Wait until a committed reader sees so many values."""
-    deadline = time.monotonic() + DEADLINE
-    while len(found := await values(log, topic)) < count:
-        assert time.monotonic() < deadline, f"{topic}: waited in vain for {count} values, found {len(found)}"
-        await asyncio.sleep(0.01)
-    return found
-
-
 def error_of(record: Record, fact: str) -> str:
     return (dict(record.headers)[f"reflow.error.{fact}"] or b"").decode()
-
-
-async def until(condition: Callable[[], object], what: str) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
-        await asyncio.sleep(0.005)
 
 
 async def until_seen(log: MemoryLog, topic: str, count: int) -> None:

@@ -20,7 +20,8 @@ from reflow_kafka.log.api import OutRecord, TopicKind, TopicPartition, TopicSpec
 from reflow_kafka.log.embedded import open_client
 from reflow_kafka.serde.keys import partition_of
 from reflow_kafka.state.memory import MemoryBackend
-from tests.engine.memory import DEADLINE, by_key, error_of, new_log, numbers, put, records, run, until, values
+from tests.engine.memory import DEADLINE, by_key, error_of, new_log, numbers, put, records, run, values
+from tests.support.waiting import until
 
 # ---- any flow
 

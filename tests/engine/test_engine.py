@@ -20,10 +20,10 @@ from tests.engine.memory import (
     put,
     records,
     run,
-    until,
     until_seen,
     values,
 )
+from tests.support.waiting import until
 
 
 def counting(name: str = "f", **options: Any) -> Flow:

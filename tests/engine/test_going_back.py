@@ -18,7 +18,8 @@ from reflow_kafka.lane.calm import Calm
 from reflow_kafka.lane.serial import SerialWorker
 from reflow_kafka.lane.share import DeadLetterShare
 from reflow_kafka.state.memory import MemoryBackend
-from tests.engine.memory import DEADLINE, new_log, put, run, until, until_seen, values
+from tests.engine.memory import DEADLINE, new_log, put, run, until_seen, values
+from tests.support.waiting import until
 
 
 async def test_a_slice_that_waited_for_a_commit_is_void_if_that_sent_the_worker_back(

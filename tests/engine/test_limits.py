@@ -16,7 +16,8 @@ from reflow_kafka.lane import backlog, overlap, serial
 from reflow_kafka.log.api import TopicPartition
 from reflow_kafka.state.cache import StateCache
 from reflow_kafka.state.memory import MemoryBackend
-from tests.engine.memory import DEADLINE, new_log, others, put, records, run, until, until_out, values
+from tests.engine.memory import DEADLINE, new_log, others, put, records, run, until_seen, values
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("options", [{}, {"concurrency": 5}, {"batch": Batch(3, within=0.01)}])
@@ -105,7 +106,8 @@ async def test_a_hot_key_does_not_stop_the_others_and_survives_a_restart(
     async with asyncio.timeout(DEADLINE):
         hot = Hot(concurrency=5)
         async with Engine(hot.flow, log=log, state=state) as engine:
-            out = await until_out(log, "out", others_count)
+            await until_seen(log, "out", others_count)
+            out = await values(log, "out")
             assert all(value["key"] != "hot" for value in out)
             engine.abort()
         hot = Hot(concurrency=5)
@@ -140,7 +142,7 @@ async def test_batches_do_not_wait_for_what_there_is_no_room_for(
     log = await new_log("in", "out", partitions=1)
     await put(log, "in", *[(n, b"%100d" % n) for n in range(200)])
     async with asyncio.timeout(DEADLINE), Engine(flow, log=log, state=MemoryBackend()):
-        await until_out(log, "out", 180)
+        await until_seen(log, "out", 180)
 
 
 async def test_parked_retries_keep_their_tries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +167,7 @@ async def test_parked_retries_keep_their_tries(monkeypatch: pytest.MonkeyPatch) 
     await put(log, "in", *[(n, n) for n in range(20)])
     async with asyncio.timeout(DEADLINE):
         async with Engine(make(60), log=log, state=state):
-            await until_out(log, "out", 10)
+            await until_seen(log, "out", 10)
         parked = [r for r in await records(log, "f.parked.changelog") if r.value]
         assert parked
         assert all(msgspec.msgpack.decode(r.value)["tries"] == 1 for r in parked if r.value)

@@ -24,11 +24,11 @@ from tests.engine.memory import (
     put,
     records,
     run,
-    until,
     until_seen,
     values,
 )
 from tests.engine.service import Service, committed, finished, mark
+from tests.support.waiting import until
 
 
 def asking(service: Service, *, state: bool = False, **options: Any) -> Flow:

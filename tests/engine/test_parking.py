@@ -23,11 +23,11 @@ from tests.engine.memory import (
     put,
     records,
     run,
-    until,
     until_seen,
     values,
 )
 from tests.engine.service import Service, mark
+from tests.support.waiting import until
 
 INPUT = TopicPartition("in", 0)
 LIMIT = 20

@@ -14,7 +14,8 @@ import pytest
 from reflow_kafka import Engine
 from reflow_kafka.state.memory import MemoryBackend
 from tests.engine.computing import computing
-from tests.engine.memory import new_log, put, run, until, values
+from tests.engine.memory import new_log, put, run, values
+from tests.support.waiting import until
 
 
 def processes() -> list[psutil.Process]:

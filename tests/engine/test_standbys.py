@@ -24,7 +24,8 @@ from reflow_kafka.log.local.membership import LocalGroup, LocalMembership
 from reflow_kafka.log.memory import MemoryLog
 from reflow_kafka.state.rocks import RocksBackend
 from reflow_kafka.state.store import LaneStores, StoreMark
-from tests.engine.memory import put, until, until_seen, values
+from tests.engine.memory import put, until_seen, values
+from tests.support.waiting import until
 
 NAME = "counting"
 KEYS = 50

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+
+from tests.support.processes import alive
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +35,10 @@ class Supervised:
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
     def await_starts(self, *counts: int) -> None:
-        until(lambda: all(len(self.starts(number)) >= count for number, count in enumerate(counts)))
+        wait_until(
+            lambda: all(len(self.starts(number)) >= count for number, count in enumerate(counts)),
+            10, f"{counts} starts", every=0.02,
+        )  # fmt: skip
 
     def ends(self, within: float = 10) -> int:
         return self.process.wait(within)
@@ -41,20 +46,6 @@ class Supervised:
     def said(self) -> str:
         assert self.process.stderr is not None
         return self.process.stderr.read()
-
-
-def until(reached: Callable[[], bool], within: float = 10) -> None:
-    deadline = time.monotonic() + within
-    while not reached():
-        assert time.monotonic() < deadline, "it did not come to pass in time"
-        time.sleep(0.02)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 Supervise = Callable[..., Supervised]
@@ -167,7 +158,7 @@ def test_engines_die_with_a_killed_supervisor(supervise: Supervise) -> None:
     supervised.await_starts(1, 1)
     supervised.process.kill()
     pids = [supervised.starts(n)[0]["pid"] for n in range(2)]
-    until(lambda: not any(map(alive, pids)), within=5)
+    wait_until(lambda: not any(map(alive, pids)), 5, "the engines to die")
 
 
 def test_changed_code_starts_all_anew_as_a_newer_plan(supervise: Supervise) -> None:

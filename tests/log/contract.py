@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -31,16 +31,9 @@ from reflow_kafka.log.api import (
     TopicPartition,
     TopicSpec,
 )
+from tests.support.waiting import until
 
 DEADLINE = 30.0
-
-
-async def eventually(condition: Callable[[], bool], what: str, *, within: float = DEADLINE) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, f"after {within:g} s still not so: {what}"
-        await asyncio.sleep(0.01)
 
 
 async def edge(log: Log, name: str, partitions: int = 1, kind: TopicKind = TopicKind.EDGE) -> str:
@@ -560,26 +553,26 @@ class MembershipContract:
 
     async def test_one_member_gets_every_lane(self, log: Log, unique: str) -> None:
         one = await self.member(log, unique)
-        await eventually(lambda: one.lanes == {0, 1, 2, 3}, "all lanes run")
+        await until(lambda: one.lanes == {0, 1, 2, 3}, "all lanes run")
         assert one.member.run
         assert time.monotonic() - one.member.proof() < DEADLINE
         await one.stop()
 
     async def test_a_second_member_gets_its_share_only_after_release(self, log: Log, unique: str) -> None:
         one = await self.member(log, unique)
-        await eventually(lambda: len(one.lanes) == 4, "the first member runs all lanes")
+        await until(lambda: len(one.lanes) == 4, "the first member runs all lanes")
         one.holding = True
         two = await self.member(log, unique)
-        await eventually(lambda: len(one.member.wanted()) == 2, "the first member is asked for two lanes")
+        await until(lambda: len(one.member.wanted()) == 2, "the first member is asked for two lanes")
         assert not two.lanes & one.lanes
         one.holding = False
         one.follow()
-        await eventually(lambda: len(one.lanes) == len(two.lanes) == 2, "each has its half")
+        await until(lambda: len(one.lanes) == len(two.lanes) == 2, "each has its half")
         assert one.lanes | two.lanes == {0, 1, 2, 3}
         assert one.member.run == two.member.run
         kept = set(two.lanes)
         await one.stop()
-        await eventually(lambda: two.lanes == {0, 1, 2, 3}, "the lanes of who left are taken")
+        await until(lambda: two.lanes == {0, 1, 2, 3}, "the lanes of who left are taken")
         assert kept <= two.lanes
         await two.stop()
 
@@ -587,7 +580,7 @@ class MembershipContract:
         runs = []
         for _ in range(2):
             member = await self.member(log, unique)
-            await eventually(lambda: len(member.lanes) == 4, "all lanes run")  # noqa: B023
+            await until(lambda: len(member.lanes) == 4, "all lanes run")  # noqa: B023
             runs.append(member.member.run)
             await member.stop()
         assert runs[0] != runs[1]
@@ -596,21 +589,21 @@ class MembershipContract:
         self, log: Log, unique: str
     ) -> None:
         one = await self.member(log, unique)
-        await eventually(lambda: len(one.lanes) == 4, "all lanes run")
+        await until(lambda: len(one.lanes) == 4, "all lanes run")
         one.member.end_run()
-        await eventually(lambda: not one.lanes, "the ended run gives its lanes back")
+        await until(lambda: not one.lanes, "the ended run gives its lanes back")
         two = await self.member(log, unique, started=2)
         assert not two.lanes
         await one.stop()
-        await eventually(lambda: len(two.lanes) == 4, "the next run has all lanes")
+        await until(lambda: len(two.lanes) == 4, "the next run has all lanes")
         assert two.member.run != one.member.run
         await two.stop()
 
     async def test_lanes_go_to_the_newest_plan(self, log: Log, unique: str) -> None:
         old = await self.member(log, unique)
-        await eventually(lambda: len(old.lanes) == 4, "the old plan runs")
+        await until(lambda: len(old.lanes) == 4, "the old plan runs")
         new = await self.member(log, unique, plan="q", started=2)
-        await eventually(lambda: len(new.lanes) == 4 and not old.lanes, "the new plan has all lanes")
+        await until(lambda: len(new.lanes) == 4 and not old.lanes, "the new plan has all lanes")
         await new.stop()
         await old.stop()
 

@@ -7,13 +7,10 @@ import os
 import random
 import signal
 import sys
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 import uvloop
 
@@ -24,6 +21,8 @@ from reflow_kafka.lane.processes import start as start_module
 from reflow_kafka.lane.processes.job import Job
 from reflow_kafka.lane.processes.pool import Processes
 from tests.lane.processes import work
+from tests.support.processes import alive
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -38,13 +37,6 @@ async def processes(count: int) -> AsyncIterator[Processes]:
         yield pool
     finally:
         await pool.close(5)
-
-
-async def until(condition: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
-        await asyncio.sleep(0.005)
 
 
 async def begun(file: Path) -> int:
@@ -63,10 +55,6 @@ async def begun(file: Path) -> int:
 
 def waiting(pool: Processes, file: Path) -> asyncio.Task[str]:
     return asyncio.create_task(pool.call(WAITS, (str(file),)))
-
-
-def is_alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.parametrize(
@@ -130,7 +118,7 @@ async def test_giving_up_a_running_call_kills_its_process_and_nothing_else(tmp_p
         with pytest.raises(asyncio.CancelledError):
             await hanging
         assert await asyncio.gather(*others) == list(range(100))
-        assert not is_alive(pid)
+        assert not alive(pid)
 
 
 async def test_a_call_given_up_before_it_begins_never_does(tmp_path: Path) -> None:
@@ -243,7 +231,7 @@ async def test_closing_takes_no_longer_than_it_may(tmp_path: Path) -> None:
     pids = pool.pids
     async with asyncio.timeout(10):
         await pool.close(0.05)
-    assert not any(map(is_alive, pids))
+    assert not any(map(alive, pids))
     for task in tasks:
         with pytest.raises(RuntimeError, match="closed"):
             await task
@@ -269,6 +257,8 @@ import asyncio, sys
 from reflow_kafka.lane.processes.job import Job
 from reflow_kafka.lane.processes.pool import Processes
 from tests.lane.processes import work
+from tests.support.processes import alive
+from tests.support.waiting import until
 
 async def main():
     pool = Processes(2)
@@ -288,7 +278,7 @@ async def test_processes_die_with_an_engine_that_is_killed(tmp_path: Path) -> No
     finally:
         engine.kill()
         await engine.wait()
-    await until(lambda: not any(map(is_alive, pids)), "the processes to die")
+    await until(lambda: not any(map(alive, pids)), "the processes to die")
 
 
 @pytest.mark.slow
@@ -352,7 +342,7 @@ async def test_whatever_dies_every_other_call_ends_and_none_runs_twice_at_once(
     for line in notes.read_text().splitlines():
         number, pid = line[1:].split()
         if line[0] == "+":
-            assert number not in running or not is_alive(int(running[number]))
+            assert number not in running or not alive(int(running[number]))
             assert running.get(number) != pid, "the same call twice in one process"
             running[number] = pid
         else:

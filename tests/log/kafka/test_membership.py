@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -27,6 +27,7 @@ from reflow_kafka.log.kafka import member as member_module
 from reflow_kafka.log.kafka import membership as membership_module
 from reflow_kafka.log.kafka.membership import KafkaMembership
 from reflow_kafka.log.kafka.private_group import PrivateGroup, self_test
+from tests.support.waiting import until
 
 LANES = 8
 SESSION = 6.0  # the least that a broker allows by default
@@ -104,13 +105,6 @@ class Engine:
         self.membership.released(lane)
 
 
-async def eventually(condition: Callable[[], object], what: str, within: float = 15.0) -> None:
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {within:g} s: {what}"
-        await asyncio.sleep(0.01)
-
-
 @pytest.fixture
 async def flow(kafka_bootstrap: str, unique: str) -> str:
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap)
@@ -162,16 +156,16 @@ async def test_lanes_are_handed_over_one_by_one_and_the_others_stay(kafka_bootst
         assert time.monotonic() - one.membership.proof() < 2
         async with engine(kafka_bootstrap, flow) as two:
             assert two.membership.run == one.membership.run != ""
-            await eventually(lambda: divided(one, two), "two share")
+            await until(lambda: divided(one, two), "two share")
             assert len(one.stopped) == 4
             first = gaps([one], two)
             async with engine(kafka_bootstrap, flow) as three:
-                await eventually(lambda: divided(one, two, three), "three share")
+                await until(lambda: divided(one, two, three), "three share")
                 assert len(one.stopped) + len(two.stopped) == 6  # 4 + the 2 that the third has: no more
                 second = gaps([one, two], three)
                 kept = set(one.running), set(two.running)
             left = time.monotonic()
-            await eventually(lambda: divided(one, two), "two share again")
+            await until(lambda: divided(one, two), "two share again")
             assert kept[0] <= one.running
             assert kept[1] <= two.running
             back = time.monotonic() - left
@@ -190,7 +184,7 @@ async def test_a_quiet_group_does_not_rebalance(kafka_bootstrap: str, flow: str)
         engine(proxy.bootstrap, flow) as one,
         engine(proxy.bootstrap, flow) as two,
     ):
-        await eventually(lambda: divided(one, two), "two share")
+        await until(lambda: divided(one, two), "two share")
         # Each twice at first (the broker gives an id), then again after the release.
         assert proxy.seen[JOIN_GROUP] <= 8
         before = proxy.seen[JOIN_GROUP]
@@ -204,17 +198,17 @@ async def test_lanes_released_at_different_times_move_as_they_come(kafka_bootstr
     async with engine(kafka_bootstrap, flow) as one:
         one.drain = math.inf
         async with engine(kafka_bootstrap, flow) as two:
-            await eventually(lambda: len(one.membership.wanted()) == 4, "it is asked for four lanes")
+            await until(lambda: len(one.membership.wanted()) == 4, "it is asked for four lanes")
             await asyncio.sleep(1)
             assert two.running == set()
             slow, *quick = sorted(one.running - one.membership.wanted())
             for lane in quick:
                 one.running.discard(lane)
                 one.membership.released(lane)
-            await eventually(lambda: two.running == set(quick), "what was released has moved", within=2.5)
+            await until(lambda: two.running == set(quick), "what was released has moved", within=2.5)
             one.running.discard(slow)
             one.membership.released(slow)
-            await eventually(lambda: divided(one, two), "the last has moved", within=2.5)
+            await until(lambda: divided(one, two), "the last has moved", within=2.5)
 
 
 @pytest.mark.slow
@@ -224,7 +218,7 @@ async def test_a_long_rebalance_stops_nothing(kafka_bootstrap: str, flow: str) -
         engine(kafka_bootstrap, flow, rebalance_timeout=wait) as one,
         engine(kafka_bootstrap, flow, rebalance_timeout=wait) as slow,
     ):
-        await eventually(lambda: divided(one, slow), "two share")
+        await until(lambda: divided(one, slow), "two share")
         kept = set(one.running)
         one.stopped.clear()
         # It sends heartbeats, but does not come when the others do; only when it has been thrown out.
@@ -249,7 +243,7 @@ async def test_a_long_rebalance_stops_nothing(kafka_bootstrap: str, flow: str) -
                 await asyncio.sleep(0.05)
             assert one.stopped == set()
             await joining
-            await eventually(lambda: divided(one, slow, third), "three share")
+            await until(lambda: divided(one, slow, third), "three share")
         finally:
             joining.cancel()
             await third.stop()
@@ -265,7 +259,7 @@ async def test_a_member_that_is_stuck_begins_anew(
         monkeypatch.setattr(group._coordinator, "request_rejoin", lambda: None)
         one.membership._member._heard("heartbeat", time.monotonic(), 25)
         assert one.membership.wanted() == frozenset()
-        await eventually(lambda: divided(one), "the lanes are back")
+        await until(lambda: divided(one), "the lanes are back")
 
 
 async def test_what_is_never_released_is_taken_away(
@@ -273,35 +267,35 @@ async def test_what_is_never_released_is_taken_away(
 ) -> None:
     monkeypatch.setattr(member_module, "_RELEASE_TIMEOUT", 1.0)
     async with engine(kafka_bootstrap, flow, drain=math.inf), engine(kafka_bootstrap, flow) as two:
-        await eventually(lambda: len(two.running) == 4, "the lanes were given up", within=5)
+        await until(lambda: len(two.running) == 4, "the lanes were given up", within=5)
     assert "not released within 1 s" in caplog.text
 
 
 async def test_lanes_go_to_the_newest_plan(kafka_bootstrap: str, flow: str) -> None:
     async with engine(kafka_bootstrap, flow) as one, engine(kafka_bootstrap, flow) as two:
-        await eventually(lambda: divided(one, two), "two share")
+        await until(lambda: divided(one, two), "two share")
         async with engine(kafka_bootstrap, flow, plan="q", started=2) as new:
-            await eventually(lambda: divided(new) and not one.running | two.running, "the new plan has all")
+            await until(lambda: divided(new) and not one.running | two.running, "the new plan has all")
             assert max(gaps([one, two], new)) < 1.5
             assert one.error is None
             assert two.error is None
-        await eventually(lambda: divided(one, two), "the old plan has them back")
+        await until(lambda: divided(one, two), "the old plan has them back")
 
 
 async def test_the_end_of_a_run(kafka_bootstrap: str, flow: str) -> None:
     async with engine(kafka_bootstrap, flow) as late:
         async with engine(kafka_bootstrap, flow) as one, engine(kafka_bootstrap, flow) as two:
             await late.stop()
-            await eventually(lambda: divided(one, two), "two share")
+            await until(lambda: divided(one, two), "two share")
             run = one.membership.run
             one.membership.end_run()
-            await eventually(lambda: not one.running | two.running, "all is released")
+            await until(lambda: not one.running | two.running, "all is released")
             late = Engine(new_member(kafka_bootstrap, flow))
             await late.start()
             await asyncio.sleep(1.5)
             assert not one.running | two.running | late.running
             assert late.membership.run == ""
-        await eventually(lambda: divided(late), "a new run begins")
+        await until(lambda: divided(late), "a new run begins")
         assert late.membership.run not in ("", run)
         await late.stop()
 
@@ -311,15 +305,15 @@ async def test_a_main_loop_that_stands_still_costs_the_membership(kafka_bootstra
         time.sleep(seconds)
 
     async with engine(kafka_bootstrap, flow, max_stall=1.0) as one, engine(kafka_bootstrap, flow) as two:
-        await eventually(lambda: divided(one, two), "two share")
+        await until(lambda: divided(one, two), "two share")
         two.membership.alive = lambda: None  # type: ignore[method-assign]
         a_handler_that_blocks(2.0)
-        await eventually(lambda: one.error is not None, "the stall is told", within=1)
+        await until(lambda: one.error is not None, "the stall is told", within=1)
         assert 'run_in="thread"' in str(one.error)
         assert "a_handler_that_blocks" in str(one.error)
         assert one.membership.wanted() == frozenset()
         assert one.membership.proof() == -math.inf
-        await eventually(lambda: divided(two), "the other has all")
+        await until(lambda: divided(two), "the other has all")
 
 
 @pytest.mark.slow
@@ -340,7 +334,7 @@ async def test_a_broker_that_is_away_for_a_moment(kafka_bootstrap: str, flow: st
         assert time.monotonic() - one.membership.proof() > 2
         assert len(one.membership.wanted()) == LANES
         proxy.resume()
-        await eventually(lambda: time.monotonic() - one.membership.proof() < 1, "heartbeats", within=5)
+        await until(lambda: time.monotonic() - one.membership.proof() < 1, "heartbeats", within=5)
         assert one.stopped == set()
 
 
@@ -350,20 +344,20 @@ async def test_a_broker_that_is_away_for_long(kafka_bootstrap: str, flow: str, w
     from tests.log.kafka.proxy import Proxy
 
     async with Proxy(kafka_bootstrap) as proxy, engine(proxy.bootstrap, flow) as one:
-        await eventually(lambda: divided(one), "it has all")
+        await until(lambda: divided(one), "it has all")
         if way == "cut":
             await proxy.cut()
         else:
             proxy.freeze()
         away = time.monotonic()
-        await eventually(lambda: not one.running, "the lanes are no longer run", within=SESSION + 2)
+        await until(lambda: not one.running, "the lanes are no longer run", within=SESSION + 2)
         assert time.monotonic() - away < SESSION + 1
         assert one.membership.proof() == -math.inf
         await asyncio.sleep(SESSION)  # the broker's patience is over, too
         proxy.resume()
         proxy.thaw()
         back = time.monotonic()
-        await eventually(lambda: divided(one), "the lanes are back", within=SESSION + 8)
+        await until(lambda: divided(one), "the lanes are back", within=SESSION + 8)
         print(f"back after {time.monotonic() - back:.1f} s")
         assert one.error is None
 
@@ -390,7 +384,7 @@ async def test_a_session_time_out_that_the_broker_refuses(kafka_bootstrap: str, 
 async def test_what_is_not_permitted_is_told(kafka_bootstrap: str, flow: str) -> None:
     async with engine(kafka_bootstrap, flow) as one:
         one.membership._member._heard("heartbeat", time.monotonic(), 30)
-        await eventually(lambda: isinstance(one.error, NotPermitted), "it is told")
+        await until(lambda: isinstance(one.error, NotPermitted), "it is told")
         assert one.membership.wanted() == frozenset()
 
 
@@ -413,9 +407,9 @@ async def test_every_follower_is_told_of_every_change(kafka_bootstrap: str, flow
 async def test_a_static_member_that_stops_leaves_at_once(kafka_bootstrap: str, flow: str) -> None:
     async with engine(kafka_bootstrap, flow, instance="b") as other:
         async with engine(kafka_bootstrap, flow, instance="a") as one:
-            await eventually(lambda: divided(one, other), "two share")
+            await until(lambda: divided(one, other), "two share")
         began = time.monotonic()
-        await eventually(lambda: divided(other), "the one that stays has all")
+        await until(lambda: divided(other), "the one that stays has all")
         assert time.monotonic() - began < SESSION
 
 
@@ -428,7 +422,7 @@ async def test_a_static_member_that_crashed_and_returns_finds_its_lanes(
     monkeypatch.setattr(PrivateGroup, "_leave", crash)
     async with engine(kafka_bootstrap, flow, instance="b") as other:
         async with engine(kafka_bootstrap, flow, instance="a") as one:
-            await eventually(lambda: divided(one, other), "two share")
+            await until(lambda: divided(one, other), "two share")
             lanes = set(one.running)
             other.stopped.clear()
         for plan in ("p", "q"):
@@ -436,10 +430,10 @@ async def test_a_static_member_that_crashed_and_returns_finds_its_lanes(
             began = time.monotonic()
             async with engine(kafka_bootstrap, flow, instance="a", plan=plan, started=2) as one:
                 if plan == "p":
-                    await eventually(lambda: one.running == lanes, "the same lanes")
+                    await until(lambda: one.running == lanes, "the same lanes")
                     assert other.stopped == set()
                 else:
-                    await eventually(lambda: divided(one), "the new plan has all")
+                    await until(lambda: divided(one), "the new plan has all")
             print(f"static return with plan {plan}: {time.monotonic() - began:.2f} s")
             assert time.monotonic() - began < SESSION
 
@@ -449,9 +443,9 @@ async def test_two_processes_with_one_instance_id(kafka_bootstrap: str, flow: st
         engine(kafka_bootstrap, flow, instance="twin") as one,
         engine(kafka_bootstrap, flow, instance="twin") as two,
     ):
-        await eventually(lambda: one.error is not None, "the first is told", within=5)
+        await until(lambda: one.error is not None, "the first is told", within=5)
         assert "another process has joined" in str(one.error)
-        await eventually(lambda: divided(two), "the second has all")
+        await until(lambda: divided(two), "the second has all")
         assert two.error is None
 
 
@@ -495,7 +489,7 @@ class Process:
 
 @asynccontextmanager
 async def process(bootstrap: str, flow: str) -> AsyncIterator[Process]:
-    command = [sys.executable, __file__, bootstrap, flow]
+    command = [sys.executable, "-m", "tests.log.kafka.test_membership", bootstrap, flow]
     child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     each = Process(child)
     try:
@@ -507,11 +501,11 @@ async def process(bootstrap: str, flow: str) -> AsyncIterator[Process]:
 @pytest.mark.slow
 async def test_lanes_of_a_killed_process_move(kafka_bootstrap: str, flow: str) -> None:
     async with engine(kafka_bootstrap, flow) as one, process(kafka_bootstrap, flow) as other:
-        await eventually(lambda: len(one.running) == len(other.wanted) == 4, "two share")
+        await until(lambda: len(one.running) == len(other.wanted) == 4, "two share")
         kept = set(one.running)
         other.process.kill()
         killed = time.monotonic()
-        await eventually(lambda: divided(one), "the lanes have moved", within=SESSION + 5)
+        await until(lambda: divided(one), "the lanes have moved", within=SESSION + 5)
         print(f"lanes of a killed process moved after {time.monotonic() - killed:.1f} s")
         assert time.monotonic() - killed < SESSION + 3
         assert all(one.opened[lane] < killed for lane in kept)
@@ -520,16 +514,16 @@ async def test_lanes_of_a_killed_process_move(kafka_bootstrap: str, flow: str) -
 @pytest.mark.slow
 async def test_a_process_that_was_stopped_gives_way_and_comes_back(kafka_bootstrap: str, flow: str) -> None:
     async with engine(kafka_bootstrap, flow) as one, process(kafka_bootstrap, flow) as zombie:
-        await eventually(lambda: len(one.running) == len(zombie.wanted) == 4, "two share")
+        await until(lambda: len(one.running) == len(zombie.wanted) == 4, "two share")
         lanes = zombie.wanted
         zombie.process.send_signal(signal.SIGSTOP)
-        await eventually(lambda: divided(one), "the lanes have moved", within=SESSION + 5)
+        await until(lambda: divided(one), "the lanes have moved", within=SESSION + 5)
         await asyncio.sleep(1)
         resumed = time.monotonic()
         zombie.process.send_signal(signal.SIGCONT)
-        await eventually(lambda: zombie.told[-1][0] > resumed, "it notices", within=5)
+        await until(lambda: zombie.told[-1][0] > resumed, "it notices", within=5)
         noticed = next(when for when, wanted in zombie.told if when > resumed and not wanted)
-        await eventually(
+        await until(
             lambda: len(one.running) == len(zombie.wanted) == 4 and not one.running & zombie.wanted,
             "two share again",
         )
@@ -544,14 +538,12 @@ async def test_a_process_that_was_stopped_gives_way_and_comes_back(kafka_bootstr
 @pytest.mark.slow
 async def test_a_stopped_process_that_nobody_replaced_goes_on(kafka_bootstrap: str, flow: str) -> None:
     async with process(kafka_bootstrap, flow) as alone:
-        await eventually(lambda: len(alone.wanted) == LANES, "it has all")
+        await until(lambda: len(alone.wanted) == LANES, "it has all")
         alone.process.send_signal(signal.SIGSTOP)
         await asyncio.sleep(SESSION + 3)
         resumed = time.monotonic()
         alone.process.send_signal(signal.SIGCONT)
-        await eventually(
-            lambda: alone.told[-1][0] > resumed and len(alone.wanted) == LANES, "it has all again"
-        )
+        await until(lambda: alone.told[-1][0] > resumed and len(alone.wanted) == LANES, "it has all again")
 
 
 async def main(bootstrap: str, flow: str) -> None:
