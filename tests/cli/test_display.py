@@ -12,8 +12,7 @@ from rich.console import Console
 from reflow_kafka.cli.bars import Bars
 from reflow_kafka.cli.display import Lines, summarise
 from reflow_kafka.cli.goals import Goal, Goals
-
-statistics = pytest.importorskip("reflow_kafka.engine.statistics")
+from reflow_kafka.engine import statistics
 
 
 def flow(remaining: int | None = None, restores: tuple[tuple[int, int], ...] = (), **stages: int) -> object:

@@ -15,8 +15,6 @@ import pytest
 from reflow_kafka.engine.run import run, run_engine
 from reflow_kafka.errors import ReflowError
 
-engine_module = pytest.importorskip("reflow_kafka.engine.engine")
-
 
 class Fake:
     """An engine by its life alone: it waits until it is told to stop, and keeps what it was told."""

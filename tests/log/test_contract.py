@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from reflow_kafka.errors import LaneLost, LogDoubt, LogError
 from reflow_kafka.log.api import Commit, CommittedPosition, LaneWriter, Log, TopicPartition
 from reflow_kafka.log.embedded import EmbeddedLog
+from reflow_kafka.log.kafka.log import KafkaLog
 from reflow_kafka.log.local import LocalLog, divide
 from reflow_kafka.log.memory import MemoryLog
 from tests.log.contract import LogContract, drain, edge, filled, first_of, out, values
@@ -28,8 +29,7 @@ def stopped_log(request: pytest.FixtureRequest, tmp_path: Path) -> Log:
         case "embedded":
             log = EmbeddedLog(tmp_path / "data")
         case _:
-            module = pytest.importorskip("reflow_kafka.log.kafka.log")
-            log = module.KafkaLog(request.getfixturevalue("kafka_bootstrap"))
+            log = KafkaLog(request.getfixturevalue("kafka_bootstrap"))
     return log
 
 
