@@ -84,10 +84,6 @@ def state_codec(type: Any) -> Codec:
     return _cached(_state_codec, type)
 
 
-codec_for = state_codec
-"""The same by another name."""
-
-
 # ---- making them
 
 

@@ -16,7 +16,6 @@ KILLED = -9
 NO_BROKER = 3
 UNPREPARED = -15
 """What TERM does to a process that has not opened anything yet."""
-DISK = "the disk is full"
 
 
 class Slot:
