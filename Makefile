@@ -65,10 +65,10 @@ bench: $(STAMP)  ## Measure speed on real Kafka, this library and others; takes 
 bench-quick: $(STAMP)  ## The same for this library alone, in a few minutes
 	$(BIN)/python -m benchmarks --quick
 
-bench-growth: $(STAMP)  ## How cost grows with lanes, size, keys, hops, flows and backlog; needs the extra "bench"
+bench-growth: $(STAMP)  ## How cost grows with lanes, size, keys, hops, flows and backlog; a quarter of an hour
 	$(BIN)/python -m benchmarks.growth --plots docs/images
 
-bench-load: $(STAMP)  ## Latency and commits against load, and through a burst; needs the extra "bench"
+bench-load: $(STAMP)  ## Latency and commits against load, and through a burst; four minutes
 	$(BIN)/python -m benchmarks.load --plots docs/images
 
 bench-flight: $(STAMP)  ## Measure handlers that wait, fail, block or compute, many events at once; ten minutes

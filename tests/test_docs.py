@@ -107,5 +107,24 @@ DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 def test_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text()):
-        assert (document.parent / target).exists(), f"{document.name} links to {target}"
+    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]*))?\)", document.read_text()):
+        there = document.parent / target if target else document
+        assert there.exists(), f"{document.name} links to {target}"
+        assert not anchor or anchor in anchors(there), f"{document.name} links to {target}#{anchor}"
+
+
+def anchors(document: Path) -> set[str]:
+    """What can be linked to: headings as they are written in addresses, and names given by hand."""
+    text = document.read_text()
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    written = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return written | set(re.findall(r'id="([^"]+)"', text))
+
+
+@pytest.mark.parametrize("name", ["architecture", "benchmarks", "connectors", "reliability"])
+def test_files_that_are_named_exist(name: str) -> None:
+    page = (ROOT / "docs" / f"{name}.md").read_text()
+    named = re.findall(r"`((?:\w+/)+(?:[\w*]+\.py)?)`", page)
+    missing = [path for path in named if not any(place.glob(path) for place in (ROOT, ROOT / "reflow_kafka"))]
+    assert named
+    assert missing == []

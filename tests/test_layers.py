@@ -20,15 +20,25 @@ LAYERS = {"cli": 6, "engine": 5, "client": 5, "lane": 4, "state": 3, "log": 3, "
 PURE = (
     "definition",
     "topology",
+    "client/answer.py",
+    "client/entry.py",
+    "engine/restarts.py",
     "lane/bucket.py",
+    "lane/careful.py",
     "lane/concurrency.py",
     "lane/inflight.py",
     "lane/line.py",
     "lane/lines.py",
     "lane/pace.py",
     "lane/record.py",
+    "lane/refusals.py",
     "lane/share.py",
     "log/kafka/assignor.py",
+    "log/kafka/claim.py",
+    "log/kafka/dealing.py",
+    "log/kafka/holding.py",
+    "log/local/retention.py",
+    "state/judge.py",
 )
 IMPURE = {"asyncio", "socket", "time", "threading", "aiokafka", "rocksdict"}
 

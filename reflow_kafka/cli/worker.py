@@ -74,7 +74,7 @@ class Options:
     default=0.1,
     show_default=True,
     metavar="SECONDS",
-    help="Results are committed after so long at the latest.",
+    help="Results are committed after so long at the latest, unless the processor is busy.",
 )
 @option(
     "--shutdown-timeout",
