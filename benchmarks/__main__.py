@@ -16,6 +16,7 @@ import uvloop
 from benchmarks import latency, startup
 from benchmarks.events import Readings
 from benchmarks.job import AT_LEAST_ONCE, EXACTLY_ONCE
+from benchmarks.names import Names
 from benchmarks.peers.environment import Unavailable
 from benchmarks.processes import cpu_seconds
 from benchmarks.report import Report, machine
@@ -26,24 +27,6 @@ from reflow_kafka.devbroker import DevBroker
 
 QUICK_EVENTS, EVENTS = 300_000, 1_000_000
 QUICK_SYSTEMS = "reflow,reflow-typed,reflow-embedded,bare-lane"
-
-
-class Names(click.ParamType):
-    """Some of several names, separated by commas, or ``all``."""
-
-    name = "names"
-
-    def __init__(self, *known: str) -> None:
-        self._known = known
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
-        """Check and divide."""
-        if not isinstance(value, str):
-            return list(value)
-        names = list(self._known) if value == "all" else [name for name in value.split(",") if name]
-        if unknown := [name for name in names if name not in self._known]:
-            self.fail(f"found {', '.join(unknown)}, wanted some of {', '.join(self._known)}", param, ctx)
-        return names
 
 
 @click.command()

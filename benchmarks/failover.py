@@ -30,7 +30,7 @@ from confluent_kafka.admin import AdminClient
 from benchmarks.events import FIRST_TIMESTAMP, Event
 from benchmarks.job import EXACTLY_ONCE, Job
 from benchmarks.processes import Worker, python
-from benchmarks.report import machine, table
+from benchmarks.report import machine, table, write
 from benchmarks.throughput import RunFailed
 from benchmarks.topics import KafkaTopics
 from reflow_kafka.devbroker import DevBroker
@@ -208,11 +208,17 @@ def row(figure: FailOver) -> list[str]:
     ]
 
 
-def write(into: Path, about: dict[str, Any], figures: list[FailOver]) -> None:
-    """Keep what is known so far."""
-    into.mkdir(parents=True, exist_ok=True)
-    content = {"machine": about, "figures": [asdict(figure) for figure in figures]}
-    (into / "failover.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+def markdown(about: dict[str, Any], figures: list[FailOver]) -> str:
+    """What is known so far."""
+    lines = [f"- {fact}: {value}" for fact, value in about.items()]
+    lines += ["", *table(COLUMNS, map(row, figures))]
+    for standbys in (1, 0):
+        if idle := [figure.idle for figure in figures if figure.standbys == standbys]:
+            lines += [
+                "",
+                f"Median with {standbys} standbys: {median(idle):.2f} s from notice to the first commit.",
+            ]
+    return "\n".join(lines) + "\n"
 
 
 async def run(keys: int, rounds: int, into: Path) -> bool:
@@ -227,13 +233,9 @@ async def run(keys: int, rounds: int, into: Path) -> bool:
                 name = f"failover-{turn}-{standbys}-{int(time.time()) % 100_000}"
                 figures.append(await measure(kafka, name, keys, standbys))
                 click.echo(" | ".join(row(figures[-1])), err=True)
-                write(into, about, figures)
-    for fact, value in about.items():
-        click.echo(f"- {fact}: {value}")
-    click.echo("\n" + "\n".join(table(COLUMNS, map(row, figures))))
-    for standbys in (1, 0):
-        idle = median(figure.idle for figure in figures if figure.standbys == standbys)
-        click.echo(f"\nMedian with {standbys} standbys: {idle:.2f} s from notice to the first commit.")
+                content = {"machine": about, "figures": [asdict(figure) for figure in figures]}
+                write(into / "failover", content, markdown(about, figures))
+    click.echo(f"{markdown(about, figures)}\nAlso in {into}.")
     return not any(figure.fault for figure in figures)
 
 
@@ -241,7 +243,7 @@ async def run(keys: int, rounds: int, into: Path) -> bool:
 @click.option("--keys", type=click.IntRange(1_000), default=1_000_000, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--into", type=click.Path(path_type=Path), default="benchmarks/results", show_default=True,
-              help="Folder for failover.json.")  # fmt: skip
+              help="Folder for failover.json and failover.md.")  # fmt: skip
 def main(keys: int, rounds: int, into: Path) -> None:
     """Measure fail-over of a lane with a standby and without, on a real Kafka of its own."""
     raise SystemExit(0 if uvloop.run(run(keys, rounds, into)) else 1)

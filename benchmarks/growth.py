@@ -17,9 +17,9 @@ from typing import Any
 import click
 import uvloop
 
-from benchmarks.__main__ import Names
 from benchmarks.growth_report import Growth, GrowthReport
 from benchmarks.job import EXACTLY_ONCE, Job
+from benchmarks.names import Names
 from benchmarks.numbers import Numbers, fault
 from benchmarks.processes import Worker, cpu_seconds, python
 from benchmarks.throughput import RunFailed, Sample, Watch

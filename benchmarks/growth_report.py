@@ -8,9 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import orjson
-
-from benchmarks.report import machine, table
+from benchmarks.report import machine, table, write
 
 
 @dataclass(frozen=True)
@@ -63,9 +61,7 @@ class GrowthReport:
 
     def write(self, folder: Path, plots: Path | None) -> None:
         """Write ``growth.json`` and ``growth.md``, and the plot if there is a folder for it."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "growth.json").write_bytes(orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2))
-        (folder / "growth.md").write_text(self.markdown())
+        write(folder / "growth", asdict(self), self.markdown())
         if plots is not None:
             from benchmarks.plots import draw_growth
 

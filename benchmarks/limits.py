@@ -17,13 +17,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
-import orjson
 
-from benchmarks.__main__ import Names
 from benchmarks.job import EXACTLY_ONCE, Job
+from benchmarks.names import Names
 from benchmarks.numbers import Numbers, fault
 from benchmarks.processes import Worker, python
-from benchmarks.report import machine, table
+from benchmarks.report import machine, table, write
 from benchmarks.throughput import RunFailed
 from benchmarks.topics import KafkaTopics
 from benchmarks.workers.growing import Shape
@@ -158,9 +157,7 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """Write ``limits.json`` and ``limits.md``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "limits.json").write_bytes(orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2))
-        (folder / "limits.md").write_text(self.markdown())
+        write(folder / "limits", asdict(self), self.markdown())
 
     def markdown(self) -> str:
         """The table."""

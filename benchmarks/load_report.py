@@ -7,9 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-
-from benchmarks.report import machine, table
+from benchmarks.report import machine, table, write
 
 
 class Commits(NamedTuple):
@@ -70,10 +68,8 @@ class LoadReport:
 
     def write(self, folder: Path, plots: Path | None) -> None:
         """Write ``load.json`` and ``load.md``, and the plots if there is a folder for them."""
-        folder.mkdir(parents=True, exist_ok=True)
         self.machine["load after"] = f"{os.getloadavg()[0]:.1f}"
-        (folder / "load.json").write_bytes(orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2))
-        (folder / "load.md").write_text(self.markdown())
+        write(folder / "load", asdict(self), self.markdown())
         if plots is not None:
             from benchmarks.plots import draw_burst, draw_load
 

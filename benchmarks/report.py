@@ -43,10 +43,8 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """Write ``benchmarks.json`` and ``benchmarks.md``."""
-        folder.mkdir(parents=True, exist_ok=True)
         content = {**asdict(self), "runs": [{**asdict(run), "rate": run.rate} for run in self.runs]}
-        (folder / "benchmarks.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
-        (folder / "benchmarks.md").write_text(self.markdown())
+        write(folder / "benchmarks", content, self.markdown())
 
     def markdown(self) -> str:
         """The tables."""
@@ -103,6 +101,13 @@ def _latency_row(latency: Latency) -> tuple[str, ...]:
     times = (f"{value:.1f}" for value in (latency.p50, latency.p99, latency.longest))
     share = f"{latency.worker_cpu:.0%}"
     return latency.system, latency.guarantee, str(latency.lanes), str(latency.hops), *times, share
+
+
+def write(path: Path, content: Any, markdown: str) -> None:
+    """Keep figures twice, for programs and for people: ``PATH.json`` and ``PATH.md``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+    path.with_suffix(".md").write_text(markdown)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:

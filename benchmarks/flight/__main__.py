@@ -11,12 +11,11 @@ from pathlib import Path
 
 import click
 import msgspec
-import orjson
 
 from benchmarks.flight.cases import CASES
 from benchmarks.flight.measure import Flight, measure
 from benchmarks.processes import cpu_seconds
-from benchmarks.report import machine, table
+from benchmarks.report import machine, table, write
 from benchmarks.throughput import RunFailed
 from benchmarks.topics import KafkaTopics
 from reflow_kafka.devbroker import DevBroker
@@ -74,11 +73,9 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """Write ``flight.json`` and ``flight.md``."""
-        folder.mkdir(parents=True, exist_ok=True)
         flights = [{**asdict(flight), "rate": flight.rate} for flight in self.flights.values()]
         content = {"machine": self.machine, "flights": flights, "failures": self.failures}
-        (folder / "flight.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
-        (folder / "flight.md").write_text(self.markdown())
+        write(folder / "flight", content, self.markdown())
 
     def markdown(self) -> str:
         """The figures, and what they say against each other."""
