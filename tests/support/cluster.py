@@ -14,9 +14,9 @@ from typing import Self
 
 from reflow_kafka.devbroker import DevBroker, free_port
 from reflow_kafka.errors import ReflowError
+from tests.support.door import HOST
 from tests.support.network import Network
 
-HOST = "127.0.0.1"
 NODES = 3
 _MAJORITY = 2
 _CLUSTER = "AreflowChaosClusterIdA"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Coroutine, Sequence
 from itertools import product
 from typing import Any
 
-HOST = "127.0.0.1"
-_PIECE = 64 * 1024
+from tests.support.door import Door
 
 Place = tuple[int, int]
 """Way and broker."""
@@ -76,82 +74,7 @@ class Network:
 
 
 async def _open(places: Sequence[Place]) -> dict[Place, Door]:
-    return {place: await Door().open() for place in places}
-
-
-class Door:
-    """A proxy in front of one port."""
-
-    def __init__(self) -> None:
-        self.target = 0
-        self.delay = 0.0
-        self._server: asyncio.Server | None = None
-        self._shut = False
-        self._flowing = asyncio.Event()
-        self._flowing.set()
-        self._connections: set[asyncio.Task[None]] = set()
-
-    async def open(self) -> Door:
-        self._server = await asyncio.start_server(self._serve, HOST, 0)
-        return self
-
-    @property
-    def port(self) -> int:
-        assert self._server is not None
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
-
-    async def cut(self) -> None:
-        self._shut = True
-        await self._drop()
-
-    async def freeze(self) -> None:
-        self._flowing.clear()
-
-    async def heal(self) -> None:
-        self._shut, self.delay = False, 0.0
-        self._flowing.set()
-
-    async def close(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        await self._drop()
-
-    async def _drop(self) -> None:
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        writers = [writer]
-        try:
-            if not self._shut:
-                answers, upstream = await asyncio.open_connection(HOST, self.target)
-                writers.append(upstream)
-                pumps = [
-                    asyncio.ensure_future(self._pump(reader, upstream)),
-                    asyncio.ensure_future(self._pump(answers, writer)),
-                ]
-                try:
-                    await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for pump in pumps:
-                        pump.cancel()
-                    await asyncio.gather(*pumps, return_exceptions=True)
-        except (OSError, asyncio.CancelledError):
-            pass
-        finally:
-            self._connections.discard(task)
-            for each in writers:
-                each.transport.abort()
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while piece := await reader.read(_PIECE):
-                await asyncio.sleep(self.delay)
-                await self._flowing.wait()
-                writer.write(piece)
-                await writer.drain()
+    doors = {place: Door() for place in places}
+    for door in doors.values():
+        await door.open()
+    return doors

@@ -52,7 +52,7 @@ async def test_a_broker_that_is_about_to_start_is_waited_for(kafka_bootstrap: st
         await proxy.cut()
         starting = asyncio.create_task(KafkaLog.start(log := KafkaLog(proxy.bootstrap)))
         await asyncio.sleep(0.5)
-        proxy.resume()
+        await proxy.heal()
         await starting
         await log.stop()
 
@@ -88,12 +88,12 @@ async def test_publishing_after_a_failure_starts_anew(
         await through.publish(*tp, [OutRecord(b"k", b"one", NOW)])
         proxy.lose_answer(PRODUCE)  # sent again, written once
         await through.publish(*tp, [OutRecord(b"k", b"two", NOW)])
-        proxy.freeze()
+        await proxy.freeze()
         with pytest.raises(LogDoubt, match="longer than 1 s"):
             await through.publish(*tp, [OutRecord(b"k", b"perhaps", NOW)])
         with pytest.raises(LogDoubt, match="asking for offsets did not finish"):
             await through.end_offsets([tp])
-        proxy.thaw()
+        await proxy.heal()
         await through.publish(*tp, [OutRecord(b"k", b"three", NOW)])
         await through.stop()
     found = await everything(log, tp)
@@ -121,14 +121,14 @@ async def test_publishing_ends_with_the_log(kafka_bootstrap: str, unique: str) -
         await log.start()
         tp, _ = await edge(log, unique)
         await log.publish(*tp, [OutRecord(b"k", b"one", NOW)])
-        proxy.freeze()
+        await proxy.freeze()
         waiting = asyncio.create_task(log.publish(*tp, [OutRecord(b"k", b"two", NOW)]))
         await asyncio.sleep(0.1)
         async with asyncio.timeout(10):
             await log.stop()
             with pytest.raises(LogDoubt, match="the log was closed"):
                 await waiting
-        proxy.thaw()
+        await proxy.heal()
 
 
 async def test_many_records_are_published_in_order(log: KafkaLog, unique: str) -> None:

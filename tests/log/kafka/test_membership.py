@@ -333,7 +333,7 @@ async def test_a_broker_that_is_away_for_a_moment(kafka_bootstrap: str, flow: st
         await asyncio.sleep(2.5)
         assert time.monotonic() - one.membership.proof() > 2
         assert len(one.membership.wanted()) == LANES
-        proxy.resume()
+        await proxy.heal()
         await until(lambda: time.monotonic() - one.membership.proof() < 1, "heartbeats", within=5)
         assert one.stopped == set()
 
@@ -348,14 +348,13 @@ async def test_a_broker_that_is_away_for_long(kafka_bootstrap: str, flow: str, w
         if way == "cut":
             await proxy.cut()
         else:
-            proxy.freeze()
+            await proxy.freeze()
         away = time.monotonic()
         await until(lambda: not one.running, "the lanes are no longer run", within=SESSION + 2)
         assert time.monotonic() - away < SESSION + 1
         assert one.membership.proof() == -math.inf
         await asyncio.sleep(SESSION)  # the broker's patience is over, too
-        proxy.resume()
-        proxy.thaw()
+        await proxy.heal()
         back = time.monotonic()
         await until(lambda: divided(one), "the lanes are back", within=SESSION + 8)
         print(f"back after {time.monotonic() - back:.1f} s")

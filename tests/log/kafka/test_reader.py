@@ -66,9 +66,9 @@ async def test_a_reader_survives_the_loss_of_its_broker(
         await proxy.cut()
         await log.publish(*tp, [OutRecord(None, b"two", NOW)])
         assert not await reader.fetch(timeout=0.5)
-        proxy.resume()
+        await proxy.heal()
         assert await collect(reader, tp, 1) == ["two"]
-        proxy.freeze()
+        await proxy.freeze()
         assert not await reader.fetch(timeout=0.2)
         started = time.monotonic()
         await reader.close()

@@ -191,7 +191,7 @@ async def test_a_broker_that_stands_still_is_doubt_after_the_deadline(
     tp, _ = await edge(log, unique)
     writer = await behind(proxy, unique, deadline=1.5)
     await writer.commit(content(writer, tp, ["one"], 1))
-    proxy.freeze()
+    await proxy.freeze()
     started = time.monotonic()
 
     async def call() -> None:
@@ -211,10 +211,10 @@ async def test_a_broker_that_stands_still_is_doubt_after_the_deadline(
 
 
 async def test_a_take_over_that_gets_no_answer_is_doubt(log: KafkaLog, proxy: Proxy, unique: str) -> None:
-    proxy.freeze()
+    await proxy.freeze()
     with pytest.raises(LogDoubt, match=r"the take-over did not finish within 1 s"):
         await behind(proxy, unique, deadline=1)
-    proxy.thaw()
+    await proxy.heal()
     await proxy.cut()
     with pytest.raises(LogDoubt):
         await behind(proxy, unique, deadline=1)
@@ -238,7 +238,7 @@ async def test_a_broker_that_goes_away_for_good_leaves_nothing_behind(
 async def test_closing_wakes_up_who_waits(log: KafkaLog, proxy: Proxy, unique: str) -> None:
     tp, _ = await edge(log, unique)
     writer = await behind(proxy, unique)
-    proxy.freeze()
+    await proxy.freeze()
     waiting = asyncio.create_task(writer.commit(content(writer, tp, ["a"], 1)))
     await asyncio.sleep(0.1)
     await writer.close()
@@ -249,7 +249,7 @@ async def test_closing_wakes_up_who_waits(log: KafkaLog, proxy: Proxy, unique: s
 async def test_a_cancelled_commit_makes_the_writer_unusable(log: KafkaLog, proxy: Proxy, unique: str) -> None:
     tp, _ = await edge(log, unique)
     writer = await behind(proxy, unique)
-    proxy.freeze()
+    await proxy.freeze()
     task = asyncio.create_task(writer.commit(content(writer, tp, ["a"], 1)))
     await asyncio.sleep(0.1)
     task.cancel()
