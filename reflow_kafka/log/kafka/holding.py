@@ -50,6 +50,7 @@ class Holding:
         self._overdue: set[int] = set()  # of these, those that have been waited for long enough
         self._adrift = False  # nothing held is valid before the next award
         self.misled = False  # the last award was not meant for this process
+        self._inherits = False  # the last award may be an answer to the claim of the process before this one
 
     @property
     def leaving(self) -> frozenset[int]:
@@ -84,6 +85,8 @@ class Holding:
         self.misled = award.answers not in ("", self.plan)
         if self.misled:
             return
+        # That process may have died before it told the group what it had released, and others wait for that.
+        self._inherits = self.award is None and self._fixed.instance is not None and award.moving > 0
         self._adrift = False
         before = self.standbys
         self._drop(self.held.keys() - set(award.lanes), now)
@@ -133,7 +136,7 @@ class Holding:
         award = self.award
         awaited = bool(freed) and award is not None and award.moving > 0
         news = self.ended and not self._announced.ended and not (award is not None and award.ended)
-        return self._adrift or self.misled or awaited or news
+        return self._adrift or self.misled or self._inherits or awaited or news
 
     def ask(self, now: float) -> bool:
         """Whether to ask for that at this moment: soon, but not once for each of many lanes."""
