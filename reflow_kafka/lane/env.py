@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from reflow_kafka.lane.calm import Calm
 from reflow_kafka.lane.finish import FiniteRun
@@ -21,6 +21,9 @@ from reflow_kafka.state.changelog import RestoreProgress
 from reflow_kafka.state.store import StateBackend
 from reflow_kafka.topology.plan import Input, Plan
 from reflow_kafka.topology.topics import PARKED
+
+TAKE_OVERS: Final = 32
+"""Lanes of a flow in one engine that are taken over at once: with hundreds none would be done in time."""
 
 Guarantee = Literal["exactly-once", "at-least-once"]
 
@@ -61,6 +64,7 @@ class LaneEnv:
     """Seconds after which a lane that is taken over again and again without moving stops the engine."""
     now: Callable[[], int] = wall_clock
     restoring: Callable[[RestoreProgress], None] | None = None
+    taking_over: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TAKE_OVERS))
     users: dict[str, Users] = field(default_factory=dict)
     """Workers of this engine that share the instance given as a stage, by stage."""
     throttles: dict[str, Throttle] = field(default_factory=dict)

@@ -66,6 +66,7 @@ class Lane:
         self.take_overs = 0
         self.restored = 0
         """Changelog records read at the last take-over."""
+        self._took = 0.0
         self._env = env
         self._log = place_logger(log, flow=env.plan.flow.name, lane=number)
         self._session: Session | None = None
@@ -116,10 +117,11 @@ class Lane:
         """Keep the lane going until `stop`; raises only what cannot heal."""
         try:
             while not self._stopping.is_set():
-                if not await self._proven():
-                    return
                 try:
-                    await self._own()
+                    own = await self._take_over()
+                    if own is None:
+                        return
+                    await self._work(own)
                 except Exception as error:
                     if (task := asyncio.current_task()) is not None and task.cancelling():
                         # Something failed just then; a TaskGroup tells of that, not of the cancellation.
@@ -130,7 +132,6 @@ class Lane:
 
     async def _proven(self) -> bool:
         """Wait for a proof of assignment younger than the last failure; False if the lane is to stop."""
-        self.phase = Phase.WAITING
         began = time.monotonic()
         while not self._stopping.is_set():
             membership = self._env.membership
@@ -144,18 +145,27 @@ class Lane:
             await self._pause(0.05)
         return False
 
-    async def _own(self) -> None:
-        """Take the lane over and work, until it is to stop or something fails."""
-        self.phase = Phase.TAKING_OVER
-        began = time.monotonic()
-        own = await take_over(self._env, self.number)
+    async def _take_over(self) -> Ownership | None:
+        """Take the lane over when its turn comes; None if it is to stop."""
+        self.phase = Phase.WAITING
+        async with self._env.taking_over:
+            if not await self._proven():
+                return None
+            self.phase = Phase.TAKING_OVER
+            began = time.monotonic()
+            own = await take_over(self._env, self.number)
         self.take_overs += 1
         self.restored = sum(own.restored.records.values())
+        self._took = time.monotonic() - began
+        return own
+
+    async def _work(self, own: Ownership) -> None:
+        """Work, until the lane is to stop or something fails."""
         async with contextlib.AsyncExitStack() as stack:
             session = await self._session_of(own, stack)
             self._log.info(
                 "running (taken over in %.2f s, %d changelog records read%s)",
-                time.monotonic() - began,
+                self._took,
                 self.restored,
                 f", in full: {own.restored.reason}" if own.restored.reason else "",
             )
