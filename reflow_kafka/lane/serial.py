@@ -155,6 +155,16 @@ class SerialWorker(Worker):
             if at == len(records):
                 self.inbox.finished(partition)
             self._gate.worked()
+            await self._between_slices()
+            if self.inbox.generation != generation:
+                return
+
+    async def _between_slices(self) -> None:
+        """Let others have the loop; what is due again does not wait for the rest of a batch."""
+        now = time.monotonic()
+        if unit := self._lines.due(now) or self._lines.next(now):
+            await self._again(unit, now + SLICE)
+        else:
             await asyncio.sleep(0)
 
     async def _learn_topic(self) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from reflow_kafka import Batch, Context, Event, Flow, FlowStopped, Reject, Retry, RetryLater, State
 from reflow_kafka.engine.engine import Engine
+from reflow_kafka.lane import serial
 from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.log.memory import MemoryLog
 from reflow_kafka.state.memory import MemoryBackend
@@ -258,6 +259,21 @@ async def test_an_event_of_a_batch_that_waits_holds_up_its_key_only(per_key: boo
         await engine.wait(until_end=True)
     odd, even = ([{"n": n} for n in range(first, 40, 2)] for first in (1, 0))
     assert await by_key(log, "out") == {"a": even, "b": odd}
+
+
+async def test_a_retry_does_not_wait_for_all_that_has_been_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serial, "SLICE", 0.0)
+    log, tried = await new_log("in", partitions=1), []
+    await put(log, "in", *((f"key-{n}", {"n": n}) for n in range(200)))
+
+    def tries(n: int, attempt: int) -> None:
+        tried.append((n, attempt))
+        if (n, attempt) == (0, 1):
+            raise OSError("away")
+
+    await run(log, trying("def", tries, retry=SOON))
+    assert tried.index((0, 2)) < 50
+    assert len(await values(log, "out")) == 200
 
 
 async def test_the_flow_says_how_its_stages_are_tried() -> None:
