@@ -13,7 +13,7 @@ from typing import Final
 
 from reflow_kafka.lane.gate import Gate
 from reflow_kafka.lane.inbox import Inbox
-from reflow_kafka.lane.line import Item, Stay, Unit
+from reflow_kafka.lane.line import Item, Line, Unit
 from reflow_kafka.lane.lines import Lines
 from reflow_kafka.lane.parking import Parking
 from reflow_kafka.log.api import Record, TopicPartition
@@ -25,9 +25,13 @@ MAX_PARKED: Final = 1_000_000
 MAX_UNSAVED: Final = 16 * 1024 * 1024
 """Bytes of events that may be parked from one commit to the next."""
 MAX_PARKED_LINES: Final = 20_000
-"""Keys that may be parked: the first event of each is in memory."""
+"""Keys that may be parked: the first event of each is in memory, if there is room."""
+MAX_HEADS: Final = 64 * 1024 * 1024
+"""Bytes of the first events of parked lines from which on nothing more is parked, or read back."""
 REFILL: Final = 100
-"""Events of a parked line that are read at once."""
+"""Events of a parked line that are read at once …"""
+REFILL_SIZE: Final = 1024 * 1024
+"""… and bytes of them from which on no more are."""
 MAX_REFILLED: Final = 10_000
 """Events in line in memory from which on those of parked lines are read one by one."""
 
@@ -77,14 +81,16 @@ class Backlog:
     # ---- how events come and go
 
     def line_up(self, partition: TopicPartition, record: Record, now: float) -> None:
-        """An event goes into its line, or behind the parked events of its key."""
+        """An event goes into its line, or behind the parked events of its key.
+
+        One that cannot be parked waits behind them in memory, and those that come after it behind it.
+        """
         item = Item(partition, record)
         stay = self.lines.parked(record.key)
-        if stay is None:
+        if stay is None or self._parking is None or not self._parking.takes(item):
             self._inbox.open(partition, record.offset)
             self.lines.add(item, now)
         else:
-            assert self._parking is not None
             self.lines.push(stay, item)
             self._parking.put(item)
             self._inbox.reach(partition, record.offset + 1)  # both in the same commit
@@ -112,12 +118,16 @@ class Backlog:
         unit.items = [item for item in unit.items if not item.finished]
         if not unit.items:
             self.lines.finished(unit, time.monotonic())
-            self._refill()
+            self._refill(REFILL)
 
     def take_apart(self, unit: Unit) -> None:
         """The events of a batch, which failed as a whole, are each tried alone."""
         self.lines.take_apart(unit, time.monotonic())
-        self._refill()
+        if self._parking is not None:
+            for item in unit.items:
+                if item.stay is not None:
+                    self._parking.put(item)  # with the tries it has had
+        self._refill(REFILL)
 
     # ---- parking
 
@@ -126,46 +136,60 @@ class Backlog:
         lines, parking = self.lines, self._parking
         if parking is None or lines.stored >= MAX_PARKED or lines.parked_lines >= MAX_PARKED_LINES:
             return False
-        if parking.unsaved >= MAX_UNSAVED:
-            return False  # the next commit makes room
+        if parking.unsaved >= MAX_UNSAVED or lines.parked_size >= MAX_HEADS:
+            return False  # the next commit makes room, or events that finish do
         now = time.monotonic()
+        before = lines.parked_lines
         for line in lines.longest():
             if lines.unparked <= limit // 2 and lines.unparked_size <= MAX_LINED_UP // 2:
                 break
+            if not self._takes(line, parking):
+                continue
             for item, unit in lines.park(line, next(self._numbers)):
                 self._inbox.close(item.partition, item.record.offset)
                 if unit is None or unit.due is None:
                     parking.put(item)
                 else:
                     parking.put(item, tries=unit.tries, delay=max(unit.due - now, 0.0))
+        if lines.parked_lines == before:
+            return False
         self._gate.worked()
         return True
+
+    def _takes(self, line: Line, parking: Parking) -> bool:
+        """Whether all events of a line can be parked; looks at them anew only once the obstacle is gone."""
+        if line.large is None or line.large.finished:
+            line.large = next((item for item in line.items if not parking.takes(item)), None)
+        return line.large is None
 
     def restore(self) -> None:
         """Line up what is parked, as it was when the lane was taken over, or went back."""
         if self._parking is not None:
             for stay in self._parking.stays():
-                self._fetch(stay, 1)
+                self.lines.take_over(stay)
                 self._numbers = itertools.count(max(next(self._numbers), stay.number + 1))
+            self._refill(1)
 
-    def _refill(self) -> None:
-        """Fetch the next events of parked lines that have none in memory, many at once if there is room."""
-        for stay in self.lines.hungry():
-            self._fetch(stay, REFILL if len(self.lines) < MAX_REFILLED else 1)
+    def _refill(self, count: int) -> None:
+        """Fetch the next events of parked lines that have none in memory, as far as there is room."""
+        while self.lines.parked_size < MAX_HEADS and (line := self.lines.hungry()) is not None:
+            self._fetch(line, count if len(self.lines) < MAX_REFILLED else 1)
 
-    def _fetch(self, stay: Stay, count: int) -> None:
-        assert self._parking is not None
+    def _fetch(self, line: Line, count: int) -> None:
+        parking, stay = self._parking, line.stay
+        assert parking is not None
+        assert stay is not None
         while stay.stored:
-            found = list(self._parking.load(stay, count))
+            found = list(parking.load(stay, count, REFILL_SIZE))
             if found:
                 _, tries, delay = found[0]
                 items = [item for item, _, _ in found]
                 for item in items:
                     self._adopt(item.partition)
-                self.lines.restore(stay, items, time.monotonic(), tries=tries, delay=delay)
+                self.lines.restore(line, items, time.monotonic(), tries=tries, delay=delay)
                 return
-            stay.first = min(stay.first + count, stay.next)
-        self.lines.gone(stay)
+            self.lines.skip(stay, min(stay.first + count, stay.next))
+        self.lines.gone(line, time.monotonic())
 
     # ---- commits
 

@@ -21,13 +21,16 @@ from reflow_kafka.lane.env import LaneEnv
 from reflow_kafka.lane.gate import Gate
 from reflow_kafka.lane.inflight import ELSEWHERE, MAX_METADATA, Mark
 from reflow_kafka.lane.inflight import encode as encode_runs
+from reflow_kafka.lane.outbox import MAX_RECORD
 from reflow_kafka.lane.pace import BUSY, Pace
+from reflow_kafka.lane.parking import largest
 from reflow_kafka.lane.record import RECORD_KEY, LaneRecord, encode
 from reflow_kafka.lane.refusals import Refusals
 from reflow_kafka.lane.takeover import Ownership
 from reflow_kafka.lane.work import Share, Work
 from reflow_kafka.log.api import BatchBuilder, Commit, CommittedPosition, TopicPartition
 from reflow_kafka.state.store import StoreMark
+from reflow_kafka.topology.topics import PARKED
 
 IDLE: Final = 60.0
 EARLY: Final = 0.02
@@ -264,6 +267,13 @@ class Committer:
         self, error: RecordRefused, shares: Sequence[tuple[Work, Share]], marks: dict[TopicPartition, Mark]
     ) -> None:
         """Suspect the events of those stages whose records were refused; a source's cannot be told apart."""
+        parked = self._changelogs.get(PARKED)
+        if any(tp.topic == parked for tp in error.partitions):  # no event that has finished is to blame
+            raise FlowStopped(
+                f"flow {self._env.plan.flow.name!r}, lane {self._lane}: {parked} refuses events that wait "
+                f"long, the largest of them {largest(_changes(shares)[PARKED])}: {error}. "
+                f"Records of {MAX_RECORD:,} bytes must fit: raise its max.message.bytes to 1048588"
+            ) from error
         guilty = [
             share
             for work, share in shares

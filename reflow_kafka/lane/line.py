@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from reflow_kafka.log.api import Record, TopicPartition
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Stay:
     """The parked events of a line."""
 
@@ -64,6 +64,10 @@ class Line:
     """Bytes of the events that are not taken."""
     stay: Stay | None = None
     """Where it is parked, if it is."""
+    behind: deque[Item] = field(default_factory=deque)
+    """Events behind all that are parked, in memory: the first of them cannot be parked."""
+    large: Item | None = None
+    """One that cannot be parked, if any is known: the line is not parked before that is finished."""
 
 
 @dataclass(slots=True, eq=False)

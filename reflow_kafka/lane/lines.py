@@ -5,7 +5,8 @@ for its next try. A *unit* is what one call of the handler gets: an event, or th
 without a key wait for nobody: each is a line of its own.
 
 A line can be *parked*: its events are in a store, and only those that are begun, or about to be, are here
-too. What arrives for a parked line goes behind the rest of it, into the store.
+too. What arrives for a parked line goes behind the rest of it, into the store; or, from the first event on
+that cannot be parked, behind that in memory, until nothing else is left of the line.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ class Lines:
         self._events = 0
         self._ready_events = 0
         self._ready_size = 0
-        self._hungry: list[Line] = []
+        self._hungry: deque[Line] = deque()
         self.unparked = 0
         """Events that stand in the log and in memory …"""
         self.unparked_size = 0
         """… and their bytes."""
+        self.parked_size = 0
+        """Bytes of the parked events that are in memory, too."""
         self.parked_lines = 0
         self.stored = 0
         """Events that are in the store alone."""
@@ -53,7 +56,8 @@ class Lines:
 
     def __iter__(self) -> Iterator[Item]:
         """All events, line by line."""
-        return itertools.chain.from_iterable(line.items for line in self._lines.values())
+        lines = self._lines.values()
+        return itertools.chain.from_iterable((*line.items, *line.behind) for line in lines)
 
     @property
     def ready(self) -> bool:
@@ -71,7 +75,7 @@ class Lines:
         return self._waiting[0][0] if self._waiting else None
 
     def add(self, item: Item, now: float) -> None:
-        """An event arrives: it goes to the end of its line, which is not parked."""
+        """An event arrives: it goes to the end of its line, in memory."""
         item.number = next(self._numbers)
         self._events += 1
         self.unparked += 1
@@ -81,6 +85,9 @@ class Lines:
         if line is None:
             line = self._lines[id] = Line(id, now)
             self._ready[line] = None
+        if line.stay is not None:
+            line.behind.append(item)
+            return
         line.items.append(item)
         line.size += item.size
         if not line.taken:
@@ -175,7 +182,7 @@ class Lines:
         self._waiting.clear()
         self._hungry.clear()
         self._events = self._ready_events = self._ready_size = 0
-        self.unparked = self.unparked_size = self.parked_lines = self.stored = 0
+        self.unparked = self.unparked_size = self.parked_size = self.parked_lines = self.stored = 0
 
     # ---- parked lines
 
@@ -219,14 +226,15 @@ class Lines:
         if not line.taken:
             self._ready_events += len(line.items)
             self._ready_size += line.size
+        self.parked_size += sum(item.size for item in line.items if item.stay is not None)
         self.stored += stay.stored
         self.parked_lines += 1
         return parked
 
     def parked(self, key: bytes | None) -> Stay | None:
-        """Where the events of this key are parked, if they are."""
+        """Where the next event of this key is parked; None: it is in line in memory."""
         line = None if key is None else self._lines.get(key)
-        return None if line is None else line.stay
+        return None if line is None or line.behind else line.stay
 
     def push(self, stay: Stay, item: Item) -> None:
         """An event arrives for a parked line, to be stored."""
@@ -234,41 +242,43 @@ class Lines:
         stay.next += 1
         self.stored += 1
 
-    def hungry(self) -> list[Stay]:
-        """The parked lines of which nothing is in memory any more."""
-        lines, self._hungry = self._hungry, []
-        return [line.stay for line in lines if line.stay is not None]
+    def take_over(self, stay: Stay) -> None:
+        """A line was parked in a former life; nothing of it is in memory."""
+        id = stay if stay.key is None else stay.key
+        line = self._lines[id] = Line(id, 0.0, stay=stay)
+        self.parked_lines += 1
+        self.stored += stay.stored
+        self._hungry.append(line)
 
-    def restore(self, stay: Stay, items: Sequence[Item], now: float, *, tries: int, delay: float) -> None:
-        """The next events of a parked line have been read from the store; the first has failed so often.
+    def hungry(self) -> Line | None:
+        """The next parked line of which nothing is in memory any more: to be restored, or gone."""
+        return self._hungry.popleft() if self._hungry else None
 
-        A line that is not known yet is one of a former life.
-        """
-        id = items[0] if stay.key is None else stay.key
-        line = self._lines.get(id)
-        if line is None:
-            line = self._lines[id] = Line(id, now, stay=stay)
-            self.parked_lines += 1
-            self.stored += stay.stored
-        self.stored -= items[-1].place + 1 - stay.first
-        stay.first = items[-1].place + 1
+    def restore(self, line: Line, items: Sequence[Item], now: float, *, tries: int, delay: float) -> None:
+        """The next events of a parked line have been read from the store; the first has failed so often."""
+        assert line.stay is not None
+        self.skip(line.stay, items[-1].place + 1)
         for item in items:
             item.number = next(self._numbers)
-            item.stay = stay
+            item.stay = line.stay
             line.items.append(item)
             line.size += item.size
         self._events += len(items)
+        self.parked_size += line.size
         self._move_up(line, now)
         if tries or delay:
             unit = self._take([line], 1)
             unit.tries = tries
             self.wait(unit, now + delay)
 
-    def gone(self, stay: Stay) -> None:
-        """Nothing is left of a parked line after all."""
-        line = self._lines.pop(stay.key, None)
-        self.stored -= stay.stored
-        self.parked_lines -= line is not None
+    def skip(self, stay: Stay, place: int) -> None:
+        """What is parked below this place is in memory, or finished."""
+        self.stored -= place - stay.first
+        stay.first = place
+
+    def gone(self, line: Line, now: float) -> None:
+        """Nothing is left in the store of a parked line after all."""
+        self._emptied(line, now)
 
     def _passed(self, line: Line, finished: Sequence[Item], now: float) -> None:
         """The unit of a line is over; these events of it, which are not in line any more, are finished."""
@@ -276,19 +286,27 @@ class Lines:
             if item.stay is None:
                 self.unparked -= 1
                 self.unparked_size -= item.size
+            else:
+                self.parked_size -= item.size
         self._events -= len(finished)
         line.taken, line.unit = 0, None
         if line.items:
             self._move_up(line, now)
         else:
-            self._emptied(line)
+            self._emptied(line, now)
 
-    def _emptied(self, line: Line) -> None:
+    def _emptied(self, line: Line, now: float) -> None:
         if line.stay is not None and line.stay.stored:
             self._hungry.append(line)
             return
-        del self._lines[line.id]
         self.parked_lines -= line.stay is not None
+        if not line.behind:
+            del self._lines[line.id]
+            return
+        line.stay = None
+        line.items, line.behind = line.behind, line.items
+        line.size = sum(item.size for item in line.items)
+        self._move_up(line, now)
 
     def _move_up(self, line: Line, now: float) -> None:
         """A line that has events, none of them taken, is ready."""

@@ -7,8 +7,9 @@ key goes behind them, and nothing that was read before can be behind what was re
 
 from __future__ import annotations
 
+import itertools
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,7 @@ import msgspec
 
 from reflow_kafka.errors import DataLoss
 from reflow_kafka.lane.line import Item, Stay
+from reflow_kafka.lane.outbox import MAX_RECORD
 from reflow_kafka.log.api import Headers, TopicPartition
 from reflow_kafka.state.store import LaneStores
 from reflow_kafka.topology.topics import PARKED
@@ -23,6 +25,10 @@ from reflow_kafka.topology.topics import PARKED
 _PLACE: Final = struct.Struct(">Q")
 _NUMBERED: Final = struct.Struct(">QQ")
 _LENGTH: Final = struct.Struct(">I")
+_OVERHEAD: Final = 256
+"""Bytes of a parked event's id and entry, at most, but for what `Parking.takes` counts."""
+_HEADER: Final = 5
+"""Bytes beside a name or a value of a header, at most."""
 _WITHOUT_KEY: Final = 0xFFFF_FFFF
 """In the place of a key's length. Such events wait for nobody: each is told from others by its number."""
 
@@ -48,6 +54,8 @@ class _Entry(msgspec.Struct):
     tries: int
     due: int
     """Epoch ms of the next try; 0: there was none yet."""
+    alone: int | None = None
+    """Tried alone, having failed so often as part of a batch."""
 
 
 # Not JSON, in which a value takes a third more: then the log might refuse what it has let in.
@@ -73,12 +81,21 @@ class Parking:
         """Whether everything changed is committed."""
         return not self._changed and not self._pending
 
+    def takes(self, item: Item) -> bool:
+        """Whether the changelog surely takes an event, whatever becomes of it; others wait in memory."""
+        size = item.size + len(self._prefix) + len(item.partition.topic.encode()) + _OVERHEAD
+        for name, value in item.record.headers:
+            size += len(name.encode()) + len(value or b"") + 2 * _HEADER
+        return size <= MAX_RECORD
+
     def put(self, item: Item, *, tries: int = 0, delay: float | None = None) -> None:
         """Park an event, or note how often it has failed and in how many seconds it is tried again."""
         record = item.record
         due = 0 if delay is None else self._now() + int(delay * 1000)
         headers = [(name, value) for name, value in record.headers]
-        entry = _Entry(*item.partition, record.offset, record.timestamp, record.value, headers, tries, due)
+        entry = _Entry(
+            *item.partition, record.offset, record.timestamp, record.value, headers, tries, due, item.alone
+        )
         self._changed[self._id(item.stay, item.place)] = data = _encode(entry)
         self.unsaved += len(data)
 
@@ -86,8 +103,14 @@ class Parking:
         """A parked event is finished."""
         self._changed[self._id(item.stay, item.place)] = None
 
-    def load(self, stay: Stay, count: int) -> Iterator[tuple[Item, int, float]]:
-        """The next events, each with its failed tries and the seconds until the next."""
+    def load(self, stay: Stay, count: int, size: int) -> Iterator[tuple[Item, int, float]]:
+        """The next events, each with its failed tries and the seconds until the next.
+
+        Args:
+            stay: of the line.
+            count: how many at most; fewer if some are finished.
+            size: bytes from which on there are no more.
+        """
         for place in range(stay.first, min(stay.first + count, stay.next)):
             raw = self._get(self._id(stay, place))
             if raw is None:
@@ -97,20 +120,25 @@ class Parking:
             except ValueError as error:
                 raise self._unreadable(f"event {place} of key {stay.key!r:.100}", error) from error
             record = ParkedRecord(entry.offset, entry.timestamp, stay.key, entry.value, entry.headers)
-            item = Item(TopicPartition(entry.topic, entry.partition), record, stay=stay, place=place)
+            partition = TopicPartition(entry.topic, entry.partition)
+            item = Item(partition, record, stay=stay, place=place, alone=entry.alone)
             yield item, entry.tries, max(entry.due - self._now(), 0) / 1000
+            size -= item.size
+            if size <= 0:
+                return
 
     def stays(self) -> list[Stay]:
         """Everything that is parked, by key."""
         found: dict[tuple[bytes | None, int], Stay] = {}
-        stored = {id for id, _ in self._stores.scan(PARKED, self._prefix)}
-        for layer in (self._pending, self._changed):
-            stored |= {id for id, raw in layer.items() if raw is not None}
-            stored -= {id for id, raw in layer.items() if raw is None}
-        for id in sorted(stored):
+        changed = {**self._pending, **self._changed}
+        stored = (id for id, _ in self._stores.scan(PARKED, self._prefix) if id not in changed)
+        for id in itertools.chain(stored, (id for id, raw in changed.items() if raw is not None)):
             key, number, place = self._parts(id)
-            stay = found.setdefault((key, number), Stay(key, number, place, place))
-            stay.next = place + 1
+            stay = found.get((key, number))
+            if stay is None:
+                found[key, number] = Stay(key, number, place, place + 1)
+            else:
+                stay.first, stay.next = min(stay.first, place), max(stay.next, place + 1)
         return list(found.values())
 
     # ---- commits
@@ -162,3 +190,14 @@ class Parking:
             f"what stage {self._stage!r} has parked in store {PARKED!r} cannot be read: {what}: {error}. "
             "Bring the record back in the store's changelog, or reset the flow to give the event up"
         )
+
+
+def largest(changes: Mapping[bytes, bytes | None]) -> str:
+    """The largest event among those that are being parked, for a message."""
+    id, raw = max(changes.items(), key=lambda change: len(change[0]) + len(change[1] or b""))
+    stage = id.partition(b"\0")[0].decode()
+    size = len(id) + len(raw or b"")
+    if raw is None:
+        return f"the removal of an event of stage {stage!r}, {size:,} bytes"
+    entry = _decode(raw)
+    return f"event {entry.topic}[{entry.partition}]@{entry.offset} of stage {stage!r}, {size:,} bytes"

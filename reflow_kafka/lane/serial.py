@@ -219,7 +219,7 @@ class SerialWorker(Worker):
     def _run(self, run: Run, partition: TopicPartition, records: Sequence[Record]) -> None:
         """Handle a slice without waiting."""
         rest = iter(records)
-        self._sieving = bool(len(self._lines)) or self._refusals.limit is not None
+        self._sieving = bool(self._lines.keys) or self._refusals.limit is not None
         try:
             run(self._sieve(partition, rest) if self._sieving else rest)
         except _Held:  # from here on one look at each key is needed

@@ -9,7 +9,8 @@ import pytest
 
 from reflow_kafka import Batch, Context, Event, Flow, Reject, Retry, State
 from reflow_kafka.engine.engine import Engine
-from reflow_kafka.lane import backlog, overlap, serial, session
+from reflow_kafka.errors import FlowStopped
+from reflow_kafka.lane import backlog, overlap, parking, serial, session
 from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.lane.parking import Parking
 from reflow_kafka.log.api import OutRecord, TopicPartition
@@ -185,6 +186,48 @@ async def test_an_event_as_large_as_may_be_can_be_parked() -> None:
         service.free()
         await until_seen(log, "out", 41)
     assert (await by_key(log, "out"))["hot"] == [{"n": n} for n in range(40)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_an_event_that_cannot_be_parked_is_neither_lost_nor_in_the_way(
+    shape: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the log as it is, but would not be with all that belongs to a parked one."""
+    monkeypatch.setattr(parking, "MAX_RECORD", 960)
+    monkeypatch.setattr(session, "MAX_RECORDS", 10)
+    log, service = await new_log("in", partitions=1, max_record_bytes=1_000), Service({0})
+    disk = MemoryBackend()
+    large = b'{"n": 60%s}' % (b" " * 900)
+    hot: list[tuple[str, Any]] = [("hot", large if n == 60 else {"n": n}) for n in range(70)]
+    rest = [(f"k{n}", {"n": n}) for n in range(70, 100)]
+    await put(log, "in", *hot, *rest)
+    async with asyncio.timeout(DEADLINE):
+        async with Engine(counting(service, shape), log=log, state=disk) as engine:
+            await until_seen(log, "out", 30)
+            engine.abort()
+        service.free()
+        await run(log, counting(service, shape), state=disk)
+    found = await by_key(log, "out")
+    assert [(each["n"], each["seen"]) for each in found.pop("hot")] == [(n, n + 1) for n in range(70)]
+    assert found == {f"k{n}": counted([n]) for n in range(70, 100)}
+    assert not await records(log, "f.dead-letters")
+
+
+async def test_a_log_that_takes_less_than_it_must_is_named_and_no_event_blamed() -> None:
+    log, service = await new_log("in", partitions=1, max_record_bytes=1_000), Service({0})
+    large = {"n": 5, "text": "x" * 940}
+    await put(log, "in", *[("hot", large if n == 5 else {"n": n}) for n in range(40)])
+    flow = Flow("f", partitions=1)
+
+    @flow.stage(after=flow.source("read", topic="in"), concurrency=5)
+    async def ask(event: Event[dict[str, Any]]) -> dict[str, int]:
+        await service.ask(event.value["n"], event.key)
+        return {"n": event.value["n"]}
+
+    told = r"f\.parked\.changelog refuses .* event in\[0\]@5 of stage 'ask', 1,0\d\d bytes.*1048588"
+    with pytest.raises(FlowStopped, match=told):
+        await run(log, flow)
+    assert not await records(log, "f.dead-letters")
 
 
 @pytest.mark.slow

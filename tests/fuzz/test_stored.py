@@ -175,7 +175,7 @@ def read_parked(stores: LaneStores) -> list[tuple[bytes | None, int, bytes | Non
     return [
         (item.record.key, item.record.offset, item.record.value, tries)
         for stay in parking.stays()
-        for item, tries, _ in parking.load(stay, 10)
+        for item, tries, _ in parking.load(stay, 10, 1_000_000)
     ]
 
 

@@ -10,10 +10,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from reflow_kafka import Batch
 from reflow_kafka.lane.line import Item, Stay, Unit
 from reflow_kafka.lane.lines import Lines
-from reflow_kafka.log.api import Record, TopicPartition
+from reflow_kafka.log.api import TopicPartition
 from reflow_kafka.log.local import LocalRecord
 
 IN = TopicPartition("in", 0)
+LARGE = 15
+"""Bytes of the largest event that can be parked."""
+HEADS = 30
+"""Bytes of parked events in memory from which on no more are read back."""
 
 
 def item(offset: int, key: bytes | None, size: int = 1) -> Item:
@@ -44,7 +48,7 @@ class Machine(RuleBasedStateMachine):
         self.arrived = 0
         self.running: list[Unit] = []
         self.alone: dict[int, int] = {}
-        self.store: dict[tuple[bytes | None, int], Record] = {}
+        self.store: dict[tuple[Stay | None, int], Item] = {}
         self.waiting: list[tuple[float, Unit]] = []
         self.finished: dict[bytes | None, list[int]] = defaultdict(list)
         self.expected: dict[bytes | None, list[int]] = defaultdict(list)
@@ -65,11 +69,12 @@ class Machine(RuleBasedStateMachine):
     @rule(key=st.sampled_from([b"a", b"b", b"c", None]), size=st.integers(0, 20))
     def arrive(self, key: bytes | None, size: int) -> None:
         stay = self.lines.parked(key)
-        if stay is None:
-            self.lines.add(item(self.arrived, key, size), self.now)
+        arrived = item(self.arrived, key, size)
+        if stay is None or size > LARGE:
+            self.lines.add(arrived, self.now)
         else:
-            self.lines.push(stay, parked := item(self.arrived, key, size))
-            self.store[stay.key, parked.place] = parked.record
+            self.lines.push(stay, arrived)
+            self.store[stay, arrived.place] = arrived
         self.expected[key].append(self.arrived)
         self.arrived += 1
 
@@ -129,19 +134,28 @@ class Machine(RuleBasedStateMachine):
         self.refill(2)
 
     def refill(self, count: int) -> None:
-        for stay in self.lines.hungry():
+        """Read as much back as there is room for; some of what is parked is finished, out of order."""
+        while self.lines.parked_size <= HEADS and (line := self.lines.hungry()) is not None:
+            stay = line.stay
+            assert stay is not None
             places = range(stay.first, min(stay.next, stay.first + count))
-            items = [Item(IN, self.store[stay.key, place], place=place) for place in places]
-            self.lines.restore(stay, items, self.now, tries=0, delay=0.0)
+            found = [self.store[stay, place] for place in places if (stay, place) in self.store]
+            items = [Item(IN, old.record, place=old.place, alone=old.alone) for old in found]
+            if items:
+                self.lines.restore(line, items, self.now, tries=0, delay=0.0)
+            else:
+                self.lines.skip(stay, stay.next)
+                self.lines.gone(line, self.now)
 
     @precondition(lambda self: len(self.lines))
     @rule(data=st.data())
     def park(self, data: st.DataObject) -> None:
         lines = [line for line in self.lines.longest() if line.items[0].record.key is not None]
+        lines = [line for line in lines if all(each.size <= LARGE for each in line.items)]
         if lines:
             line = data.draw(st.sampled_from(lines))
             for parked, unit in self.lines.park(line, 0):
-                self.store[line.items[0].record.key, parked.place] = parked.record
+                self.store[line.stay, parked.place] = parked
                 assert unit is None or (unit.due, unit) in self.waiting
 
     @precondition(lambda self: len(self.lines) and not self.lines.unparked)
@@ -157,9 +171,11 @@ class Machine(RuleBasedStateMachine):
                 continue
             stay = Stay(key, 0, 0, left)
             for place, offset in enumerate(expected[len(self.finished[key]) :]):
-                self.store[key, place] = item(offset, key).record
-            first = Item(IN, self.store[key, 0], place=0)
-            self.lines.restore(stay, [first], self.now, tries=0, delay=0.0)
+                self.store[stay, place] = item(offset, key)
+                self.store[stay, place].place = place
+                self.store[stay, place].alone = self.alone.get(offset)
+            self.lines.take_over(stay)
+        self.refill(1)
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), wait=st.sampled_from([0.0, 0.5, 2.0]))
@@ -191,6 +207,7 @@ class Machine(RuleBasedStateMachine):
         assert len(self.lines) + self.lines.stored == self.arrived - done
         assert self.lines.unparked == sum(i.stay is None for i in self.lines)
         assert self.lines.unparked_size == sum(i.size for i in self.lines if i.stay is None)
+        assert self.lines.parked_size == sum(i.size for i in self.lines if i.stay is not None)
         assert self.lines.retrying == len(self.waiting)
 
     @invariant()
