@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,8 +61,10 @@ class Standby:
 
     def seen(self, ends: Mapping[TopicPartition, int], asked: int) -> None:
         """Told where the changelogs ended, some time after `asked` (epoch ms)."""
-        if self._copy is not None:
-            self.lag = self._copy.lag(ends)
+        # Those who asked before there was a copy did not ask about its changelogs.
+        if self._copy is not None and ends.keys() >= set(self._partitions.values()):
+            self._copy.ends = ends
+            self.lag = self._copy.lag
             self._lately.append(self.lag)
             if self.lag == 0:
                 self._copy.caught_up = asked
@@ -107,25 +109,39 @@ class Standby:
                 progress=self._restoring,
                 gentle=True,
             )
-        reader = env.log.reader(committed=True)
-        copy = self._copy = _Copy(restored, reader, self._partitions)
         self._log.info(
             "standing by (copied in %.2f s, %d changelog records read%s)",
             time.monotonic() - began,
             sum(restored.records.values()),
             f", in full: {restored.reason}" if restored.reason else "",
         )
+        await self._stand_by(restored)
+
+    async def _stand_by(self, restored: Restored) -> None:
+        """Follow the changelogs until something is wrong, or cancelled; then nothing is open any more."""
+        held: _Copy | LaneStores = restored.stores
+        reader, cut = None, ""
         try:
+            reader = self._env.log.reader(committed=True)
+            held = copy = self._copy = _Copy(restored, reader, self._partitions)
             await self._follow(copy)
         except OffsetOutOfRange as error:
-            await asyncio.to_thread(copy.close)
-            env.backend.set_aside(flow, self.number, f"its changelogs were cut while they were read: {error}")
+            cut = f"its changelogs were cut while they were read: {error}"
         finally:
             self._copy = self.lag = None
             self._lately.clear()
+            # Who cancels opens the lane next, and must not find its store in use.
+            await _to_the_end(self._put_down(held, reader, cut))
+
+    async def _put_down(self, held: _Copy | LaneStores, reader: Reader | None, cut: str) -> None:
+        try:
             # It flushes, which takes as long as the disk takes; lanes that run here are not to wait for that.
-            await asyncio.to_thread(copy.close)
-            await reader.close()
+            await asyncio.to_thread(held.close)
+            if cut:
+                self._env.backend.set_aside(self._env.plan.flow.name, self.number, cut)
+        finally:
+            if reader is not None:
+                await reader.close()
 
     def _restoring(self, progress: RestoreProgress) -> None:
         self.lag = progress.total - progress.done
@@ -139,7 +155,9 @@ class Standby:
             except TimeoutError:
                 raise LogDoubt(f"nothing was answered for {_STALL:g} s about its changelogs") from None
             if records:
-                await asyncio.sleep(spent if records >= _MAX_RECORDS else _TURN)
+                # A fetch brings few records if they are large, however many more there are.
+                more = records >= _MAX_RECORDS or copy.lag > 0
+                await asyncio.sleep(spent if more else _TURN)
         self._log.warning("its copy was not complete for too long: deletions may have been missed")
 
 
@@ -152,13 +170,16 @@ class _Copy:
     reader: Reader
     caught_up: int
     """Epoch ms at which it was known to lack nothing."""
+    ends: Mapping[TopicPartition, int]
+    """Where the changelogs ended when somebody last looked."""
     _stores_of: dict[TopicPartition, str]
 
     def __init__(self, restored: Restored, reader: Reader, partitions: Mapping[str, TopicPartition]) -> None:
         self.stores, self.mark, self.reader = restored.stores, restored.mark, reader
         self.caught_up = restored.mark.caught_up
         self._stores_of = {partition: store for store, partition in partitions.items()}
-        reader.assign({partition: restored.ends[partition.topic] for partition in self._stores_of})
+        self.ends = {partition: restored.ends[partition.topic] for partition in self._stores_of}
+        reader.assign(self.ends)
 
     async def turn(self, now: int) -> tuple[int, float]:
         """Read and apply once; how many records, and the seconds that applying them took."""
@@ -176,13 +197,14 @@ class _Copy:
             self._write(changes, positions)
         return sum(map(len, fetched.values())), time.monotonic() - began
 
-    def lag(self, ends: Mapping[TopicPartition, int]) -> int:
+    @property
+    def lag(self) -> int:
         """Records by which it is behind these ends."""
-        return sum(max(0, ends[tp] - self.reader.position(tp)) for tp in self._stores_of if tp in ends)
+        return sum(max(0, self.ends[tp] - self.reader.position(tp)) for tp in self._stores_of)
 
     def close(self) -> None:
         """Close; the content stays, with what is known about it."""
-        with contextlib.suppress(ReflowError):  # closed already, or a full disk: the older mark holds, too
+        with contextlib.suppress(ReflowError):  # a full disk: the older mark holds, too
             self._write({}, self.mark.positions)
         self.stores.close()
 
@@ -192,3 +214,18 @@ class _Copy:
         mark = StoreMark(self.mark.incarnation, positions, self.caught_up)
         self.stores.write(changes, mark)
         self.mark = mark
+
+
+async def _to_the_end(work: Coroutine[None, None, None]) -> None:
+    """Await what must not be left half done: a cancellation is raised when it is over."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        task.exception()  # of no interest any more
+        raise cancelled
+    task.result()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from reflow_kafka import Flow
 from reflow_kafka.engine import standbys
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.engine.statistics import FlowStatistics, StandbyStatistics
-from reflow_kafka.errors import OffsetOutOfRange, StateError, UsageError
+from reflow_kafka.errors import LogError, OffsetOutOfRange, StateError, UsageError
 from reflow_kafka.lane import standby
 from reflow_kafka.lane.tail import last_record
 from reflow_kafka.log.api import MemberOptions, Reader, Record, TopicKind, TopicPartition, TopicSpec
@@ -29,6 +29,8 @@ from tests.support.waiting import until
 
 NAME = "counting"
 KEYS = 50
+LITTLE = 5
+"""Records at once, where reading is slow."""
 CHANGELOG = TopicPartition(f"{NAME}.count.changelog", 0)
 
 
@@ -53,7 +55,20 @@ class Log(MemoryLog):
     """A log whose members copy each other's lanes."""
 
     keep_back: asyncio.Event | None = None
-    """If there is one: the next who reads the changelog waits for it, and then is too late."""
+    """If there is one: the next who reads `harmed` waits for it, and then is too late, or gets `broken`."""
+    broken: Exception | None = None
+    harmed = CHANGELOG
+    """What `keep_back` is about."""
+    slow: asyncio.Event | None = None
+    """If there is one: who reads the changelog waits for it, and gets little at once."""
+    unasked = False
+    """Whether nobody tells where changelogs end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading: set[Reader] = set()
+        """Readers that are open."""
+        self.asked = 0
 
     def membership(self, options: MemberOptions) -> CopyingMembership:
         self.member = CopyingMembership(self._groups.setdefault(options.flow, LocalGroup()), options)
@@ -64,15 +79,31 @@ class Log(MemoryLog):
         fetch = reader.fetch
 
         async def cut(*args: Any, **options: Any) -> Mapping[TopicPartition, Sequence[Record]]:
+            if self.slow is not None:
+                options["max_records"] = LITTLE
             found = await fetch(*args, **options)
-            if self.keep_back is not None and CHANGELOG in found:
+            if self.keep_back is not None and self.harmed in found:
                 await self.keep_back.wait()
                 self.keep_back = None
-                raise OffsetOutOfRange({CHANGELOG: found[CHANGELOG][0].offset})
+                raise self.broken or OffsetOutOfRange({self.harmed: found[self.harmed][0].offset})
+            if self.slow is not None and CHANGELOG in found:
+                await self.slow.wait()
             return found
 
-        reader.fetch = cut  # type: ignore[method-assign]
+        async def closed() -> None:
+            self.reading.discard(reader)
+            await close()
+
+        self.reading.add(reader)
+        close = reader.close
+        reader.fetch, reader.close = cut, closed  # type: ignore[method-assign]
         return reader
+
+    async def end_offsets(
+        self, partitions: Collection[TopicPartition], *, committed: bool = True
+    ) -> dict[TopicPartition, int]:
+        self.asked += 1
+        return {} if self.unasked else await super().end_offsets(partitions, committed=committed)
 
 
 class Once(RocksBackend):
@@ -85,6 +116,8 @@ class Once(RocksBackend):
         self.marks: list[StoreMark] = []
         self.closing: threading.Event | None = None
         """If there is one: closing a copy takes until it is set."""
+        self.waiting = threading.Event()
+        """Set when somebody waits for that."""
 
     def open(self, flow: str, lane: int, stores: Iterable[str]) -> LaneStores:
         assert lane not in self.opened, f"lane {lane} is open already"
@@ -93,6 +126,7 @@ class Once(RocksBackend):
 
         def forget() -> None:
             if self.closing is not None and threading.current_thread() is not threading.main_thread():
+                self.waiting.set()
                 self.closing.wait(20)
             close()
             self.opened.pop(lane, None)
@@ -208,6 +242,35 @@ async def test_a_lane_waits_until_its_copy_is_closed_whatever_happens_meanwhile(
     assert sorted(path.name for path in (tmp_path / "b" / NAME).iterdir()) == ["lane-0", "lane-1"]
 
 
+@pytest.mark.parametrize("what", ["cut", "broken"])
+async def test_a_lane_waits_for_a_copy_that_closes_because_something_went_wrong(
+    log: Log, tmp_path: Path, what: str
+) -> None:
+    async with place(log, tmp_path / "b") as b:
+        member, closing = log.member, threading.Event()
+        async with place(log, tmp_path / "a"):
+            await feed(log, 0)
+            await b.copied(1)
+            ours = TopicPartition(CHANGELOG.topic, 1)
+            log.broken = LogError("the broker went away") if what == "broken" else None
+            log.harmed, log.keep_back, b.backend.closing = ours, asyncio.Event(), closing
+            log.keep_back.set()
+            await feed(log, 1)
+            await until(b.backend.waiting.is_set, "its copy is being closed")
+        await until(lambda: member.wanted() == {0, 1}, "b is to have both lanes")
+        for _ in range(5):
+            looks = member.looks
+            member.released(99)  # news, though about nothing
+            await until(lambda looks=looks: member.looks > looks, "the runner has looked")  # type: ignore[misc]
+        assert 1 in b.backend.opened
+        assert b.look().assigned == 1
+        closing.set()
+        await until(lambda: b.look().running == 2, "b has both lanes")
+    assert not log.reading
+    names = {path.name.partition(".aside")[0] for path in (tmp_path / "b" / NAME).iterdir()}
+    assert names == {"lane-0", "lane-1"}, "no further copy was made"
+
+
 async def test_a_lane_that_has_not_begun_is_no_hindrance(log: Log, tmp_path: Path) -> None:
     async with place(log, tmp_path / "a") as a, place(log, tmp_path / "b") as b:
         await until(lambda: b.member.told == {0: 0}, "its copy lacks nothing")
@@ -264,6 +327,54 @@ async def test_a_store_that_fails_is_told_and_made_anew(
         await until(lambda: "the disk is full; beginning anew" in caplog.text, "it is told")
         await b.copied(0)
     assert await restored(log, tmp_path / "b") == 0
+
+
+async def test_a_copy_that_cannot_be_followed_up_is_closed(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise LogError("no reader today")
+
+    async with place(log, tmp_path / "a"), place(log, tmp_path / "b") as b:
+        with monkeypatch.context() as today:
+            today.setattr(standby, "_Copy", broken)
+            await feed(log, 0)
+            await until(lambda: "no reader today; beginning anew" in caplog.text, "it is told")
+        await b.copied(0)
+        assert "is open already" not in caplog.text
+    assert not log.reading
+
+
+async def test_a_copy_follows_as_fast_as_it_can_while_it_lacks_much(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with place(log, tmp_path / "a"), place(log, tmp_path / "b") as b:
+        await feed(log, 0)
+        await b.copied(0)
+        monkeypatch.setattr(standby, "_TURN", 3600.0)
+        log.slow = asyncio.Event()
+        await feed(log, 1, 2, 3)
+        asked = log.asked
+        await until(lambda: log.asked > asked + 2, "it is known what the copy lacks")
+        assert (b.look().standbys[0].lag or 0) > LITTLE
+        log.slow.set()
+        await b.copied(0)
+
+
+async def test_only_who_asked_about_a_copy_knows_that_it_lacks_nothing(log: Log, tmp_path: Path) -> None:
+    async with place(log, tmp_path / "a"), place(log, tmp_path / "b") as b:
+        await feed(log, 0)
+        await b.copied(0)
+        log.slow = asyncio.Event()
+        await feed(log, 1, 2, 3)
+        await until(lambda: (b.look().standbys[0].lag or 0) > LITTLE, "it is known what the copy lacks")
+        log.unasked = True
+        asked = log.asked
+        await until(lambda: log.asked > asked + 4, "it was looked without asking about the copy")
+        assert (b.look().standbys[0].lag or 0) > LITTLE
+        log.unasked = False
+        log.slow.set()
+        await b.copied(0)
 
 
 async def test_a_changelog_that_was_cut_is_copied_anew(
