@@ -15,6 +15,7 @@ import click
 from reflow_kafka.cli.program import ARGUMENTS, load_flows, log_options, option, targets
 from reflow_kafka.cli.topics import create_topics
 from reflow_kafka.errors import UsageError
+from reflow_kafka.log.api import MAX_STANDBYS
 
 if TYPE_CHECKING:
     from reflow_kafka.engine.engine import Engine
@@ -86,7 +87,7 @@ class Options:
 )
 @option(
     "--standbys",
-    type=click.IntRange(0),
+    type=click.IntRange(0, MAX_STANDBYS),
     default=0,
     show_default=True,
     metavar="N",

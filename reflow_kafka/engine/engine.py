@@ -24,7 +24,7 @@ from reflow_kafka.lane.finish import FiniteRun
 from reflow_kafka.lane.pace import Load
 from reflow_kafka.lane.processes.pool import Processes
 from reflow_kafka.lane.resources import open_resources
-from reflow_kafka.log.api import Log, MemberOptions, Membership
+from reflow_kafka.log.api import MAX_STANDBYS, Log, MemberOptions, Membership
 from reflow_kafka.observe.stall import TICK, StallWatch
 from reflow_kafka.process import refuse_engine
 from reflow_kafka.security import Security
@@ -81,8 +81,8 @@ class Engine:
             raise UsageError("Engine() found no flow, wanted one or more: Engine(flow)")
         if security is not None and bootstrap is None:
             raise UsageError(f"Engine() found {security!r}, wanted bootstrap with it: it is for Kafka alone")
-        if standbys < 0:
-            raise UsageError(f"Engine() found standbys={standbys}, wanted 0 or more")
+        if not 0 <= standbys <= MAX_STANDBYS:
+            raise UsageError(f"Engine() found standbys={standbys}, wanted 0 to {MAX_STANDBYS}")
         if standbys and bootstrap is None and log is None:
             raise UsageError(
                 f"Engine() found standbys={standbys}, wanted bootstrap with it: copies are kept by other "

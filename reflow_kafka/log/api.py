@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from reflow_kafka.topology.topics import TopicKind as TopicKind  # noqa: PLC0414 - part of the seam
 from reflow_kafka.topology.topics import TopicSpec as TopicSpec  # noqa: PLC0414
@@ -205,6 +205,10 @@ class Membership(Protocol):
 
     async def stop(self) -> None:
         """Leave the group; never raises."""
+
+
+MAX_STANDBYS: Final = 100
+"""Copies of a lane's state that can be asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ def is_one_sentence(said: str) -> bool:
         (["worker", "copying.py", "--bootstrap", "a:9092,b:99999"], "'b:99999' is no HOST:PORT"),
         (["worker", "copying.py", "--engines", "2"], "--engines 2 needs --bootstrap"),
         (["worker", "copying.py", "--standbys", "1"], "--standbys 1 needs --bootstrap"),
+        (["worker", "copying.py", "--standbys", "101"], "101 is not in the range 0<=x<=100"),
         (["worker", "copying.py", "copying.py"], "flow 'copy' was already given"),
         (["worker"], "TARGET"),
         (["worker", "nothing.py"], "there is no file"),

@@ -420,7 +420,9 @@ async def test_a_copy_never_stands_beyond_what_the_lane_record_knows(log: Log, t
         await a.copied(1)
 
 
-@pytest.mark.parametrize("wrong", [-1, 1])
-def test_copies_without_other_engines_are_refused(wrong: int) -> None:
-    with pytest.raises(UsageError, match="standbys=-1, wanted 0" if wrong < 0 else "wanted bootstrap"):
+@pytest.mark.parametrize(
+    ("wrong", "wanted"), [(-1, "wanted 0 to 100"), (101, "wanted 0 to 100"), (1, "wanted bootstrap")]
+)
+def test_copies_that_cannot_be_are_refused(wrong: int, wanted: str) -> None:
+    with pytest.raises(UsageError, match=f"standbys={wrong}, {wanted}"):
         Engine(counting(), standbys=wrong)

@@ -10,6 +10,8 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from reflow_kafka.log.api import MAX_STANDBYS
+
 # Bounds, so that one member's nonsense cannot make the leader count to the moon.
 _Lane = Annotated[int, msgspec.Meta(ge=0, lt=100_000)]
 _Epoch = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
@@ -36,9 +38,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     asked: int = 0  # how often this member asked for a new division: a broker ignores an unchanged claim
     instance: str | None = None
     host: str = ""
-    standbys: Annotated[int, msgspec.Meta(ge=0, le=100)] = (
-        0  # copies wanted of each lane; 0: hosts none itself
-    )
+    standbys: Annotated[int, msgspec.Meta(ge=0, le=MAX_STANDBYS)] = 0  # copies wanted of each lane
     copies: dict[_Lane, _Lag] = {}  # lanes of others with state here, and how many records it is behind
     ready: tuple[_Lane, ...] = ()  # copies that need no longer be waited for
 

@@ -44,7 +44,8 @@ class Holding:
         self._ask_since: float | None = None
         self._announced: Claim | None = None
         # Lanes of others that there is state of, at rest or kept up to date: how many records it is behind.
-        self._copies = dict.fromkeys(options.kept, COLD)
+        # What else lies there is of no lane of this flow, and would make the claim unintelligible.
+        self._copies = {lane: COLD for lane in options.kept if lane < options.lanes}
         self._awaited: dict[int, float] = {}  # copies on which a move waits, since when
         self._awarded_at = -math.inf
         self._overdue: set[int] = set()  # of these, those that have been waited for long enough

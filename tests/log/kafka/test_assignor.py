@@ -10,7 +10,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from reflow_kafka.log.api import MemberOptions
+from reflow_kafka.log.api import MAX_STANDBYS, MemberOptions
 from reflow_kafka.log.kafka.assignor import divide
 from reflow_kafka.log.kafka.claim import COLD, Award, Claim, decode_award, decode_claim, encode
 from reflow_kafka.log.kafka.holding import Holding
@@ -73,6 +73,14 @@ def test_a_lane_with_an_owner_is_first_left_out() -> None:
     assert awards["a"].lanes == (0, 1, 2, 3)
     assert awards["b"].lanes == (7,)
     assert awards["b"].moving == 3
+
+
+def test_a_claim_is_intelligible_whatever_there_is_of_other_flows_lanes() -> None:
+    kept = frozenset({1, 2, 100_000})
+    options = MemberOptions(flow="f", lanes=2, plan="p", started=1, standbys=MAX_STANDBYS, kept=kept)
+    claim = Holding(options).claim()
+    assert claim.copies == {1: COLD}
+    assert decode_claim(encode(claim)) == claim
 
 
 def test_the_higher_epoch_wins_whoever_claims_it() -> None:
