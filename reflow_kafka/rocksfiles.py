@@ -1,4 +1,4 @@
-"""Files of a RocksDB that must not be opened: damage that RocksDB overlooks, or that it does not survive."""
+"""Files of a RocksDB: damage that it overlooks or does not survive, and failures that are no damage."""
 
 from __future__ import annotations
 
@@ -11,6 +11,20 @@ _BLOCK: Final = 32 * 1024
 _HEADER: Final = 7  # checksum (4), length (2), type (1)
 _NOTE: Final = re.compile(r"(?P<name>MANIFEST-\d+) (?P<size>\d{1,18}) (?P<sum>\d{1,10})")
 _RECYCLED: Final = frozenset({5, 6, 7, 8, 11})
+# What the machine lacks, as RocksDB and Python word it: the content is not to blame and stays where it is.
+_MACHINE: Final = (
+    ("No space left", "the disk is full: free some space"),
+    ("Disk quota exceeded", "the disk quota is used up: free some space or raise it"),
+    ("Read-only file system", "the file system is read-only"),
+    ("Permission denied", "this user may not write there: change owner or mode"),
+    ("Too many open files", "too many open files: raise the limit (ulimit -n)"),
+    ("Cannot allocate memory", "the machine is out of memory"),
+)
+
+
+def lacking(message: str) -> str | None:
+    """What the machine lacks, if that is what an error says."""
+    return next((cause for text, cause in _MACHINE if text in message), None)
 
 
 def log_fault(path: Path) -> str | None:
@@ -43,7 +57,9 @@ def _has_recycled(block: bytes) -> bool:
 
 def newest(path: Path, pattern: str) -> Path | None:
     """The file with the highest number: numbers have six digits and more, and only grow."""
-    return max(path.glob(pattern), key=lambda file: (len(file.name), file.name), default=None)
+    # Not by `glob`, to which a directory that cannot be read is an empty one.
+    files = [file for file in path.iterdir() if file.match(pattern)] if path.exists() else []
+    return max(files, key=lambda file: (len(file.name), file.name), default=None)
 
 
 def manifest_note(path: Path) -> str:

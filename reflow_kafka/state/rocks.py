@@ -14,7 +14,7 @@ import msgspec
 from rocksdict import Options, Rdict, RdictIter, ReadOptions, WriteBatch
 
 from reflow_kafka.errors import StateError
-from reflow_kafka.rocksfiles import log_fault, manifest_fault, manifest_note
+from reflow_kafka.rocksfiles import lacking, log_fault, manifest_fault, manifest_note
 from reflow_kafka.state.directory import Directory, LaneDirectories
 from reflow_kafka.state.store import Changes, LaneStores, StoreMark
 from reflow_kafka.state.tuning import MIB, Tuning
@@ -28,15 +28,6 @@ _TOUCH_EVERY: Final = 60.0
 _encode_mark = msgspec.json.Encoder().encode
 _decode_mark = msgspec.json.Decoder(StoreMark).decode
 
-# What the machine lacks, as RocksDB words it: the content is not to blame and stays where it is.
-_MACHINE: Final = (
-    ("No space left", "the disk is full: free some space"),
-    ("Disk quota exceeded", "the disk quota is used up: free some space or raise it"),
-    ("Read-only file system", "the file system is read-only"),
-    ("Permission denied", "this user may not write there: change owner or mode"),
-    ("Too many open files", "too many open files: raise the limit (ulimit -n)"),
-    ("Cannot allocate memory", "the machine is out of memory"),
-)
 _BROKEN: Final = ("Corruption", "IO error")
 _LOCKED: Final = ("lock hold by current process", "While lock file")
 
@@ -80,9 +71,9 @@ class RocksBackend:
                     # Held without our own lock: by another program, or by an iterator somebody kept.
                     held.release()
                     busy.add(held.path)
-                elif held.fresh or _machine(message):
+                elif held.fresh or lacking(message):
                     held.release()
-                    raise StateError(f"cannot open {held.path}: {_machine(message) or message}") from e
+                    raise StateError(f"cannot open {held.path}: {lacking(message) or message}") from e
                 else:
                     self._directories.set_aside(held, message)
                 continue
@@ -243,7 +234,7 @@ class RocksStores:
         if type(error) is not Exception:  # RocksDB's are plain ones: this is the caller's
             return error
         message = str(error)
-        cause = _machine(message)
+        cause = lacking(message)
         if cause is None and message.startswith(_BROKEN):
             self._held.damage(message)
         return StateError(f"{self._held.path} ({stores}): {cause or message}")
@@ -284,11 +275,6 @@ class _Scan:
 
 class _Damaged(Exception):
     """The directory was found to be unusable earlier."""
-
-
-def _machine(message: str) -> str | None:
-    """What the machine lacks, if that is what an error of RocksDB says."""
-    return next((cause for text, cause in _MACHINE if text in message), None)
 
 
 def _after(prefix: bytes) -> bytes:

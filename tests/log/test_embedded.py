@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import random
+import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -159,6 +161,56 @@ class TestReopening:
         with pytest.raises(LogError, match="offset 0, is damaged"):
             await drain(log, tp)
         await log.stop()
+
+    async def test_what_the_machine_lacks_is_not_called_damage(
+        self, log: EmbeddedLog, tmp_path: Path
+    ) -> None:
+        await log.ensure_topics([TopicSpec("t", 1, TopicKind.EXTERNAL)])
+        await log.publish("t", 0, [out("x")])
+        await log.stop()
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        told, unlocked = [], []
+        for spare in range(1, 9):  # whatever needs a file first
+            free = os.dup(0)  # the lowest number that is free, from which on there are to be so many
+            os.close(free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free + spare, limits[1]))
+            try:
+                await (opened := EmbeddedLog(tmp_path / "data", serve=False)).start()
+                await opened.stop()
+            except LogError as error:
+                told.append(str(error))
+            except UsageError as error:  # the directory could not even be locked
+                unlocked.append(str(error))
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert told
+        assert all("cannot be used: [Errno 24] Too many open files" in each for each in unlocked), unlocked
+        assert all("log: too many open files: raise the limit" in each for each in told), told
+        await log.start()
+        assert values(await drain(log, TopicPartition("t", 0))) == ["x"]
+
+    @pytest.mark.parametrize("noted", [True, False])
+    async def test_a_copy_is_restored_as_the_message_advises(
+        self, log: EmbeddedLog, tmp_path: Path, noted: bool
+    ) -> None:
+        data, copy = tmp_path / "data", tmp_path / "copy"
+        await log.ensure_topics([TopicSpec("t", 1, TopicKind.EXTERNAL)])
+        await log.publish("t", 0, [out("x")])
+        await log.stop()
+        shutil.copytree(data, copy)
+        await log.start()
+        await log.publish("t", 0, [out("y")])
+        await log.stop()
+        shutil.rmtree(data / "log")
+        shutil.copytree(copy / "log", data / "log")
+        with pytest.raises(LogError, match=r"is gone: restore it from a copy together with .*log.note"):
+            await log.start()
+        if noted:
+            shutil.copy(copy / "log.note", data)
+        else:
+            (data / "log.note").unlink()
+        await log.start()
+        assert values(await drain(log, TopicPartition("t", 0))) == ["x"]
 
 
 class TestLock:

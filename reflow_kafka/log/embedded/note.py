@@ -35,10 +35,14 @@ class Note(msgspec.Struct):
 
     @classmethod
     def read(cls, file: Path) -> Self | None:
-        """What was written by `write`, None if there is nothing of the kind."""
+        """What was written by `write`, None if there is nothing of the kind.
+
+        Raises:
+            OSError: it cannot be read.
+        """
         try:
             return msgspec.json.decode(file.read_bytes(), type=cls)
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return None
 
     def write(self, file: Path) -> None:

@@ -22,6 +22,7 @@ from reflow_kafka.log.embedded.layout import (
 )
 from reflow_kafka.log.embedded.note import Note, damage
 from reflow_kafka.log.local import Change, Contents, LocalBatch
+from reflow_kafka.rocksfiles import lacking
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class RocksStorage:
         """Open the database and read all but the batches.
 
         Raises:
-            LogError: it is damaged, or the disk is.
+            LogError: it is damaged, or the disk is, or the machine lacks something.
         """
         try:
             if fault := damage(self.path, Note.read(self._note)):
@@ -57,6 +58,8 @@ class RocksStorage:
         except LogError:
             raise
         except Exception as error:
+            if cause := lacking(str(error)):
+                raise LogError(f"cannot open the embedded log in {self.path}: {cause}") from error
             raise self._damaged(str(error) or repr(error)) from error
         return contents
 
@@ -69,8 +72,9 @@ class RocksStorage:
 
     def _damaged(self, why: str) -> LogError:
         return LogError(
-            f"the embedded log in {self.path} is damaged or cannot be read: {why}: restore it from a copy, "
-            f"or remove {self.path} and {self._note} to start anew, without its events"
+            f"the embedded log in {self.path} is damaged or cannot be read: {why}: restore it from a copy "
+            f"together with {self._note} (remove that one if the copy has none), or remove {self.path} and "
+            f"{self._note} to start anew, without its events"
         )
 
     def _contents(self) -> Contents:
@@ -135,7 +139,8 @@ class RocksStorage:
         try:
             self.db.write(batch)
         except Exception as error:
-            raise LogError(f"the embedded log in {self.path} cannot be written: {error}") from error
+            cause = lacking(str(error)) or error
+            raise LogError(f"the embedded log in {self.path} cannot be written: {cause}") from error
 
     def _first_kept(self, tp: TopicPartition, start: int, change: Change) -> bytes:
         """The key of the batch that `start` falls into, or of `start` itself if there is none."""
