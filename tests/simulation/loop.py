@@ -171,8 +171,12 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     # ---- machines
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Nobody asks for the errors of tasks that had just ended when their machine died."""
-        if not (self._killed and "never retrieved" in context["message"]):
+        """Nobody asks for the errors of tasks that had just ended when their machine, or the history, ended.
+
+        When the collector finds them it may be in the middle of anything, and to log a traceback is not safe
+        everywhere: it parses source.
+        """
+        if not ((self._killed or self.is_closed()) and "never retrieved" in context["message"]):
             super().call_exception_handler(context)
 
     def spawn(self, machine: Machine, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
