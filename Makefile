@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# Side by side, but for those that share one broker, or kill processes against the clock.
+# Side by side; those on Kafka in two groups, each with a broker of its own, but for those against the clock.
 TOGETHER := -n auto --dist worksteal
 QUICK    := -m 'not kafka and not chaos and not slow'
 SOURCES := reflow_kafka connectors examples tests benchmarks
@@ -27,8 +27,9 @@ demo: $(STAMP)  ## Run the weather example on the embedded log over real data
 
 test: $(STAMP)  ## Run all tests, those on real Kafka included
 	@status=0; \
-	$(BIN)/python -m pytest $(TOGETHER) -m 'not kafka and not chaos' || status=1; \
-	$(BIN)/python -m pytest -m 'kafka or chaos' || status=1; \
+	$(BIN)/python -m pytest $(TOGETHER) -m 'not kafka' || status=1; \
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'kafka and not alone' || status=1; \
+	$(BIN)/python -m pytest -m 'kafka and alone' || status=1; \
 	exit $$status
 
 quick: $(STAMP)  ## Run the tests that need no Kafka and little time

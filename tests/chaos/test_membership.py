@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 from tests.support.weather import assert_same, averages, readings
 from tests.support.workers import Workers
 
-pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.slow, pytest.mark.alone]
 
 RATE = 3000.0
 """Events per second."""

@@ -33,7 +33,7 @@ LANES = 8
 SESSION = 6.0  # the least that a broker allows by default
 JOIN_GROUP = 11
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(90), pytest.mark.alone]
 
 
 def new_member(bootstrap: str, flow: str, **changes: Any) -> KafkaMembership:
