@@ -41,13 +41,11 @@ class Standbys:
         """Begin and end copies, so that these are kept."""
         for number in sorted(wanted - self._copies.keys()):
             copy = Standby(self._env, number, self._turn)
-            task = asyncio.create_task(copy.run(), name=f"{self._env.plan.flow.name}-standby-{number}")
+            task = copy.start()
             self._copies[number] = copy, task
             task.add_done_callback(lambda _, number=number: self._closed(number))  # type: ignore[misc]
         for number in self._copies.keys() - wanted:
-            task = self._copies[number][1]
-            if not task.cancelling():  # once: it is to close its store in peace
-                task.cancel()
+            self._copies[number][0].stop()
         if self._copies and self._looking is None:
             self._looking = asyncio.create_task(self._look())
 

@@ -48,6 +48,8 @@ class Standby:
         }
         self._log = place_logger(log, flow=env.plan.flow.name, lane=number)
         self._copy: _Copy | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
 
     @property
     def distance(self) -> int | None:
@@ -69,13 +71,27 @@ class Standby:
             if self.lag == 0:
                 self._copy.caught_up = asked
 
-    async def run(self) -> None:
-        """Keep the copy until cancelled."""
+    def start(self) -> asyncio.Task[None]:
+        """Keep the copy, in a task that ends when nothing of it is open any more after `stop`."""
+        name = f"{self._env.plan.flow.name}-standby-{self.number}"
+        self._task = asyncio.create_task(self._run(), name=name)
+        return self._task
+
+    def stop(self) -> None:
+        """Keep it no longer."""
+        if self._stopping or self._task is None:
+            return
+        self._stopping = True
+        # This makes it quick. Alone it would not do: before Python 3.12 `wait_for`, which the client uses,
+        # swallows a cancellation that comes together with the answer.
+        self._task.cancel()
+
+    async def _run(self) -> None:
         if not self._partitions:
             self.lag = 0
             await asyncio.Event().wait()
         failures = 0
-        while True:
+        while not self._stopping:
             began = time.monotonic()
             try:
                 await self._keep()
@@ -118,7 +134,7 @@ class Standby:
         await self._stand_by(restored)
 
     async def _stand_by(self, restored: Restored) -> None:
-        """Follow the changelogs until something is wrong, or cancelled; then nothing is open any more."""
+        """Follow the changelogs until something is wrong, or stopped; then nothing is open any more."""
         held: _Copy | LaneStores = restored.stores
         reader, cut = None, ""
         try:
@@ -149,6 +165,8 @@ class Standby:
     async def _follow(self, copy: _Copy) -> None:
         """Apply what comes, in turns that leave most of the time to lanes that run here."""
         while self._env.now() - copy.caught_up < MAX_AGE_MS:
+            if self._stopping:
+                return
             try:
                 async with asyncio.timeout(_STALL):
                     records, spent = await copy.turn(self._env.now())
