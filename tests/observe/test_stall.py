@@ -92,6 +92,7 @@ async def test_an_async_handler_that_blocks_is_found_too(ear: Ear) -> None:
     log = await new_log("numbers", partitions=1)
     await put(log, "numbers", ("k", 1))
     await run(log, flow)
+    await asyncio.to_thread(ear.wait, 2)  # or the next test would hear of the end
     assert ear.records[0].getMessage().startswith("blocked.slow[0] has blocked the loop for ")
     assert "in helper" in ear.records[0].getMessage()
 
