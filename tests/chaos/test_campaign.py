@@ -19,6 +19,7 @@ SECONDS = 12.0 * SCALE
 
 
 @pytest.mark.kafka
+@pytest.mark.alone  # four brokers side by side may not start in time
 @pytest.mark.chaos
 @pytest.mark.slow
 @pytest.mark.timeout(400 + 2 * SECONDS)
