@@ -23,12 +23,11 @@ from benchmarks.names import Names
 from benchmarks.numbers import Numbers, fault
 from benchmarks.processes import Worker, python
 from benchmarks.report import machine, table, write
-from benchmarks.throughput import RunFailed
+from benchmarks.throughput import RunFailed, Watch
 from benchmarks.topics import KafkaTopics
 from benchmarks.workers.growing import Shape
 from reflow_kafka.devbroker import DevBroker
 
-_INTERVAL = 0.05
 _MORE = 1_000
 """Events that wait for it at each further start."""
 
@@ -98,53 +97,31 @@ async def measure(case: Case, kafka: KafkaTopics, name: str, limit: float) -> Fi
                 kafka.publish(job.input, (next(left) for _ in range(batch)))
                 if len(starts) == 2:
                     shutil.rmtree(local, ignore_errors=True)
-                async with asyncio.timeout(limit):
-                    first, whole, peak = await _run(job, kafka, Path(folder, "worker.log"), done, batch)
+                first, whole, peak = await _run(job, kafka, Path(folder, "worker.log"), done, batch, limit)
                 starts.append(first)
                 memory.append(peak)
                 wall = wall or whole
                 done = await kafka.end(job.output, case.lanes)
                 size = _size(local)
             wrong = await fault(events, kafka, job.output, case.lanes)
-        except TimeoutError:
-            raise RunFailed(f"no end within {limit:.0f} s: {_tail(Path(folder, 'worker.log'))}") from None
         finally:
             kafka.delete(name)
     return Figures(case.name, case.about, case.numbers.count, tuple(starts), wall, tuple(memory), size, wrong)
 
 
 async def _run(
-    job: Job, kafka: KafkaTopics, log: Path, done: int, expected: int
+    job: Job, kafka: KafkaTopics, log: Path, done: int, expected: int, limit: float
 ) -> tuple[float, float, float]:
     """Run until so many further outputs have come; seconds until the first and all of them; peak MB."""
-    first = 0.0
     with Worker(python("benchmarks.workers.growing", *job.arguments()), log) as worker:
-        while True:
-            if not worker.running:
-                raise RunFailed(f"it ended by itself: {worker.last_words()}")
-            end = await kafka.end(job.output, job.lanes)
-            took = time.perf_counter() - worker.started
-            if end > done and not first:
-                first = took
-            if end >= done + expected and await _all_out(job, kafka, done + expected):
-                return first, took, worker.peak_memory()
-            await asyncio.sleep(_INTERVAL)
-
-
-async def _all_out(job: Job, kafka: KafkaTopics, expected: int) -> bool:
-    """Offsets count the marks of transactions, too: whether nothing more has come for a while."""
-    before = await kafka.end(job.output, job.lanes)
-    await asyncio.sleep(2.0)
-    return await kafka.end(job.output, job.lanes) == before >= expected
+        watch = Watch(worker, kafka, job, lambda: 0.0, time.monotonic() + limit)
+        first = await watch.until(done + 1, quiet=0.0)
+        last = await watch.until(done + expected)
+        return first.at - worker.started, last.at - worker.started, worker.peak_memory()
 
 
 def _size(folder: Path) -> float:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
-
-
-def _tail(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return " | ".join(lines[-3:])
 
 
 @dataclass

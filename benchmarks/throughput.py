@@ -185,10 +185,10 @@ class Watch:
         end = await self._topics.end(self._output, self._lanes)
         return Sample(time.perf_counter(), self._worker.cpu(), self._broker_cpu(), end)
 
-    async def until(self, expected: int) -> Sample:
-        """The first look at which as much as expected was there and nothing more came."""
+    async def until(self, expected: int, *, quiet: float = _QUIET) -> Sample:
+        """The first look at which as much as expected was there and nothing more came for some seconds."""
         done = await self.look()
-        while done.end < expected or time.perf_counter() - done.at < _QUIET:
+        while done.end < expected or time.perf_counter() - done.at < quiet:
             if self.late:
                 raise RunFailed(f"{done.end:,} of {expected:,} outputs in time: {self._worker.last_words()}")
             await asyncio.sleep(_INTERVAL)

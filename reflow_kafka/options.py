@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 
 from reflow_kafka.definition.place import Place, callers_place
 from reflow_kafka.errors import Reject, RetryLater
-from reflow_kafka.units import Duration, seconds
+from reflow_kafka.units import Duration, as_seconds
 
 
 def _fail(place: Place, option_of: str, option: str, found: object, wanted: str) -> NoReturn:
@@ -21,11 +21,8 @@ def _fail(place: Place, option_of: str, option: str, found: object, wanted: str)
 
 
 def _duration(place: Place, option_of: str, option: str, given: Any) -> float:
-    try:
-        time = seconds(given)
-    except (TypeError, ValueError, OverflowError):
-        time = math.nan
-    if isinstance(given, bool | str) or not (math.isfinite(time) and time >= 0):
+    time = as_seconds(given)
+    if not time >= 0:
         _fail(place, option_of, option, given, "a time in seconds or a timedelta, not negative")
     return time
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -14,6 +15,17 @@ Instant = int | datetime
 def seconds(duration: Duration) -> float:
     """The duration in seconds."""
     return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+
+
+def as_seconds(given: object) -> float:
+    """The seconds that somebody means who gives a duration; NaN if it is none, or has no end."""
+    if isinstance(given, bool | str):
+        return math.nan
+    try:
+        time = seconds(given)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+    return time if math.isfinite(time) else math.nan
 
 
 def epoch_ms(instant: Instant) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reflow_kafka.cli.goals import Goals
+from reflow_kafka.log.kafka.claim import WARM
 from reflow_kafka.observe.logging import LogFormat, chosen, configure, stderr_console
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ logger = logging.getLogger("reflow_kafka.worker")
 
 _DRAW_EVERY = 0.25
 _LOG_EVERY = 5.0
-_BEHIND = 10_000  # records by which a copy of a lane may be behind without being told of
 
 
 class Display:
@@ -98,7 +98,7 @@ class Lines:
                 line = f"{goal.what}: {goal.done:,} of {goal.total:,} events, {goal.rate:,.0f} events/s"
                 logger.info("%s", line, extra=about)
         for flow, counted in statistics.flows.items():
-            behind = [copy.lag for copy in counted.standbys if copy.lag is not None and copy.lag > _BEHIND]
+            behind = [copy.lag for copy in counted.standbys if copy.lag is not None and copy.lag > WARM]
             if behind:
                 about = {"flow": flow, "behind": len(behind), "lag": sum(behind)}
                 line = (

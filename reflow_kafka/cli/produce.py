@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from reflow_kafka.cli.program import log_options
+from reflow_kafka.definition.check import MAX_PARTITIONS
 from reflow_kafka.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _CHUNK = 1 << 20
 )
 @click.option(
     "--create",
-    type=click.IntRange(1, 100_000),
+    type=click.IntRange(1, MAX_PARTITIONS),
     metavar="PARTITIONS",
     show_envvar=True,
     help="Create the topic with so many partitions if it does not exist.",

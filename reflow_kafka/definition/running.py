@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 import sys
 from typing import Any, Final, NoReturn
 
@@ -18,7 +17,7 @@ from reflow_kafka.definition.spec import Handler, StageSpec, Unset
 from reflow_kafka.errors import DefinitionError
 from reflow_kafka.options import Batch, Rate, Retry
 from reflow_kafka.serde.types import type_name
-from reflow_kafka.units import seconds
+from reflow_kafka.units import as_seconds
 
 RUN_IN: Final = ("loop", "thread", "process")
 RUNNING: Final[tuple[str, ...]] = ("batch", "chain", "concurrency", "rate", "retry", "run_in", "timeout")
@@ -63,11 +62,8 @@ def _of(kind: type, such_as: str, given: dict[str, Any], name: str, place: Place
 def _timeout(given: Any, name: str, place: Place) -> float | None:
     if given is None:
         return None
-    try:
-        time = seconds(given)
-    except (TypeError, ValueError, OverflowError):
-        time = math.nan
-    if isinstance(given, bool | str) or not (math.isfinite(time) and time > 0):
+    time = as_seconds(given)
+    if not time > 0:
         message = f"timeout= is a time in seconds or a timedelta, longer than nothing, not {given!r}"
         place.fail(message, stage=name)
     return time

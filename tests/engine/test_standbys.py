@@ -186,6 +186,18 @@ class Place:
             f"{lanes} are copied",
         )
 
+    async def waits_for(self, member: CopyingMembership, closing: threading.Event) -> None:
+        """It is to have both lanes, but does not open that of its copy before this has been closed."""
+        await until(lambda: member.wanted() == {0, 1}, "it is to have both lanes")
+        for _ in range(5):
+            looks = member.looks
+            member.released(99)  # news, though about nothing
+            await until(lambda looks=looks: member.looks > looks, "the runner has looked")  # type: ignore[misc]
+        assert 1 in self.backend.opened
+        assert self.look().assigned == 1
+        closing.set()
+        await until(lambda: self.look().running == 2, "it has both lanes")
+
 
 @asynccontextmanager
 async def place(log: Log, data: Path) -> AsyncIterator[Place]:
@@ -244,15 +256,7 @@ async def test_a_lane_waits_until_its_copy_is_closed_whatever_happens_meanwhile(
             await feed(log, 0)
             await b.copied(1)
             b.backend.closing = closing
-        await until(lambda: member.wanted() == {0, 1}, "b is to have both lanes")
-        for _ in range(5):
-            looks = member.looks
-            member.released(99)  # news, though about nothing
-            await until(lambda looks=looks: member.looks > looks, "the runner has looked")  # type: ignore[misc]
-        assert 1 in b.backend.opened
-        assert b.look().assigned == 1
-        closing.set()
-        await until(lambda: b.look().running == 2, "b has both lanes")
+        await b.waits_for(member, closing)
         assert b.look().restored == 0
     assert sorted(path.name for path in (tmp_path / "b" / NAME).iterdir()) == ["lane-0", "lane-1"]
 
@@ -272,15 +276,7 @@ async def test_a_lane_waits_for_a_copy_that_closes_because_something_went_wrong(
             log.keep_back.set()
             await feed(log, 1)
             await until(b.backend.waiting.is_set, "its copy is being closed")
-        await until(lambda: member.wanted() == {0, 1}, "b is to have both lanes")
-        for _ in range(5):
-            looks = member.looks
-            member.released(99)  # news, though about nothing
-            await until(lambda looks=looks: member.looks > looks, "the runner has looked")  # type: ignore[misc]
-        assert 1 in b.backend.opened
-        assert b.look().assigned == 1
-        closing.set()
-        await until(lambda: b.look().running == 2, "b has both lanes")
+        await b.waits_for(member, closing)
     assert not log.reading
     names = {path.name.partition(".aside")[0] for path in (tmp_path / "b" / NAME).iterdir()}
     assert names == {"lane-0", "lane-1"}, "no further copy was made"
