@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from reflow_kafka.errors import StateError
+from reflow_kafka.state.ordered import after
 from reflow_kafka.state.store import Changes, LaneStores, StoreMark
 
 log = logging.getLogger(__name__)
@@ -80,16 +81,16 @@ class MemoryStores:
 
     def scan(self, store: str, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Keys that start with `prefix`, in byte order, as they are now: later writes are not seen."""
+        return self.range(store, prefix, after(prefix))
+
+    def range(self, store: str, start: bytes, end: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Keys from `start` to before `end` (empty: to the last), as `scan` gives them."""
         content = self._open().stores[store]
         keys = self._sorted.get(store)
         if keys is None:
             keys = self._sorted[store] = sorted(content)
-        found = []
-        for at in range(bisect_left(keys, prefix), len(keys)):
-            if not keys[at].startswith(prefix):
-                break
-            found.append((keys[at], content[keys[at]]))
-        return self._while_open(found)
+        stop = bisect_left(keys, end) if end else len(keys)
+        return self._while_open([(key, content[key]) for key in keys[bisect_left(keys, start) : stop]])
 
     def _while_open(self, found: list[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
         for pair in found:

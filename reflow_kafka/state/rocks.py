@@ -16,6 +16,7 @@ from rocksdict import Options, Rdict, RdictIter, ReadOptions, WriteBatch
 from reflow_kafka.errors import StateError
 from reflow_kafka.rocksfiles import lacking, log_fault, manifest_fault, manifest_note
 from reflow_kafka.state.directory import Directory, LaneDirectories
+from reflow_kafka.state.ordered import after
 from reflow_kafka.state.store import Changes, LaneStores, StoreMark
 from reflow_kafka.state.tuning import MIB, Tuning
 
@@ -161,12 +162,16 @@ class RocksStores:
 
     def scan(self, store: str, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Keys that start with `prefix`, in byte order, as they are now: later writes are not seen."""
+        return self.range(store, prefix, after(prefix))
+
+    def range(self, store: str, start: bytes, end: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Keys from `start` to before `end` (empty: to the last), as `scan` gives them."""
         try:
             reading = ReadOptions()
-            if end := _after(prefix):
+            if end:
                 reading.set_iterate_upper_bound(end)
             rows = self._families[store].iter(reading)
-            rows.seek(prefix)
+            rows.seek(start)
         except Exception as e:
             raise self._failed(e, store) from e
         scan = _Scan(self, store, rows, reading)
@@ -275,9 +280,3 @@ class _Scan:
 
 class _Damaged(Exception):
     """The directory was found to be unusable earlier."""
-
-
-def _after(prefix: bytes) -> bytes:
-    """The first key after all that start with `prefix`; empty if there is none."""
-    stem = prefix.rstrip(b"\xff")
-    return stem[:-1] + bytes([stem[-1] + 1]) if stem else b""

@@ -41,6 +41,9 @@ class LaneStores(Protocol):
     def scan(self, store: str, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Keys that start with `prefix`, in byte order, as they are now: later writes are not seen."""
 
+    def range(self, store: str, start: bytes, end: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Keys from `start` to before `end` (empty: to the last), as `scan` gives them."""
+
     def write(self, changes: Changes, mark: StoreMark) -> None:
         """Apply changes and mark in one atomic step, durable against the death of this process.
 

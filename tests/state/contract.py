@@ -84,6 +84,24 @@ class BackendContract:
         stores.write({"one": [(key, b"v" + key) for key in keys], "two": [(b"ax", b"")]}, mark())
         assert list(stores.scan("one", prefix)) == [(key, b"v" + key) for key in found]
 
+    @pytest.mark.parametrize(
+        ("start", "end", "found"),
+        [
+            (b"", b"", [b"", b"a", b"a\x00", b"b", b"\xff"]),
+            (b"a", b"b", [b"a", b"a\x00"]),
+            (b"a\x00", b"", [b"a\x00", b"b", b"\xff"]),
+            (b"aa", b"b", []),
+            (b"b", b"a", []),
+            (b"b", b"b", []),
+        ],
+    )
+    def test_a_range_ends_before_its_end(
+        self, stores: LaneStores, start: bytes, end: bytes, found: list[bytes]
+    ) -> None:
+        keys = [b"b", b"\xff", b"a", b"", b"a\x00"]
+        stores.write({"one": [(key, b"v" + key) for key in keys], "two": [(b"aa", b"")]}, mark())
+        assert list(stores.range("one", start, end)) == [(key, b"v" + key) for key in found]
+
     def test_a_scan_does_not_see_later_writes(self, stores: LaneStores) -> None:
         stores.write({"one": [(b"a", b"1"), (b"c", b"1")]}, mark(1))
         scan = stores.scan("one")

@@ -1,0 +1,265 @@
+"""Ordered state that changes in steps: what stages with windows, timers and joins remember.
+
+A *shelf* holds values by ordered keys, decoded. A *step* is all that one event, or one thing whose time has
+come, changes on the shelves of a stage: it is taken as a whole (`encode`, which may fail, then `accept`,
+which cannot) or dropped (`drop`). A commit takes what the steps since the last one have changed (`snapshot`).
+
+Where a value is found, newest first: the step, `_fresh` (accepted since the last snapshot), `_pending` (in
+the commit under way), the store.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Generic, TypeVar
+
+from sortedcontainers import SortedDict
+
+from reflow_kafka.state.ordered import after
+from reflow_kafka.state.store import LaneStores
+
+T = TypeVar("T")
+
+_ABSENT: Final[Any] = object()
+_LIMIT: Final = 20_000
+"""Decoded values that a shelf keeps at hand."""
+
+
+def as_is(value: bytes) -> bytes:
+    """For shelves whose values are bytes."""
+    return value
+
+
+class Shelf(Generic[T]):
+    """Values by ordered keys, in one part of a store: all keys there begin with `prefix`.
+
+    A value that is read may be changed in place; it counts once it is `put` in the same step.
+    """
+
+    def __init__(
+        self,
+        stores: LaneStores,
+        store: str,
+        prefix: bytes,
+        encode: Callable[[T], bytes],
+        decode: Callable[[bytes], T],
+        limit: int = _LIMIT,
+    ) -> None:
+        self._stores = stores
+        self.store = store
+        self.prefix = prefix
+        self._encode = encode
+        self._decode = decode
+        self._step: dict[bytes, Any] = {}
+        self._encoded: list[tuple[bytes, bytes | None, Any]] = []
+        self._read: list[bytes] = []
+        self._objects: dict[bytes, T] = {}
+        self._aged: dict[bytes, T] = {}
+        self._generation = max(limit // 2, 1)
+        self._fresh: SortedDict = SortedDict()
+        self._pending: SortedDict = SortedDict()
+
+    # ---- reading
+
+    def get(self, key: bytes) -> T | None:
+        """The value of a key, None if there is none.
+
+        Raises:
+            ValueError: the store holds bytes that are no value.
+        """
+        value: Any = self._step.get(key, _ABSENT)
+        if value is not _ABSENT:
+            return value  # type: ignore[no-any-return]
+        value = self._objects.get(key)
+        if value is None:
+            value = self._load(key)
+        if value is not None:
+            self._read.append(key)
+        return value  # type: ignore[no-any-return]
+
+    def _load(self, key: bytes) -> T | None:
+        value = self._aged.get(key)
+        if value is None:
+            raw = self._raw(key)
+            if raw is None:
+                return None
+            value = self._decode(raw)
+        self._keep(key, value)
+        return value
+
+    def _keep(self, key: bytes, value: T) -> None:
+        if len(self._objects) >= self._generation:  # two generations: a cheap, bounded LRU
+            self._aged, self._objects = self._objects, {}
+        self._objects[key] = value
+
+    def _raw(self, key: bytes) -> bytes | None:
+        for layer in (self._fresh, self._pending):
+            raw = layer.get(key, _ABSENT)
+            if raw is not _ABSENT:
+                return raw  # type: ignore[no-any-return]
+        return self._stores.get(self.store, self.prefix + key)
+
+    def keys(self, start: bytes = b"", end: bytes | None = None) -> Iterator[bytes]:
+        """Keys from `start` to before `end` (None: all that follow), in order.
+
+        What is put or deleted while they are gone through may or may not be among them.
+        """
+        layers: list[Iterable[tuple[bytes, int, bool]]] = [
+            [(k, 0, v is not None) for k, v in sorted(self._step.items(), key=_key) if _within(k, start, end)]
+        ]
+        for rank, layer in enumerate((self._fresh, self._pending), 1):
+            found = layer.irange(start, end, inclusive=(True, False))
+            layers.append([(key, rank, layer[key] is not None) for key in found])
+        layers.append(self._stored(start, end))
+        last: bytes | None = None
+        for key, _, there in heapq.merge(*layers):
+            if key != last:
+                last = key
+                if there:
+                    yield key
+
+    def first(self, start: bytes = b"", end: bytes | None = None) -> bytes | None:
+        """The first key from `start` to before `end`."""
+        return next(self.keys(start, end), None)
+
+    def items(self, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, T]]:
+        """Keys with their values, as `keys` gives them."""
+        for key in self.keys(start, end):
+            value = self.get(key)
+            if value is not None:
+                yield key, value
+
+    def under(self, prefix: bytes) -> Iterator[tuple[bytes, T]]:
+        """All whose keys begin with `prefix`."""
+        return self.items(prefix, after(prefix) or None)
+
+    def _stored(self, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, int, bool]]:
+        own = len(self.prefix)
+        stop = self.prefix + end if end is not None else after(self.prefix)
+        for key, _ in self._stores.range(self.store, self.prefix + start, stop):
+            yield key[own:], 3, True
+
+    # ---- a step
+
+    def put(self, key: bytes, value: T) -> None:
+        """Set the value of a key."""
+        self._step[key] = value
+
+    def delete(self, key: bytes) -> None:
+        """Forget a key."""
+        self._step[key] = None
+
+    def encode(self) -> None:
+        """Do all of the step that can fail.
+
+        Raises:
+            ValueError, TypeError: a value cannot be encoded; `drop` the step.
+        """
+        encode = self._encode
+        self._encoded = [
+            (key, None if value is None else encode(value), value) for key, value in self._step.items()
+        ]
+
+    def accept(self) -> None:
+        """Take the step that `encode` has prepared; cannot fail."""
+        fresh = self._fresh
+        for key, raw, value in self._encoded:
+            # A copy: what an encoder gives may hold 4 kB however short it is.
+            fresh[key] = None if raw is None else b"".join((raw, b""))
+            if raw is None:
+                self._objects.pop(key, None)
+                self._aged.pop(key, None)
+            elif self._objects.get(key) is not value:
+                self._keep(key, value)
+        self._encoded = []
+        self._step.clear()
+        self._read.clear()
+
+    def drop(self) -> None:
+        """Forget the step; what was read in it may have been changed in place, so it is read again."""
+        for key in self._read:
+            self._objects.pop(key, None)
+            self._aged.pop(key, None)
+        self._encoded = []
+        self._step.clear()
+        self._read.clear()
+
+    # ---- commits
+
+    def __len__(self) -> int:
+        """How many keys have changed since the last snapshot."""
+        return len(self._fresh)
+
+    def snapshot(self) -> dict[bytes, bytes | None]:
+        """What has changed since the last snapshot, by keys of the store; pending until `settled`."""
+        self._pending, self._fresh = self._fresh, SortedDict()
+        return {self.prefix + key: raw for key, raw in self._pending.items()}
+
+    def settled(self) -> None:
+        """The last snapshot is in the store."""
+        self._pending = SortedDict()
+
+    def rewind(self) -> None:
+        """Forget everything since the last snapshot."""
+        self.drop()
+        for key in self._fresh:
+            self._objects.pop(key, None)
+            self._aged.pop(key, None)
+        self._fresh = SortedDict()
+
+
+class Shelves:
+    """The shelves of one stage in one lane: they change together."""
+
+    def __init__(self, shelves: Iterable[Shelf[Any]] = ()) -> None:
+        self._shelves = list(shelves)
+
+    def add(self, shelf: Shelf[T]) -> Shelf[T]:
+        """Let a shelf change with the others."""
+        self._shelves.append(shelf)
+        return shelf
+
+    def __len__(self) -> int:
+        """How many keys have changed since the last snapshot."""
+        return sum(map(len, self._shelves))
+
+    def encode(self) -> None:
+        """Do all of the step that can fail; raises what `Shelf.encode` raises."""
+        for shelf in self._shelves:
+            shelf.encode()
+
+    def accept(self) -> None:
+        """Take the step; cannot fail."""
+        for shelf in self._shelves:
+            shelf.accept()
+
+    def drop(self) -> None:
+        """Forget the step."""
+        for shelf in self._shelves:
+            shelf.drop()
+
+    def snapshot(self) -> dict[str, dict[bytes, bytes | None]]:
+        """What has changed in each store since the last snapshot; pending until `settled`."""
+        changes: dict[str, dict[bytes, bytes | None]] = {}
+        for shelf in self._shelves:
+            changes.setdefault(shelf.store, {}).update(shelf.snapshot())
+        return changes
+
+    def settled(self) -> None:
+        """The last snapshot is in the store."""
+        for shelf in self._shelves:
+            shelf.settled()
+
+    def rewind(self) -> None:
+        """Forget everything since the last snapshot."""
+        for shelf in self._shelves:
+            shelf.rewind()
+
+
+def _key(item: tuple[bytes, Any]) -> bytes:
+    return item[0]
+
+
+def _within(key: bytes, start: bytes, end: bytes | None) -> bool:
+    return key >= start and (end is None or key < end)

@@ -1,0 +1,110 @@
+"""What a stage with windows, timers, joins and the like does with its events: a *program* (pure).
+
+A program decides from its store, an event and the time. What is to be done it gives as a generator of
+*acts*: call the user's code, or emit an event. Whoever drives it calls the code, waits for it if need be, and
+goes on with the generator when it has succeeded; if it has not, the generator is closed and everything that
+it has put on its shelves since it began is dropped. So a program is written as if nothing could fail, and it
+knows nothing of waiting.
+
+    for act in program.event(incoming): ...         # an event
+    while (due := program.due(watermark, now)): ... # what time has brought
+
+Everything that a program remembers lies on shelves (`state.shelf`): it is given the same ones after a
+restart, and may keep nothing else but what it can find there again (`rewound` tells it to look again).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol
+
+from reflow_kafka.event import NO_HEADERS, Event
+
+Clock = Literal["event-time", "wall-clock"]
+
+NEVER: Final = 2**63 - 1
+"""The time of what does not come, and the end of time: no event is later."""
+LONG_AGO: Final = -(2**63)
+"""The watermark before anything is known."""
+
+
+@dataclass(slots=True)
+class Incoming:
+    """An event as it enters a stage."""
+
+    key: bytes | None
+    value: Any
+    timestamp: int
+    upstream: str
+    """Name of the stage it comes from (for a topic read directly: of the source)."""
+    id: str
+    """The same for the same event, whatever is restarted."""
+    headers: Mapping[str, bytes] = NO_HEADERS
+    side: int = 0
+    """Which of the inputs it came by: the place of its upstream in the stage's `after`."""
+
+
+@dataclass(slots=True)
+class Call:
+    """Call the user's code; what it returns is emitted, and inherits what stands here.
+
+    The generator that gave it goes on when the code has succeeded.
+    """
+
+    arguments: tuple[Any, ...]
+    key: bytes | None
+    timestamp: int
+    headers: Mapping[str, bytes] = NO_HEADERS
+    code: str = "handler"
+    """Which code: ``handler``, ``on_close``, ``on_timer``."""
+
+
+@dataclass(slots=True)
+class Emit:
+    """Emit an event without asking anybody; `event` overrides what else stands here, as a handler's does."""
+
+    event: Event[Any] | Any
+    key: bytes | None
+    timestamp: int
+    headers: Mapping[str, bytes] = NO_HEADERS
+
+
+Act = Call | Emit
+
+
+@dataclass(slots=True)
+class Due:
+    """Something whose time has come."""
+
+    id: bytes
+    """The same at each try: after a failure it is put off under this name."""
+    at: int
+    """When its time was: no event that it leads to is older."""
+    acts: Iterator[Act]
+    key: bytes | None = None
+
+
+class Program(Protocol):
+    """What a stage does, in one lane."""
+
+    def event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
+        """What an event leads to; `watermark` and `now` (wall clock) are epoch ms."""
+
+    def due(self, watermark: int, now: int, put_off: frozenset[bytes] = frozenset()) -> Due | None:
+        """The first thing whose time has come, but for those that are put off. Called until there is none."""
+
+    def wake(self, now: int) -> int | None:
+        """When by the wall clock something is due next (epoch ms), None if nothing is."""
+
+    def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
+        """Forget something due that cannot be done: the key and the value that its dead letter tells."""
+
+    def holds(self, watermark: int) -> int:
+        """The oldest timestamp that something may still be emitted with, given what is open at `watermark`.
+
+        It bounds what is told to the stages that follow; without anything open, the watermark itself.
+        """
+
+    def rewound(self) -> None:
+        """The shelves hold something else now: forget what was derived from them."""
