@@ -58,6 +58,8 @@ class Call:
     headers: Mapping[str, bytes] = NO_HEADERS
     code: str = "handler"
     """Which code: ``handler``, ``on_close``, ``on_timer``."""
+    cleared: bool = False
+    """Set by the driver after the call: the code has asked to forget the state."""
 
 
 @dataclass(slots=True)
