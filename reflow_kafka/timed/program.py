@@ -16,7 +16,7 @@ restart, and may keep nothing else but what it can find there again (`rewound` t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
 from reflow_kafka.event import NO_HEADERS, Event
@@ -40,7 +40,7 @@ class Incoming:
     """Name of the stage it comes from (for a topic read directly: of the source)."""
     id: str
     """The same for the same event, whatever is restarted."""
-    headers: Mapping[str, bytes] = NO_HEADERS
+    headers: Mapping[str, bytes] = field(default_factory=lambda: NO_HEADERS)
     side: int = 0
     """Which of the inputs it came by: the place of its upstream in the stage's `after`."""
 
@@ -55,11 +55,13 @@ class Call:
     arguments: tuple[Any, ...]
     key: bytes | None
     timestamp: int
-    headers: Mapping[str, bytes] = NO_HEADERS
+    headers: Mapping[str, bytes] = field(default_factory=lambda: NO_HEADERS)
     code: str = "handler"
     """Which code: ``handler``, ``on_close``, ``on_timer``."""
     cleared: bool = False
     """Set by the driver after the call: the code has asked to forget the state."""
+    quiet: bool = False
+    """What it returns is dropped: the code is called for what it does to a state."""
 
 
 @dataclass(slots=True)
@@ -69,7 +71,7 @@ class Emit:
     event: Event[Any] | Any
     key: bytes | None
     timestamp: int
-    headers: Mapping[str, bytes] = NO_HEADERS
+    headers: Mapping[str, bytes] = field(default_factory=lambda: NO_HEADERS)
 
 
 Act = Call | Emit

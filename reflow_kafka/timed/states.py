@@ -1,0 +1,74 @@
+"""The state that users keep for a key, or a key and a window: how it is made, handed over, stored (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from reflow_kafka.state.cache import UnreadableState
+from reflow_kafka.state.shelf import Shelf
+from reflow_kafka.state.store import LaneStores
+from reflow_kafka.timed.program import Call
+from reflow_kafka.value import CLEARED, State
+
+
+class States:
+    """What `state=` of a stage says: objects that code changes in place, or values in a ``State[T]``."""
+
+    def __init__(
+        self,
+        factory: Callable[[], Any],
+        *,
+        boxed: bool,
+        encode: Callable[[Any], bytes],
+        decode: Callable[[bytes], Any],
+    ) -> None:
+        self.factory = factory
+        self.boxed = boxed
+        self._encode = encode
+        self._decode = decode
+
+    def new(self) -> Any:
+        """A fresh state, as code takes it."""
+        value = self.factory()
+        return State(value) if self.boxed else value
+
+    def holding(self, value: Any) -> Any:
+        """A state with this value, as code takes it."""
+        return State(value) if self.boxed else value
+
+    def value(self, state: Any) -> Any:
+        """The value of a state that code has taken."""
+        return state.value if self.boxed else state
+
+    def is_cleared(self, state: Any, call: Call) -> bool:
+        """Whether the code that was called with this state has asked to forget it."""
+        return call.cleared or (self.boxed and state.value is CLEARED)
+
+    def encode(self, state: Any) -> bytes:
+        """The bytes of a state.
+
+        Raises:
+            ValueError, TypeError: it cannot be encoded.
+        """
+        return self._encode(state.value if self.boxed else state)
+
+    def decode(self, raw: bytes) -> Any:
+        """A state from its bytes, as code takes it.
+
+        Raises:
+            UnreadableState: the bytes are no state of this stage.
+        """
+        try:
+            value = self._decode(raw)
+        except (ValueError, RecursionError) as error:
+            raise UnreadableState(
+                f"a state of this key cannot be read: {error}; was it written by another version of the "
+                "flow, or by somebody else?"
+            ) from error
+        return State(value) if self.boxed else value
+
+    def shelf(self, stores: LaneStores, store: str, prefix: bytes) -> Shelf[Any]:
+        """States by ordered keys; a state that code has changed in place counts once it is put."""
+        encode = self.encode if self.boxed else self._encode  # a call less for each event
+        return Shelf(stores, store, prefix, encode, self.decode)
