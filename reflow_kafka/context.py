@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from reflow_kafka.event import NO_HEADERS
 from reflow_kafka.serde.keys import decode_key
+from reflow_kafka.units import LONG_AGO
 
 
 class Context:
@@ -17,6 +18,7 @@ class Context:
     __slots__ = (
         "_cleared",
         "_headers",
+        "_id",
         "_offset",
         "_path",
         "_topic",
@@ -28,6 +30,7 @@ class Context:
         "stage",
         "timestamp",
         "upstream",
+        "watermark",
     )
 
     def __init__(self, flow: str = "", stage: str = "", lane: int = 0) -> None:
@@ -43,7 +46,10 @@ class Context:
         """Event time in epoch milliseconds."""
         self.upstream = ""
         """Name of the stage the event comes from."""
+        self.watermark = LONG_AGO
+        """No older event is expected (epoch ms), as far as a stage with windows or timers knows."""
         self._headers: object = ()
+        self._id = ""
         self._topic = ""
         self._offset = -1
         self._path = ""
@@ -67,13 +73,14 @@ class Context:
     @property
     def id(self) -> str:
         """An idempotency key: the same for the same event, whatever is restarted."""
-        return f"{self._topic}/{self.lane}/{self._offset}{self._path}"
+        return self._id or f"{self._topic}/{self.lane}/{self._offset}{self._path}"
 
     def fresh(self) -> Context:
         """Another one for the same stage and lane, where several events are handled at once."""
         context = Context.__new__(Context)
         context.flow, context.stage, context.lane, context.log = self.flow, self.stage, self.lane, self.log
-        context._path = ""
+        context._path = context._id = ""
+        context.watermark = LONG_AGO
         context._cleared = False
         return context
 

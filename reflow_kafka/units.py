@@ -10,6 +10,10 @@ Duration = float | timedelta
 """Seconds, or a timedelta."""
 Instant = int | datetime
 """Epoch milliseconds, or a datetime (a naive one is taken as UTC)."""
+NEVER: Final = 2**63 - 1
+"""The time of what does not come, and the end of time: no event is later."""
+LONG_AGO: Final = -(2**63)
+"""The watermark before anything is known."""
 
 
 def seconds(duration: Duration) -> float:

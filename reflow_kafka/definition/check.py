@@ -25,6 +25,7 @@ from reflow_kafka.definition.spec import (
     ResourceSpec,
     StageSpec,
     UpstreamRef,
+    emitted_by,
 )
 from reflow_kafka.errors import DefinitionError
 from reflow_kafka.options import Retry
@@ -115,10 +116,7 @@ def check_flow(flow: FlowSpec, where: str = "") -> FlowSpec:
     _check_topic_names(flow)
     resources = _resolve_resources(flow.resources)
     known = {CONTEXT, *resources}
-    resolved = tuple(
-        s if s.handler is None else replace(s, handler=_resolve_handler(s, s.handler, known))
-        for s in flow.stages
-    )
+    resolved = tuple(_resolved(stage, known) for stage in flow.stages)
     for stage in resolved:
         check_process(stage)
         check_types(stage, stages)
@@ -154,7 +152,7 @@ def _check_key(stage: StageSpec) -> None:
 
 def _check_outputs(stage: StageSpec) -> None:
     for output in stage.outputs:
-        if output in RESERVED_OUTPUTS:
+        if output in RESERVED_OUTPUTS or (stage.operator is not None and output in stage.operator.outputs):
             _fail(stage, f"output {output!r} exists without being declared; take it out of outputs=")
         if not STAGE_NAME.fullmatch(output):
             _fail(stage, f"an output's name is lower-case letters, digits and underscores, not {output!r}")
@@ -191,7 +189,12 @@ def _check_upstream(stage: StageSpec, ref: UpstreamRef, stages: Mapping[str, Sta
             f"{ref.stage!r} is a source, which has no handler to run in: take chain=True out "
             "(a stage that is alone after a topic reads it directly, with no topic in between)",
         )
-    outputs = (*upstream.outputs, *RESERVED_OUTPUTS)
+    if stage.chain and upstream.operator is not None:
+        _fail(
+            stage,
+            f"{ref.stage!r} has windows, timers or joins, so nothing is chained to it: take chain=True out",
+        )
+    outputs = emitted_by(upstream)
     if ref.output is not None and ref.output not in outputs:
         hint = did_you_mean(ref.output, outputs)
         _fail(stage, f"{ref.stage!r} declares no output {ref.output!r} (outputs=[...]){hint}")
@@ -230,7 +233,7 @@ def _topic_names(flow: FlowSpec) -> Iterator[tuple[StageSpec, str]]:
     for stage in flow.stages:
         for upstream in dict.fromkeys(ref.stage for ref in stage.after if not stage.chain):
             yield stage, f"{flow.name}.{upstream}.{stage.name}"
-        if stage.state is not None or (stage.source is not None and stage.source.connector is not None):
+        if stage.remembers or (stage.source is not None and stage.source.connector is not None):
             yield stage, f"{flow.name}.{stage.name}.changelog"
 
 
@@ -262,6 +265,12 @@ def _check_resource_use(resource: ResourceSpec, used: ResourceSpec) -> None:
         raise DefinitionError(
             message + 'lives as long as a worker; give it per="worker" too', where=resource.where
         )
+
+
+def _resolved(stage: StageSpec, known: set[str]) -> StageSpec:
+    handler = None if stage.handler is None else _resolve_handler(stage, stage.handler, known)
+    codes = {name: _resolve_handler(stage, code, known) for name, code in stage.codes.items()}
+    return replace(stage, handler=handler, codes=codes)
 
 
 def _resolve_handler(stage: StageSpec, handler: Handler, known: set[str]) -> Handler:

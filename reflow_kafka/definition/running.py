@@ -80,6 +80,8 @@ def check_running(stage: StageSpec) -> None:
     """
     if stage.chain:
         _check_chain(stage)
+    if stage.operator is not None:
+        _check_timed(stage)
     if stage.handler is not None:
         _check_place(stage, stage.handler)
         if stage.batch is not None:
@@ -143,6 +145,18 @@ def _check_chain(stage: StageSpec) -> None:
                 stage,
                 f"{option}= belongs to the head of a chain, the stage in whose worker this one runs: "
                 f"give it to {str(stage.after[0])!r}, or take chain=True out",
+            )
+
+
+def _check_timed(stage: StageSpec) -> None:
+    """A timed stage works on one event after the other, in the loop."""
+    usual = {"batch": None, "chain": False, "concurrency": 1, "run_in": "loop"}
+    for option, value in usual.items():
+        if getattr(stage, option) != value:
+            _fail(
+                stage,
+                f"{option}= is of no use to a stage with windows, timers or joins, which handles one event "
+                "after the other: put what is slow into a stage of its own, or take it out",
             )
 
 

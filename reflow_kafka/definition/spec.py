@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from reflow_kafka.connector import Sink, Source
+from reflow_kafka.definition.operators import Operator
 from reflow_kafka.event import Event
 from reflow_kafka.options import Batch, Rate, Retry
 
@@ -165,11 +166,26 @@ class StageSpec:
     """Of all lanes together."""
     chain: bool = False
     """It runs inside its upstream's worker."""
+    operator: Operator | None = None
+    """What it does besides calling its handler once for each event; it is a *timed* stage then."""
+    codes: Mapping[str, Handler] = field(default_factory=dict)
+    """Code of the user's besides the handler, by what it is for: ``on_close``, ``on_timer``."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it has a store: all events of a key must meet in one lane."""
+        return self.state is not None or self.operator is not None
 
     @property
     def overlaps(self) -> bool:
         """Whether its events need not finish in the order in which they came."""
         return self.concurrency > 1 or self.run_in != "loop" or self.batch is not None
+
+
+def emitted_by(stage: StageSpec) -> tuple[str, ...]:
+    """The named outputs of a stage, those that exist without being declared included."""
+    own = () if stage.operator is None else stage.operator.outputs
+    return (*stage.outputs, *RESERVED_OUTPUTS, *own)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,12 @@ from typing import Any
 
 from reflow_kafka.connector import Source
 from reflow_kafka.context import Context
-from reflow_kafka.definition.spec import Handler, StateBy, UpstreamRef
+from reflow_kafka.definition.operators import Operator
+from reflow_kafka.definition.spec import Handler, StateBy, UpstreamRef, emitted_by
 from reflow_kafka.lane.calm import Calm
 from reflow_kafka.lane.chain import Chain
+from reflow_kafka.lane.clock import WorkClock
+from reflow_kafka.lane.code import Code
 from reflow_kafka.lane.drain import Drain
 from reflow_kafka.lane.emitter import Emitter, Lead, UnknownTopic
 from reflow_kafka.lane.feed import Feed
@@ -24,11 +27,13 @@ from reflow_kafka.lane.outbox import Channel, Outbox
 from reflow_kafka.lane.overlap import OverlapWorker
 from reflow_kafka.lane.parking import Parking
 from reflow_kafka.lane.processes.pool import Processes
+from reflow_kafka.lane.programs import Materials, make_program
 from reflow_kafka.lane.rate import Throttle
 from reflow_kafka.lane.refusals import Refusals
 from reflow_kafka.lane.replies import DeadLetters, Replies
 from reflow_kafka.lane.serial import SerialWorker
 from reflow_kafka.lane.share import DeadLetterShare
+from reflow_kafka.lane.timed import TimedWorker, Timing
 from reflow_kafka.lane.work import Work
 from reflow_kafka.lane.worker import Setting, Worker
 from reflow_kafka.log.api import BatchBuilder, Headers, TopicPartition
@@ -166,10 +171,25 @@ class Builder:
         return Lead(output.name, output.stage, output.when, None, encode, None, link=link)
 
     def _worker(self, node: Node, leads: Sequence[Lead], exits: _Exits) -> Worker:
+        if node.stage.operator is not None:
+            return self._timed(node, node.stage.operator, leads, exits)
         spec = node.stage.handler
         target, lifecycle, named = self._handler(node, spec) if spec is not None else (None, None, {})
         cache = self._cache(node)
-        setting = Setting(
+        setting = self._setting(
+            node,
+            leads,
+            exits,
+            handler=target,
+            by_name=named,
+            cache=cache,
+            lifecycle=lifecycle,
+            chain=Chain(exits.links, cache) if exits.links else None,
+        )
+        return OverlapWorker(node, setting) if node.stage.overlaps else SerialWorker(node, setting)
+
+    def _setting(self, node: Node, leads: Sequence[Lead], exits: _Exits, **own: Any) -> Setting:
+        return Setting(
             flow=self.plan.flow.name,
             lane=self.lane,
             leads=leads,
@@ -181,17 +201,28 @@ class Builder:
             marks=self.marks,
             seek=self.seek,
             learn=self.learn,
-            handler=target,
-            by_name=named,
-            cache=cache,
-            lifecycle=lifecycle,
-            chain=Chain(exits.links, cache) if exits.links else None,
             processes=self.processes,
             share=self._share(node),
             throttle=self._throttle(node),
             parking=Parking(node.name, self.stores, self.now) if self._parks(node) else None,
+            **own,
         )
-        return OverlapWorker(node, setting) if node.stage.overlaps else SerialWorker(node, setting)
+
+    def _timed(self, node: Node, operator: Operator, leads: Sequence[Lead], exits: _Exits) -> TimedWorker:
+        stage = node.stage
+        handlers = dict(stage.codes) if stage.handler is None else {"handler": stage.handler, **stage.codes}
+        context = Context(self.plan.flow.name, node.name, self.lane)
+        codes, lifecycle = {}, None
+        for name, spec in handlers.items():
+            target, opened, named = self._handler(node, spec, context)
+            lifecycle = opened or lifecycle
+            codes[name] = Code(target, spec.shape, named, stage.timeout)
+        materials = Materials(node, self.stores)
+        program = make_program(operator, materials)
+        asked = any("ctx" in code.by_name for code in codes.values())
+        timing = Timing(program, materials.shelves, codes, context if asked else None, self.now)
+        setting = self._setting(node, leads, exits, lifecycle=lifecycle)
+        return TimedWorker(node, setting, timing, WorkClock())
 
     def _throttle(self, node: Node) -> Throttle | None:
         rate = node.stage.rate
@@ -208,7 +239,9 @@ class Builder:
     def _parks(self, node: Node) -> bool:
         return self.plan.parks and node.role == "handler"
 
-    def _handler(self, node: Node, spec: Handler) -> tuple[Any, Lifecycle | None, dict[str, Any]]:
+    def _handler(
+        self, node: Node, spec: Handler, context: Context | None = None
+    ) -> tuple[Any, Lifecycle | None, dict[str, Any]]:
         target = spec.target
         lifecycle = None
         if node.stage.run_in == "process":
@@ -218,10 +251,10 @@ class Builder:
             lifecycle = Lifecycle(target, node.name)
         elif spec.kind == "instance":
             lifecycle = Lifecycle(target, node.name, self.users.setdefault(node.name, Users()))
-        return target, lifecycle, self._named(node, spec.by_name)
+        return target, lifecycle, self._named(node, spec.by_name, context)
 
-    def _named(self, node: Node, names: Sequence[str]) -> dict[str, Any]:
-        context = Context(self.plan.flow.name, node.name, self.lane)
+    def _named(self, node: Node, names: Sequence[str], context: Context | None = None) -> dict[str, Any]:
+        context = context or Context(self.plan.flow.name, node.name, self.lane)
         resources = self.resources[node.name]
         return {name: context if name == "ctx" else resources[name] for name in names}
 
@@ -247,7 +280,7 @@ class Builder:
             self.lane,
             flow=self.plan.flow.name,
             source=self._source(node),
-            emitter=Emitter(leads, (*node.stage.outputs, "error")),
+            emitter=Emitter(leads, emitted_by(node.stage)),
             outbox=exits.outbox,
             dead_letters=exits.dead_letters,
             gate=self.gate,

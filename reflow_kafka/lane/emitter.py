@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from reflow_kafka.event import INHERITED, Event
 from reflow_kafka.lane.outbox import NO_HEADERS, Channel, check_size
-from reflow_kafka.log.api import Headers, Record
+from reflow_kafka.log.api import Headers
 
 
 class Place(Protocol):
@@ -38,6 +38,18 @@ class Lead:
     """Finds it, by the value and headers; None: this event does not go along this edge."""
     link: Any = None
     """The `Link` of a chained stage, which takes values as they are; then there is no place."""
+
+
+class Cause(Protocol):
+    """What results inherit from."""
+
+    @property
+    def key(self) -> bytes | None:
+        """The key."""
+
+    @property
+    def headers(self) -> Any:
+        """The headers, as a log has them."""
 
 
 Prepared = list[tuple[Any, int, bytes | None, Any, Headers]]
@@ -79,7 +91,7 @@ class Emitter:
         """Whether anything follows this output."""
         return bool(self._leads.get(output))
 
-    def prepare(self, results: Iterable[Any], record: Record, timestamp: int) -> Prepared:
+    def prepare(self, results: Iterable[Any], record: Cause, timestamp: int) -> Prepared:
         """Key, encode and route results, without any effect.
 
         Raises:
@@ -106,7 +118,7 @@ class Emitter:
     def _one(
         self,
         prepared: Prepared,
-        record: Record,
+        record: Cause,
         value: Any,
         output: str | None,
         key: bytes | None,
@@ -145,7 +157,7 @@ class Emitter:
             place.append(timestamp, key, data, headers)
 
 
-def _inherited(record: Record) -> Headers:
+def _inherited(record: Cause) -> Headers:
     return list(record.headers) if record.headers else NO_HEADERS
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reflow_kafka.definition.spec import Handler
+from reflow_kafka.definition.spec import Handler, emitted_by
 from reflow_kafka.event import Event, received
 from reflow_kafka.lane.compile import Compilation, compile_stage
 from reflow_kafka.lane.copies import copied
@@ -125,7 +125,7 @@ class Link:
         self.tally = Tally()
         self.suspends = spec.shape.suspends
         self.leads_on = any(lead.link is not None for lead in leads)
-        self.emitter = Emitter(leads, (*node.stage.outputs, "error"))
+        self.emitter = Emitter(leads, emitted_by(node.stage))
         logger = place_logger(log, flow=flow, stage=node.name, lane=lane)
         self.failures: Failures = LinkFailures(
             encode, upstream, node, flow, self.emitter, dead_letters, self.tally, logger

@@ -100,14 +100,24 @@ class SerialWorker(Worker):
             self._held_up = self._backlog.crowded(MAX_HELD) and not self._backlog.relieve(MAX_HELD)
             if unit := self._lines.due(now) or self._lines.next(now):
                 await self._again(unit, now + SLICE)
+            elif await self._on_time():
+                continue
             elif not self._held_up and (batch := self.inbox.poll()):
                 await self._batch(*batch)
-            elif (at := self._lines.wake_at()) is None:
+            elif (at := self._next_wake()) is None:
                 await self.inbox.wake.wait()
             else:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(at - now, 0)):
                         await self.inbox.wake.wait()
+
+    def _next_wake(self) -> float | None:
+        """`time.monotonic()` when there is something to do without anything new."""
+        return self._lines.wake_at()
+
+    async def _on_time(self) -> bool:
+        """Do what time has brought, for as long as a slice may take; whether there was anything."""
+        return False
 
     async def _again(self, unit: Unit | None, until: float) -> None:
         """Try events again, or those that had to wait behind others, for as long as a slice may take."""
@@ -164,7 +174,7 @@ class SerialWorker(Worker):
         now = time.monotonic()
         if unit := self._lines.due(now) or self._lines.next(now):
             await self._again(unit, now + SLICE)
-        else:
+        elif not await self._on_time():
             await asyncio.sleep(0)
 
     async def _learn_topic(self) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 from reflow_kafka.lane.inbox import Inbox
 from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.log.api import BatchBuilder, TopicPartition
+from reflow_kafka.timed.watermark import LaneTime
 from reflow_kafka.topology.plan import Node
 
 
@@ -24,6 +25,8 @@ class Share:
     events: int = 0
     last: tuple[TopicPartition, int] | None = None
     """The last event it finished."""
+    times: dict[str, LaneTime] = field(default_factory=dict)
+    """How far time has come in its stages, where others want to know."""
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from reflow_kafka.definition.spec import Shape, StateBy
+from reflow_kafka.definition.spec import Shape, StateBy, emitted_by
 from reflow_kafka.errors import ReflowError
 from reflow_kafka.lane.backlog import Backlog
 from reflow_kafka.lane.calm import Calm
@@ -109,7 +109,7 @@ class Worker(ABC):
         self._lifecycles = [
             each for each in (setting.lifecycle, *(link.lifecycle for link in links)) if each is not None
         ]
-        self._emitter = Emitter(setting.leads, (*node.stage.outputs, "error"))
+        self._emitter = Emitter(setting.leads, emitted_by(node.stage))
         self._failures = Failures(
             node, setting.flow, self._emitter, setting.dead_letters, self.tally, self._log
         )

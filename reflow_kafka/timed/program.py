@@ -15,18 +15,18 @@ restart, and may keep nothing else but what it can find there again (`rewound` t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
-from reflow_kafka.event import NO_HEADERS, Event
+from reflow_kafka.event import Event
+from reflow_kafka.log.api import Headers
+from reflow_kafka.units import LONG_AGO, NEVER
 
-Clock = Literal["event-time", "wall-clock"]
+__all__ = ["LONG_AGO", "NEVER", "NO_HEADERS", "Act", "Call", "Due", "Emit", "Incoming", "Program"]
 
-NEVER: Final = 2**63 - 1
-"""The time of what does not come, and the end of time: no event is later."""
-LONG_AGO: Final = -(2**63)
-"""The watermark before anything is known."""
+NO_HEADERS: Final[Headers] = []
+"""Never changed."""
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class Incoming:
     """Name of the stage it comes from (for a topic read directly: of the source)."""
     id: str
     """The same for the same event, whatever is restarted."""
-    headers: Mapping[str, bytes] = field(default_factory=lambda: NO_HEADERS)
+    headers: Headers = field(default_factory=lambda: NO_HEADERS)
     side: int = 0
     """Which of the inputs it came by: the place of its upstream in the stage's `after`."""
 
@@ -55,7 +55,7 @@ class Call:
     arguments: tuple[Any, ...]
     key: bytes | None
     timestamp: int
-    headers: Mapping[str, bytes] = field(default_factory=lambda: NO_HEADERS)
+    headers: Headers = field(default_factory=lambda: NO_HEADERS)
     code: str = "handler"
     """Which code: ``handler``, ``on_close``, ``on_timer``."""
     cleared: bool = False
@@ -71,7 +71,7 @@ class Emit:
     event: Event[Any] | Any
     key: bytes | None
     timestamp: int
-    headers: Mapping[str, bytes] = field(default_factory=lambda: NO_HEADERS)
+    headers: Headers = field(default_factory=lambda: NO_HEADERS)
 
 
 Act = Call | Emit

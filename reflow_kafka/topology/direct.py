@@ -28,7 +28,7 @@ def read_directly(graph: Topology, stage: StageSpec) -> bool:
     if key_given(stage) is not None or key_given(reader) is not None:
         return False
     several = len(reader.after) > 1 or len(stage.source.topics) > 1
-    if several and any(s.state is not None for s in in_one_worker(graph, reader)):
+    if several and any(s.remembers for s in in_one_worker(graph, reader)):
         return False
     if not callable(stage.source.timestamp):
         return True

@@ -37,6 +37,8 @@ class Input:
     timestamp: KeyOf | None = None
     """Where a source finds its event time in the value (None: the record's timestamp)."""
     auto_offset_reset: Literal["earliest", "latest", "none"] = "earliest"
+    side: int = 0
+    """The place of its upstream in the stage's `after`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -82,6 +82,7 @@ def _described(node: Node) -> tuple[Any, ...]:
         node.lanes,
         node.changelog,
         None if node.stage.state is None else (node.stage.state.type, node.stage.state.boxed),
+        node.stage.operator,
         [_fields(topic) for topic in node.inputs],
         [_fields(topic) for topic in node.outputs],
         *(_described(output.chained) for output in node.outputs if output.chained is not None),
@@ -89,7 +90,7 @@ def _described(node: Node) -> tuple[Any, ...]:
 
 
 def _fields(topic: Input | Output) -> list[Any]:
-    return [getattr(topic, field.name) for field in fields(topic) if field.name != "chained"]
+    return [getattr(topic, field.name) for field in fields(topic) if field.name not in ("chained", "side")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,10 @@ class _Planner:
         """A stage with a worker of its own."""
         partitions = self.graph.flow.partitions
         if stage.source is None:
-            inputs = tuple(i for edge in self.graph.into(stage.name) for i in self.inputs(edge))
+            edges = self.graph.into(stage.name)
+            inputs = tuple(
+                replace(i, side=side) for side, edge in enumerate(edges) for i in self.inputs(edge)
+            )
             is_connector = stage.sink is not None and stage.sink.connector is not None
             lanes = max((i.partitions for i in inputs), default=1)
             return self.node(stage, "connector-sink" if is_connector else "handler", inputs, lanes)
@@ -122,7 +126,7 @@ class _Planner:
         return self.node(stage, "generator", (), stage.partitions or 1)
 
     def node(self, stage: StageSpec, role: Role, inputs: tuple[Input, ...], lanes: int) -> Node:
-        remembers = role == "connector-source" or stage.state is not None
+        remembers = role == "connector-source" or stage.remembers
         if stage.source is not None and stage.source.position is not None:
             remembers = True
         return Node(

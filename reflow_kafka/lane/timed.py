@@ -1,0 +1,378 @@
+"""A worker whose stage does more than call its handler once for each event: windows, timers, joins.
+
+What is done with an event, and when its time has come, a *program* says (`timed.program`); here its acts are
+carried out: the user's code is called, results are prepared, and then, with no way to fail any more, the
+step is accepted and its results are delivered. So a failure leaves no trace, without going back.
+
+While an event waits for another try, time stands still for this worker: nothing is closed that it may still
+belong to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reflow_kafka.context import Context
+from reflow_kafka.errors import RetryLater
+from reflow_kafka.lane.calls import from_within
+from reflow_kafka.lane.clock import WorkClock
+from reflow_kafka.lane.code import Code
+from reflow_kafka.lane.compile import MissingKey
+from reflow_kafka.lane.emitter import Prepared, UnknownTopic
+from reflow_kafka.lane.failures import NO_EVENTS_FAULT
+from reflow_kafka.lane.gate import MAX_DIRTY
+from reflow_kafka.lane.given import given
+from reflow_kafka.lane.line import Item, Unit
+from reflow_kafka.lane.link import Written
+from reflow_kafka.lane.serial import SLICE, Run, SerialWorker
+from reflow_kafka.lane.work import Share
+from reflow_kafka.lane.worker import Setting
+from reflow_kafka.log.api import Record, TopicPartition
+from reflow_kafka.serde.json import encode_any
+from reflow_kafka.serde.keys import timestamp_getter
+from reflow_kafka.serde.typed import edge_codec
+from reflow_kafka.state.shelf import Shelves
+from reflow_kafka.timed.program import LONG_AGO, NEVER, Act, Call, Due, Incoming, Program
+from reflow_kafka.topology.plan import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What a timed stage works with besides."""
+
+    program: Program
+    shelves: Shelves
+    codes: Mapping[str, Code]
+    context: Context | None
+    """What its codes get as ``ctx``, if one takes it."""
+    now: Callable[[], int]
+    """The wall clock, in epoch ms."""
+
+
+@dataclass(slots=True)
+class _PutOff:
+    """Something due that has failed, and is to be tried again."""
+
+    at: int
+    """When its time was."""
+    again: float
+    """`time.monotonic()` of the next try."""
+    tries: int
+
+
+class TimedWorker(SerialWorker):
+    """Drives the program of a stage in one lane."""
+
+    def __init__(self, node: Node, setting: Setting, timing: Timing, clock: WorkClock) -> None:
+        super().__init__(node, setting)
+        self._program = timing.program
+        self._shelves = timing.shelves
+        self._codes = timing.codes
+        self._context = self._ctx = timing.context
+        self._now = timing.now
+        self._clock = clock
+        self._suspends = any(code.shape.suspends for code in timing.codes.values())
+        self._is_careful = self._suspends
+        self._in_code = False
+        self._frozen: int | None = None
+        """The watermark since when an event waits for another try."""
+        self._put_off: dict[bytes, _PutOff] = {}
+        self._stirred = True
+        """Whether anything has happened since it was looked for what is due."""
+        self._looked_at = self._wake = LONG_AGO
+        """The watermark of that time, and when by the wall clock something will be due."""
+        self._origin = TopicPartition(node.changelog or node.name, setting.lane)
+
+    @property
+    def clock(self) -> WorkClock:
+        """What is known of the time of its events."""
+        return self._clock
+
+    @property
+    def watermark(self) -> int:
+        """No event is expected any more that is older."""
+        return self._clock.watermark if self._frozen is None else self._frozen
+
+    async def open(self) -> None:
+        await super().open()
+        self._freeze()
+
+    # ---- commits
+
+    def take(self) -> Share:
+        share = super().take()
+        share.changes.update(self._shelves.snapshot())
+        self._clock.share()
+        share.times[self.node.name] = self._clock.told(self._holds())
+        return share
+
+    def settled(self) -> None:
+        super().settled()
+        self._shelves.settled()
+
+    def _go_back(self) -> None:
+        super()._go_back()
+        self._shelves.rewind()
+        self._program.rewound()
+        self._clock.rewind()
+        self._put_off.clear()
+        self._frozen = None
+        self._freeze()
+        self._stirred = True
+
+    def _is_full(self) -> bool:
+        return super()._is_full() or len(self._shelves) > MAX_DIRTY
+
+    def _holds(self) -> int:
+        """The oldest timestamp that something may still be emitted with."""
+        holds = self._program.holds(self.watermark)
+        return min((off.at for off in self._put_off.values()), default=holds) if self._put_off else holds
+
+    def flushed(self) -> bool:
+        """Whether time has nothing left to bring: asked at the end of a finite run."""
+        return self.watermark == NEVER and not self._put_off and self._is_idle()
+
+    # ---- events
+
+    def _compiled(self, partition: TopicPartition) -> Run:
+        enter = self._entrance(partition)
+        run = self._waiting(partition, enter) if self._suspends else self._straight(partition, enter)
+        self._runs[(partition, self._is_careful)] = run
+        return run
+
+    def _entrance(self, partition: TopicPartition) -> Callable[[Record], Incoming]:
+        """From a record to the event that the program gets."""
+        entry = self._inputs[partition]
+        codec = edge_codec(entry.type, entry.format)
+        read, decode = codec.read or codec.decode, codec.decode
+        timestamp_of = timestamp_getter(entry.timestamp) if entry.timestamp else None
+        handler = self.node.stage.handler
+        takes_event = handler is not None and handler.takes_event
+        upstream, side, place = entry.upstream, entry.side, f"{partition.topic}/{partition.partition}/"
+
+        def enter(r: Record) -> Incoming:
+            key, raw, timestamp = r.key, r.value, r.timestamp
+            if key is None:
+                raise MissingKey("a stage that remembers got an event without key; set key= on the stage")
+            value: Any = None
+            if raw is not None:
+                try:
+                    value = read(raw)
+                except ValueError:  # what is wrong is said by `decode`, if something is
+                    value = decode(raw)
+                if timestamp_of is not None:
+                    timestamp = timestamp_of(value)
+            if takes_event:
+                value = given(r, value, timestamp=timestamp, origin=partition, upstream=upstream)
+            return Incoming(key, value, timestamp, upstream, f"{place}{r.offset}", list(r.headers), side)
+
+        return enter
+
+    def _straight(self, partition: TopicPartition, enter: Callable[[Record], Incoming]) -> Run:
+        """Events of code that does not wait."""
+        saw, event, deliver = self._clock.saw, self._program.event, self._emitter.deliver
+
+        def run(records: Iterable[Record]) -> None:
+            now = self._now()
+            for r in records:
+                try:
+                    incoming = enter(r)
+                    prepared = self._step(event(incoming, self.watermark, now), incoming)
+                except Exception as error:
+                    self._shelves.drop()
+                    self._failed(r, error, self._in_code)
+                    continue
+                self._shelves.accept()
+                self._stirred = True
+                deliver(prepared)
+                saw(partition, incoming.timestamp)
+
+        return run
+
+    def _waiting(self, partition: TopicPartition, enter: Callable[[Record], Incoming]) -> Run:
+        """Events of code that may wait: a commit meanwhile sees nothing of the step."""
+        saw, event, deliver = self._clock.saw, self._program.event, self._emitter.deliver
+
+        async def run(records: Iterable[Record]) -> None:
+            for r in records:
+                try:
+                    incoming = enter(r)
+                    prepared = await self._step_waiting(
+                        event(incoming, self.watermark, self._now()), incoming
+                    )
+                except Exception as error:
+                    self._shelves.drop()
+                    if self._failed(r, error, self._in_code):
+                        continue
+                except asyncio.CancelledError as error:
+                    self._shelves.drop()
+                    if self._failed(r, from_within(error), self._in_code):
+                        continue
+                else:
+                    self._shelves.accept()
+                    self._stirred = True
+                    deliver(prepared)
+                    saw(partition, incoming.timestamp)
+                self._finished(r.offset)
+
+        return run
+
+    def _step(self, acts: Iterator[Act], cause: Incoming | Due) -> Prepared:
+        """Carry out the acts of a step, without any effect yet."""
+        prepared: Prepared = []
+        self._in_code = False
+        for act in acts:
+            if isinstance(act, Call):
+                code = self._enter_code(act, cause)
+                results = self._left_code(act, code.call(act.arguments))
+            else:
+                results = (act.event,)
+            prepared += self._emitter.prepare(results, act, act.timestamp)
+        self._shelves.encode()
+        return prepared
+
+    async def _step_waiting(self, acts: Iterator[Act], cause: Incoming | Due) -> Prepared:
+        prepared: Prepared = []
+        self._in_code = False
+        for act in acts:
+            if isinstance(act, Call):
+                code = self._enter_code(act, cause)
+                results = self._left_code(act, await code.call_waiting(act.arguments))
+            else:
+                results = (act.event,)
+            prepared += self._emitter.prepare(results, act, act.timestamp)
+        self._shelves.encode()
+        return prepared
+
+    def _enter_code(self, act: Call, cause: Incoming | Due) -> Code:
+        self._in_code = True
+        ctx = self._ctx
+        if ctx is not None:
+            ctx.key_bytes, ctx.timestamp, ctx._headers = act.key, act.timestamp, act.headers
+            ctx._cleared, ctx.watermark = False, self.watermark
+            if isinstance(cause, Incoming):
+                ctx._id, ctx.upstream = cause.id, cause.upstream
+            else:
+                ctx._id, ctx.upstream = f"{self._origin.topic}/{cause.id.hex()}", ""
+        return self._codes[act.code]
+
+    def _left_code(self, act: Call, results: Sequence[Any]) -> Sequence[Any]:
+        self._in_code = False
+        act.cleared = self._ctx is not None and self._ctx._cleared
+        return () if act.quiet else results
+
+    # ---- events that wait: time stands still
+
+    def _put_aside(self, item: Item, delay: float, *, counts: bool) -> Unit:
+        unit = super()._put_aside(item, delay, counts=counts)
+        self._freeze()
+        return unit
+
+    def _freeze(self) -> None:
+        if self._frozen is None and self._lines.keys:
+            self._frozen = self._clock.watermark
+
+    # ---- what time brings
+
+    def _next_wake(self) -> float | None:
+        """`time.monotonic()` when there is something to do without anything new."""
+        now, wall = time.monotonic(), self._now()
+        times = [at for at in (super()._next_wake(),) if at is not None]
+        times += [off.again for off in self._put_off.values()]
+        for due in (self._program.wake(wall), self._clock.wake(wall)):
+            if due is not None:
+                times.append(now + max(due - wall, 0) / 1000)
+        return min(times, default=None)
+
+    async def _on_time(self) -> bool:
+        """Do what is due by now, for as long as a slice may take; whether anything was."""
+        self._clock.update({tp: self.inbox.position(tp) for tp in self.inputs})
+        if self._frozen is not None and not self._lines.keys:
+            self._frozen = None
+        if self._is_idle():
+            return False
+        until = time.monotonic() + SLICE
+        worked = False
+        while not self.inbox.stopped and time.monotonic() < until:
+            now = time.monotonic()
+            later = frozenset(id for id, off in self._put_off.items() if off.again > now)
+            wall = self._now()
+            due = self._program.due(self.watermark, wall, later)
+            if due is None:
+                self._rest(wall)
+                break
+            if not await self._gate.admit(1, self._is_full):
+                break
+            worked = True
+            await self._do(due)
+        if worked:
+            self._gate.worked()
+            await asyncio.sleep(0)
+        return worked
+
+    def _is_idle(self) -> bool:
+        """Whether nothing can have become due since it was looked for last."""
+        if self._stirred or self.watermark != self._looked_at or self._now() >= self._wake:
+            return False
+        return not self._put_off or time.monotonic() < min(off.again for off in self._put_off.values())
+
+    def _rest(self, wall: int) -> None:
+        """Nothing is due any more at this watermark, but for what is put off."""
+        wake = self._program.wake(wall)
+        self._stirred, self._looked_at, self._wake = False, self.watermark, NEVER if wake is None else wake
+
+    async def _do(self, due: Due) -> None:
+        self._stirred = True
+        try:
+            prepared = await self._carried_out(due)
+        except NO_EVENTS_FAULT:
+            self._shelves.drop()
+            raise
+        except UnknownTopic as error:
+            self._shelves.drop()
+            self._unknown = error.topic
+            await self._learn_topic()
+        except Exception as error:
+            self._fail(due, error)
+        except asyncio.CancelledError as error:
+            self._fail(due, from_within(error))
+        else:
+            self._put_off.pop(due.id, None)
+            self._shelves.accept()
+            self._emitter.deliver(prepared)
+
+    async def _carried_out(self, due: Due) -> Prepared:
+        if not self._suspends:
+            return self._step(due.acts, due)
+        self._suspended = True
+        try:
+            return await self._step_waiting(due.acts, due)
+        finally:
+            self._suspended = False
+
+    def _fail(self, due: Due, error: Exception) -> None:
+        """What time has brought could not be done: put it off, or do what the stage says."""
+        self._shelves.drop()
+        before = self._put_off.get(due.id)
+        tries = (0 if before is None else before.tries) + 1
+        delay = None
+        if self._in_code:
+            delay = self._retries.pause(self._origin, due.at, error, tries, len(self._put_off))
+        if delay is None:
+            self._give_up(due, error, tries)
+            return
+        counted = tries - isinstance(error, RetryLater)
+        self._put_off[due.id] = _PutOff(due.at, time.monotonic() + delay, counted)
+
+    def _give_up(self, due: Due, error: Exception, tries: int) -> None:
+        key, value = self._program.give_up(due.id)
+        data = value if value is None or isinstance(value, bytes) else encode_any(value)
+        self._shelves.encode()
+        prepared = self._failures.outcome(Written(-1, due.at, key, data, []), self._origin, error, tries)
+        self._put_off.pop(due.id, None)
+        self._shelves.accept()
+        self._emitter.deliver(prepared)
