@@ -40,6 +40,7 @@ PURE = (
     "lane/line.py",
     "lane/lines.py",
     "lane/pace.py",
+    "lane/putoff.py",
     "lane/record.py",
     "lane/refusals.py",
     "lane/share.py",

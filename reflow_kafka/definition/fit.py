@@ -24,7 +24,7 @@ def check_types(stage: StageSpec, stages: Mapping[str, StageSpec]) -> None:
     for ref in stage.after:
         upstream = stages[ref.stage]
         # What goes to a named output does not stand in the annotation.
-        given = ANY if ref.output is not None else _leaving(upstream)
+        given = ANY if ref.output is not None else upstream.result_type
         if given is NoneType:
             _fail(stage, f"{ref.stage!r} emits nothing: its handler is annotated to return None")
         takes, emits = f"it takes {type_name(wanted)}", f"{ref.stage!r} emits {type_name(given)}"
@@ -43,10 +43,6 @@ def _batch_hint(stage: StageSpec, given: Any, wanted: Any) -> str:
     if not is_list or not fits(given, get_args(wanted)[0]):
         return ""
     return "; to take many at once, add batch=Batch(max_events=500, within=1.0)"
-
-
-def _leaving(upstream: StageSpec) -> Any:
-    return upstream.type if upstream.handler is None else upstream.handler.result_type
 
 
 def _has_format(end: SourceSpec | SinkSpec | None) -> bool:

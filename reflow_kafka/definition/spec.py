@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any, Final, Literal
 
 from reflow_kafka.connector import Sink, Source
@@ -170,6 +171,16 @@ class StageSpec:
     """What it does besides calling its handler once for each event; it is a *timed* stage then."""
     codes: Mapping[str, Handler] = field(default_factory=dict)
     """Code of the user's besides the handler, by what it is for: ``on_close``, ``on_timer``."""
+
+    @property
+    def result_type(self) -> Any:
+        """Type of one emitted value (`ANY` if unknown), whichever code emits it; NoneType if none does."""
+        codes = [*([] if self.handler is None else [self.handler]), *self.codes.values()]
+        found = {code.result_type for code in codes}
+        if not found:
+            return self.type
+        emitted = found - {NoneType}
+        return emitted.pop() if len(emitted) == 1 else ANY if emitted else NoneType
 
     @property
     def remembers(self) -> bool:

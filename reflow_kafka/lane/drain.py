@@ -105,6 +105,9 @@ class Drain:
     def ended(self) -> bool:
         return True
 
+    def flushed(self) -> bool:
+        return True
+
     def results(self) -> dict[TopicPartition, list[BatchBuilder]]:
         return self._outbox.take()
 

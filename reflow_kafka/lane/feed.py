@@ -117,6 +117,9 @@ class Feed:
     def ended(self) -> bool:
         return self._parts is not None and self._parts <= self._ended and not self._changed
 
+    def flushed(self) -> bool:
+        return True
+
     def results(self) -> dict[TopicPartition, list[BatchBuilder]]:
         return self._outbox.take()
 

@@ -220,7 +220,8 @@ class Session:
             if self.committer.marks[tp].position < ends[tp]:
                 self.committer.demand()  # until it is committed, the worker may have to go back
                 return False
-        return work.ended()  # asked last: no await may stand between this and the positions
+        # Asked last: no await may stand between this and the positions.
+        return work.ended() and work.flushed()
 
     def remaining(self) -> int:
         """Offsets of external inputs still before the end of a finite run."""

@@ -28,6 +28,7 @@ from reflow_kafka.lane.gate import MAX_DIRTY
 from reflow_kafka.lane.given import given
 from reflow_kafka.lane.line import Item, Unit
 from reflow_kafka.lane.link import Written
+from reflow_kafka.lane.putoff import PutOff
 from reflow_kafka.lane.serial import SLICE, Run, SerialWorker
 from reflow_kafka.lane.work import Share
 from reflow_kafka.lane.worker import Setting
@@ -53,17 +54,6 @@ class Timing:
     """The wall clock, in epoch ms."""
 
 
-@dataclass(slots=True)
-class _PutOff:
-    """Something due that has failed, and is to be tried again."""
-
-    at: int
-    """When its time was."""
-    again: float
-    """`time.monotonic()` of the next try."""
-    tries: int
-
-
 class TimedWorker(SerialWorker):
     """Drives the program of a stage in one lane."""
 
@@ -80,7 +70,7 @@ class TimedWorker(SerialWorker):
         self._in_code = False
         self._frozen: int | None = None
         """The watermark since when an event waits for another try."""
-        self._put_off: dict[bytes, _PutOff] = {}
+        self._put_off = PutOff()
         self._stirred = True
         """Whether anything has happened since it was looked for what is due."""
         self._looked_at = self._wake = LONG_AGO
@@ -130,10 +120,13 @@ class TimedWorker(SerialWorker):
     def _holds(self) -> int:
         """The oldest timestamp that something may still be emitted with."""
         holds = self._program.holds(self.watermark)
-        return min((off.at for off in self._put_off.values()), default=holds) if self._put_off else holds
+        oldest = self._put_off.oldest()
+        return holds if oldest is None else min(holds, oldest)
 
     def flushed(self) -> bool:
-        """Whether time has nothing left to bring: asked at the end of a finite run."""
+        if self._clock.watermark != NEVER:
+            self._clock.end()
+            self.inbox.wake.set()
         return self.watermark == NEVER and not self._put_off and self._is_idle()
 
     # ---- events
@@ -281,11 +274,9 @@ class TimedWorker(SerialWorker):
     def _next_wake(self) -> float | None:
         """`time.monotonic()` when there is something to do without anything new."""
         now, wall = time.monotonic(), self._now()
-        times = [at for at in (super()._next_wake(),) if at is not None]
-        times += [off.again for off in self._put_off.values()]
-        for due in (self._program.wake(wall), self._clock.wake(wall)):
-            if due is not None:
-                times.append(now + max(due - wall, 0) / 1000)
+        times = [at for at in (super()._next_wake(), self._put_off.next_try()) if at is not None]
+        dues = (self._program.wake(wall), self._clock.wake(wall))
+        times += [now + max(due - wall, 0) / 1000 for due in dues if due is not None]
         return min(times, default=None)
 
     async def _on_time(self) -> bool:
@@ -298,10 +289,8 @@ class TimedWorker(SerialWorker):
         until = time.monotonic() + SLICE
         worked = False
         while not self.inbox.stopped and time.monotonic() < until:
-            now = time.monotonic()
-            later = frozenset(id for id, off in self._put_off.items() if off.again > now)
             wall = self._now()
-            due = self._program.due(self.watermark, wall, later)
+            due = self._program.due(self.watermark, wall, self._put_off.later(time.monotonic()))
             if due is None:
                 self._rest(wall)
                 break
@@ -318,7 +307,8 @@ class TimedWorker(SerialWorker):
         """Whether nothing can have become due since it was looked for last."""
         if self._stirred or self.watermark != self._looked_at or self._now() >= self._wake:
             return False
-        return not self._put_off or time.monotonic() < min(off.again for off in self._put_off.values())
+        again = self._put_off.next_try()
+        return again is None or time.monotonic() < again
 
     def _rest(self, wall: int) -> None:
         """Nothing is due any more at this watermark, but for what is put off."""
@@ -341,7 +331,7 @@ class TimedWorker(SerialWorker):
         except asyncio.CancelledError as error:
             self._fail(due, from_within(error))
         else:
-            self._put_off.pop(due.id, None)
+            self._put_off.done(due.id)
             self._shelves.accept()
             self._emitter.deliver(prepared)
 
@@ -357,8 +347,7 @@ class TimedWorker(SerialWorker):
     def _fail(self, due: Due, error: Exception) -> None:
         """What time has brought could not be done: put it off, or do what the stage says."""
         self._shelves.drop()
-        before = self._put_off.get(due.id)
-        tries = (0 if before is None else before.tries) + 1
+        tries = self._put_off.tries(due.id) + 1
         delay = None
         if self._in_code:
             delay = self._retries.pause(self._origin, due.at, error, tries, len(self._put_off))
@@ -366,13 +355,13 @@ class TimedWorker(SerialWorker):
             self._give_up(due, error, tries)
             return
         counted = tries - isinstance(error, RetryLater)
-        self._put_off[due.id] = _PutOff(due.at, time.monotonic() + delay, counted)
+        self._put_off.put(due.id, due.at, time.monotonic() + delay, counted)
 
     def _give_up(self, due: Due, error: Exception, tries: int) -> None:
         key, value = self._program.give_up(due.id)
         data = value if value is None or isinstance(value, bytes) else encode_any(value)
         self._shelves.encode()
         prepared = self._failures.outcome(Written(-1, due.at, key, data, []), self._origin, error, tries)
-        self._put_off.pop(due.id, None)
+        self._put_off.done(due.id)
         self._shelves.accept()
         self._emitter.deliver(prepared)

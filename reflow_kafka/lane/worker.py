@@ -193,6 +193,9 @@ class Worker(ABC):
     def ended(self) -> bool:
         return self._backlog.ended
 
+    def flushed(self) -> bool:
+        return True
+
     def results(self) -> dict[TopicPartition, list[BatchBuilder]]:
         return self._outbox.take()
 

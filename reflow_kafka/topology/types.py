@@ -33,7 +33,7 @@ def emitted_type(graph: Topology, edge: Edge) -> Any:
     if stage.kind == "source" and stage.type is not ANY:
         return stage.type
     if stage.handler is not None:
-        return ANY if stage.handler.result_type is NoneType else stage.handler.result_type
+        return ANY if stage.result_type is NoneType else stage.result_type
     return source_type(graph, stage)
 
 
