@@ -29,6 +29,7 @@ from reflow_kafka.options import Batch, Rate, Retry
 from reflow_kafka.security import Security
 from reflow_kafka.serde.typed import Format
 from reflow_kafka.value import State
+from reflow_kafka.windows import Count, Hopping, Session, Sliding, Tumbling, Window
 
 if TYPE_CHECKING:
     from reflow_kafka.client import Client
@@ -43,6 +44,7 @@ __all__ = [
     "Client",
     "ConnectorContext",
     "Context",
+    "Count",
     "DataLoss",
     "DefinitionError",
     "Engine",
@@ -50,6 +52,7 @@ __all__ = [
     "Flow",
     "FlowStopped",
     "Format",
+    "Hopping",
     "Rate",
     "Reader",
     "ReflowError",
@@ -58,12 +61,16 @@ __all__ = [
     "Retry",
     "RetryLater",
     "Security",
+    "Session",
     "Sink",
+    "Sliding",
     "Source",
     "Stage",
     "State",
     "TopologyMismatch",
+    "Tumbling",
     "UsageError",
+    "Window",
     "Writer",
     "__version__",
     "run",

@@ -16,18 +16,20 @@ from reflow_kafka.errors import Reject, RetryLater
 from reflow_kafka.units import Duration, as_seconds
 
 
-def _fail(place: Place, option_of: str, option: str, found: object, wanted: str) -> NoReturn:
+def refuse(place: Place, option_of: str, option: str, found: object, wanted: str) -> NoReturn:
+    """Raise the `DefinitionError` of an option that makes no sense."""
     place.fail(f"{option_of}({option}={found!r}): {option} is {wanted}")
 
 
 def _duration(place: Place, option_of: str, option: str, given: Any) -> float:
     time = as_seconds(given)
     if not time >= 0:
-        _fail(place, option_of, option, given, "a time in seconds or a timedelta, not negative")
+        refuse(place, option_of, option, given, "a time in seconds or a timedelta, not negative")
     return time
 
 
-def _is_count(value: object) -> bool:
+def is_count(value: object) -> bool:
+    """Whether it is a whole number from 1 on."""
     return type(value) is int and value >= 1
 
 
@@ -38,7 +40,8 @@ def _is_number(value: object) -> bool:
         return False
 
 
-def _set(option: object, **values: object) -> None:
+def assign(option: object, **values: object) -> None:
+    """Set fields of a frozen option while it is made."""
     for name, value in values.items():
         object.__setattr__(option, name, value)
 
@@ -78,8 +81,8 @@ class Retry:
         on: type[Exception] | tuple[type[Exception], ...] = Exception,
     ) -> None:
         place = callers_place()
-        if attempts is not None and not _is_count(attempts):
-            _fail(
+        if attempts is not None and not is_count(attempts):
+            refuse(
                 place,
                 "Retry",
                 "attempts",
@@ -89,15 +92,15 @@ class Retry:
         first = _duration(place, "Retry", "backoff", backoff)
         longest = _duration(place, "Retry", "max_backoff", max_backoff)
         if longest < first:
-            _fail(place, "Retry", "max_backoff", max_backoff, f"no shorter than backoff={backoff!r}")
+            refuse(place, "Retry", "max_backoff", max_backoff, f"no shorter than backoff={backoff!r}")
         if not _is_number(factor) or factor < 1:
-            _fail(place, "Retry", "factor", factor, "by what each wait grows: a number from 1 on")
+            refuse(place, "Retry", "factor", factor, "by what each wait grows: a number from 1 on")
         if not _is_number(jitter) or not 0 <= jitter <= 1:
-            _fail(place, "Retry", "jitter", jitter, "the share of each wait that is random: from 0 to 1")
+            refuse(place, "Retry", "jitter", jitter, "the share of each wait that is random: from 0 to 1")
         kinds: tuple[Any, ...] = on if isinstance(on, tuple) else (on,)
         if not kinds or not all(inspect.isclass(kind) and issubclass(kind, Exception) for kind in kinds):
-            _fail(place, "Retry", "on", on, "a class of exceptions, such as OSError, or a tuple of them")
-        _set(self, attempts=attempts, backoff=first, factor=float(factor), max_backoff=longest,
+            refuse(place, "Retry", "on", on, "a class of exceptions, such as OSError, or a tuple of them")
+        assign(self, attempts=attempts, backoff=first, factor=float(factor), max_backoff=longest,
              jitter=float(jitter), on=kinds)  # fmt: skip
 
     def again(self, error: BaseException, tries: int) -> bool:
@@ -151,12 +154,12 @@ class Batch:
     ) -> None:
         place = callers_place()
         for option, limit in (("max_events", max_events), ("max_bytes", max_bytes)):
-            if not _is_count(limit):
-                _fail(place, "Batch", option, limit, "a whole number from 1 on")
+            if not is_count(limit):
+                refuse(place, "Batch", option, limit, "a whole number from 1 on")
         longest = _duration(place, "Batch", "within", within)
         if not isinstance(per_key, bool):
-            _fail(place, "Batch", "per_key", per_key, "True or False")
-        _set(self, max_events=max_events, max_bytes=max_bytes, within=longest, per_key=per_key)
+            refuse(place, "Batch", "per_key", per_key, "True or False")
+        assign(self, max_events=max_events, max_bytes=max_bytes, within=longest, per_key=per_key)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -173,9 +176,9 @@ class Rate:
 
     def __init__(self, events: int, per: Duration = 1.0) -> None:
         place = callers_place()
-        if not _is_count(events):
-            _fail(place, "Rate", "events", events, "a whole number from 1 on; less is Rate(1, per=5)")
+        if not is_count(events):
+            refuse(place, "Rate", "events", events, "a whole number from 1 on; less is Rate(1, per=5)")
         time = _duration(place, "Rate", "per", per)
         if time == 0:
-            _fail(place, "Rate", "per", per, "longer than nothing")
-        _set(self, events=events, per=time)
+            refuse(place, "Rate", "per", per, "longer than nothing")
+        assign(self, events=events, per=time)
