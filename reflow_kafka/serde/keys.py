@@ -150,7 +150,7 @@ def key_getter(key: KeyOf | None) -> Callable[[Any], bytes | None] | None:
 
 
 def _field_key(name: str) -> Callable[[Any], bytes | None]:
-    field = _field(name, "key")
+    field = field_getter(name, "key")
 
     def get(value: Any) -> bytes | None:
         if type(value) is dict and name in value:
@@ -167,12 +167,16 @@ def timestamp_getter(timestamp: KeyOf) -> Callable[[Any], int]:
     It may stand there as a number (epoch milliseconds), a datetime, or text in ISO 8601; without a zone it
     is UTC. The getter raises KeyError if the field is missing, ValueError if it holds no time.
     """
-    find = _field(timestamp, "timestamp") if isinstance(timestamp, str) else timestamp
+    find = field_getter(timestamp, "timestamp") if isinstance(timestamp, str) else timestamp
     return lambda value: _instant(find(value))
 
 
-def _field(name: str, purpose: str) -> Callable[[Any], Any]:
+def field_getter(name: str, purpose: str) -> Callable[[Any], Any]:
+    """What finds a field in a value, be it a mapping or an object; it raises KeyError if it is missing."""
+
     def get(value: Any) -> Any:
+        if type(value) is dict and name in value:
+            return value[name]
         try:
             return value[name] if isinstance(value, Mapping) else getattr(value, name)
         except (KeyError, AttributeError):
@@ -182,7 +186,7 @@ def _field(name: str, purpose: str) -> Callable[[Any], Any]:
 
 
 class MissingField(KeyError):
-    """A value lacks the field that holds its key or time."""
+    """A value lacks the field that holds its key or time, or is asked for."""
 
     def __str__(self) -> str:  # KeyError shows the repr of its message
         return str(self.args[0])

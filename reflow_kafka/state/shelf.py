@@ -209,6 +209,10 @@ class Shelf(Generic[T]):
         self._fresh = SortedDict()
 
 
+MakeShelf = Callable[[bytes, Callable[[Any], bytes], Callable[[bytes], Any]], Shelf[Any]]
+"""Makes a shelf of its own for a program: from the prefix of its keys, encoder and decoder."""
+
+
 class Shelves:
     """The shelves of one stage in one lane: they change together."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from reflow_kafka.event import INHERITED, Event
 from reflow_kafka.state.memory import MemoryBackend
-from reflow_kafka.state.shelf import Shelves
+from reflow_kafka.state.shelf import MakeShelf, Shelf, Shelves
 from reflow_kafka.state.store import LaneStores, StoreMark
 from reflow_kafka.timed.program import LONG_AGO, Act, Call, Emit, Incoming, Program
 
@@ -179,6 +179,11 @@ class Driver:
 
     def _mark(self) -> StoreMark:
         return StoreMark("incarnation", {STORE: 1}, 0)
+
+
+def shelf_of(stores: LaneStores, shelves: Shelves) -> MakeShelf:
+    """For programs that make their shelves themselves."""
+    return lambda prefix, encode, decode: shelves.add(Shelf(stores, STORE, prefix, encode, decode))
 
 
 def values(out: Sequence[Out] | None) -> list[Any]:

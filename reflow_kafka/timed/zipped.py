@@ -1,0 +1,195 @@
+"""Zip: the first of one side with the first of the other, the second with the second, for each key (pure).
+
+Only one side of a key can have something waiting. What waits when the run ends goes to the output
+``timeout``, as a pair whose other half is None. A side that is `limit` ahead for a key is not to be taken
+further (`waits`): the driver leaves that input alone, so that what follows stays in its topic, until the
+other side has caught up.
+
+On the shelves, under ``q``:
+
+- ``qh``: text(key) → what waits. The first few kilobytes stand there, so most keys are one;
+- ``qi``: text(key) + number → something that waits beyond these, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from reflow_kafka.event import Event
+from reflow_kafka.log.api import Headers
+from reflow_kafka.serde.typed import Codec
+from reflow_kafka.state.ordered import number, read_text, text
+from reflow_kafka.state.shelf import MakeShelf, Shelf
+from reflow_kafka.timed.program import NEVER, Act, Call, Due, Emit, Incoming
+
+INLINE: Final = 4_096
+"""Bytes of what waits that stand with the key itself."""
+
+
+class Item(msgspec.Struct, array_like=True, frozen=True):
+    """An event that waits for the other side."""
+
+    timestamp: int
+    headers: Headers
+    value: bytes | None
+    """Written as the edge that it came by has it."""
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        headers = sum(len(name) + len(data or b"") for name, data in self.headers)
+        return 16 + headers + len(self.value or b"")
+
+
+class Queue(msgspec.Struct, array_like=True):
+    """What waits of one key: first `items`, then those on the other shelf from `first` to before `next`."""
+
+    side: int
+    """Which side it is of."""
+    items: list[Item] = []
+    size: int = 0
+    """Bytes of the items that stand here."""
+    first: int = 0
+    next: int = 0
+
+    def __len__(self) -> int:
+        return len(self.items) + self.next - self.first
+
+
+class ZipProgram:
+    """Pairs of two sides, see `Program`."""
+
+    def __init__(self, shelf: MakeShelf, codecs: Sequence[Codec], *, limit: int) -> None:
+        """`codecs` are those of the two sides."""
+        pack, queue = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Queue).decode
+        self._queues: Shelf[Queue] = shelf(b"qh", pack, queue)
+        self._items: Shelf[Item] = shelf(b"qi", pack, msgspec.msgpack.Decoder(Item).decode)
+        self._codecs = codecs
+        self._limit = limit
+        self._flushed = b""
+        """At the end of a run: no key before it has anything that waits."""
+
+    # ---- events
+
+    def waits(self, key: bytes | None, side: int) -> bool:
+        """Whether the next event of a side is to stay where it is: its key has too much waiting."""
+        if key is None:
+            return False
+        queue = self._queues.get(text(key))
+        return queue is not None and queue.side == side and len(queue) >= self._limit
+
+    def event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
+        key = incoming.key
+        assert key is not None
+        at = text(key)
+        queue = self._queues.get(at)
+        if queue is not None and queue.side != incoming.side:
+            yield self._pair(self._pop(at, queue), incoming, key)
+        else:
+            queue = Queue(incoming.side) if queue is None else queue
+            self._push(at, queue, incoming)
+        self._keep(at, queue)
+
+    def _pair(self, item: Item, incoming: Incoming, key: bytes) -> Call:
+        other = self._value(1 - incoming.side, item)
+        left = incoming.side == 0
+        return Call(
+            (incoming.value, other) if left else (other, incoming.value),
+            key,
+            max(item.timestamp, incoming.timestamp),
+            incoming.headers if left else item.headers,
+        )
+
+    def _value(self, side: int, item: Item) -> Any:
+        return None if item.value is None else self._codecs[side].decode(item.value)
+
+    def _push(self, at: bytes, queue: Queue, incoming: Incoming) -> None:
+        value = incoming.value
+        raw = None if value is None else self._codecs[incoming.side].encode(value)
+        item = Item(incoming.timestamp, list(incoming.headers), raw)
+        if queue.first == queue.next and queue.size + (size := item.size) <= INLINE:
+            queue.items.append(item)
+            queue.size += size
+        else:
+            self._items.put(at + number(queue.next), item)
+            queue.next += 1
+
+    def _pop(self, at: bytes, queue: Queue) -> Item:
+        if queue.items:
+            item = queue.items.pop(0)
+            queue.size -= item.size
+            return item
+        place = at + number(queue.first)
+        queue.first += 1
+        found = self._items.get(place)
+        assert found is not None
+        self._items.delete(place)
+        return found
+
+    def _keep(self, at: bytes, queue: Queue) -> None:
+        if len(queue):
+            self._queues.put(at, queue)
+        else:
+            self._queues.delete(at)
+
+    # ---- the end of a run
+
+    def due(self, watermark: int, now: int, put_off: frozenset[bytes] = frozenset()) -> Due | None:
+        if watermark != NEVER:
+            self._flushed = b""
+            return None
+        skipped = False
+        for at in self._queues.keys(self._flushed):
+            if at in put_off:
+                skipped = True
+                continue
+            if not skipped:
+                self._flushed = at  # what is deleted in the store need not be passed again and again
+            queue = self._queues.get(at)
+            assert queue is not None
+            key, _ = read_text(at)
+            return Due(at, self._timestamps(at, queue), self._flush(at, key, queue), key)
+        return None
+
+    def _timestamps(self, at: bytes, queue: Queue) -> int:
+        """The oldest timestamp of what waits."""
+        return min(item.timestamp for item in self._waiting(at, queue))
+
+    def _waiting(self, at: bytes, queue: Queue) -> Iterator[Item]:
+        yield from queue.items
+        for place in range(queue.first, queue.next):
+            found = self._items.get(at + number(place))
+            assert found is not None
+            yield found
+
+    def _flush(self, at: bytes, key: bytes, queue: Queue) -> Iterator[Act]:
+        while len(queue):
+            item = self._pop(at, queue)
+            value = self._value(queue.side, item)
+            pair = [value, None] if queue.side == 0 else [None, value]
+            yield Emit(Event(pair, to="timeout"), key, item.timestamp, item.headers)
+        self._queues.delete(at)
+
+    def wake(self, now: int) -> int | None:
+        return None
+
+    def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
+        queue = self._queues.get(id)
+        assert queue is not None
+        values = [self._value(queue.side, item) for item in self._waiting(id, queue)]
+        for place in range(queue.first, queue.next):
+            self._items.delete(id + number(place))
+        self._queues.delete(id)
+        return read_text(id)[0], values
+
+    def holds(self, watermark: int) -> int:
+        if watermark != NEVER:
+            return watermark  # a pair is as young as its younger half
+        due = self.due(watermark, 0)
+        return NEVER if due is None else min(NEVER, due.at)
+
+    def rewound(self) -> None:
+        self._flushed = b""
