@@ -25,6 +25,7 @@ from reflow_kafka.typed import (
     Many,
     Once,
     S,
+    ScheduleOptions,
     StageOptions,
     T,
     Takes,
@@ -213,13 +214,16 @@ class Flow:
         self, name: str, connector: Source | None = None, /, **options: Unpack[TopicOptions]
     ) -> Stage[Any]: ...
     @overload
+    def source(self, name: str, /, **options: Unpack[ScheduleOptions]) -> Stage[dict[str, Any]]: ...
+    @overload
     def source(
         self, fn: Callable[..., Any], /, *, name: str, **options: Unpack[GeneratorOptions]
     ) -> Stage[Any]: ...
     @overload
     def source(self, /, *, name: str = ..., **options: Unpack[GeneratorOptions]) -> Callable[[F], F]: ...
     def source(self, subject: Any = None, connector: Any = None, /, **options: Any) -> Any:
-        """A source: ``source(name, topic=...)``, ``source(name, connector)``, or a generator: ``@source()``.
+        """A source: ``source(name, topic=...)``, ``source(name, connector)``, ``source(name, every=60)``,
+        or a generator: ``@source()``.
 
         Args:
             topic: name of a topic, or a list of names.
@@ -228,6 +232,9 @@ class Flow:
             key: key of the events leaving it: a field's name or a function of the value (the key they have).
             timestamp: event time: a field's name or a function of the value (the record's timestamp).
             auto_offset_reset: where a topic is read from at first: ``"earliest"``, ``"latest"``, ``"none"``.
+            every, cron, timezone: a period in seconds or a timedelta; or a cron expression, and its time zone
+                (UTC). Once each time, in the whole flow, it emits ``{"scheduled": ISO time, "tick": n}``.
+            missed: what fires late if no engine was there: the ``"last"`` of them, ``"all"``, or ``"skip"``.
             name, state: of a generator: its stage's name (its own), and what makes its position, which it
                 takes as its argument and sets before each ``yield``; without it, every start begins anew.
         """

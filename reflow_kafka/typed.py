@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypedDict, TypeVar, overload
 
+from reflow_kafka.definition.schedule import Missed
 from reflow_kafka.definition.spec import KeyOf, OnError, RunIn
 from reflow_kafka.event import Event
 from reflow_kafka.handle import Stage
@@ -147,6 +148,16 @@ class TopicOptions(SourceOptions, total=False):
     topic: str | Sequence[str]
     format: str | Format
     auto_offset_reset: Literal["earliest", "latest", "none"]
+
+
+class ScheduleOptions(TypedDict, total=False):
+    """What a source that fires by the clock can be told."""
+
+    every: Duration
+    cron: str
+    timezone: str
+    missed: Missed
+    key: KeyOf | None
 
 
 class EdgeOptions(TypedDict, total=False):

@@ -89,7 +89,9 @@ def check_source(flow: FlowSpec, name: str) -> None:
     if name not in topics:
         source = sources[name].source
         assert source is not None
-        reads = "a generator" if source.connector is None else type(source.connector).__name__
+        reads = source.schedule or (
+            "a generator" if source.connector is None else type(source.connector).__name__
+        )
         raise UsageError(
             f"source {name!r} of flow {flow.name!r} reads {reads}: only a source with topic= can be sent to"
             f"{did_you_mean(name, topics)}"

@@ -17,6 +17,7 @@ from reflow_kafka.definition.check import check_stage
 from reflow_kafka.definition.handlers import CONTEXT, Data, read_handler
 from reflow_kafka.definition.place import Place, did_you_mean, is_one_of, snake_case
 from reflow_kafka.definition.running import RUNNING, read_running
+from reflow_kafka.definition.schedule import read_schedule
 from reflow_kafka.definition.spec import (
     ANY,
     UNSET,
@@ -101,25 +102,39 @@ def source_spec(
     timestamp: Any = None,
     auto_offset_reset: Any = None,
     state: Any = None,
+    every: Any = None,
+    cron: Any = None,
+    timezone: Any = None,
+    missed: Any = None,
     **unknown: object,
 ) -> StageSpec:
-    """A source over topics, a connector or a generator.
+    """A source over topics, a connector, a schedule or a generator.
 
     Raises:
         DefinitionError: an argument or the generator is not what it must be.
     """
     target, name = _subject(subject, name, place)
     _refuse_unknown(unknown, _options_of(source_spec), name, place)
-    given = {"topic=": topic, "a connector": connector, "a generator": target}
+    given = {
+        "topic=": topic,
+        "a connector": connector,
+        "a generator": target,
+        "every=": every,
+        "cron=": cron,
+    }
     origin = _only_one(
         given, f'@flow.source() over a generator, flow.source("{name}", topic=...)', name, place
     )
+    scheduled = every is not None or cron is not None
     _refuse(
         {
             "format": format if topic is None else None,
             "auto_offset_reset": auto_offset_reset if topic is None else None,
             "state": state if target is None else None,
-            "type": type if target is not None else None,
+            "type": type if target is not None or scheduled else None,
+            "timestamp": timestamp if scheduled else None,
+            "timezone": None if scheduled else timezone,
+            "missed": None if scheduled else missed,
         },
         origin,
         name,
@@ -131,6 +146,7 @@ def source_spec(
     source = SourceSpec(
         topics=() if topic is None else read_topics(topic, name, place),
         connector=connector,
+        schedule=read_schedule(every, cron, timezone, missed, name, place) if scheduled else None,
         position=state,
         format="json" if format is None else format,
         timestamp=timestamp,
@@ -301,7 +317,8 @@ def _refuse_unknown(unknown: Iterable[str], known: Iterable[str], name: str, pla
 def _refuse(given: Mapping[str, object], origin: str, name: str, place: Place) -> None:
     for option, value in given.items():
         if value is not None:
-            reason = "the annotation of its result says it" if option == "type" else "it has no meaning there"
+            said = option == "type" and origin == "a generator"
+            reason = "the annotation of its result says it" if said else "it has no meaning there"
             place.fail(f"{option}= cannot be combined with {origin.rstrip('=')}: {reason}", stage=name)
 
 

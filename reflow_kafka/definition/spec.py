@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from reflow_kafka.connector import Sink, Source
 from reflow_kafka.definition.operators import Operator
+from reflow_kafka.definition.schedule import Schedule
 from reflow_kafka.event import Event
 from reflow_kafka.options import Batch, Rate, Retry
 
@@ -111,10 +112,11 @@ class StateSpec:
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """What a source stage reads: topics, a connector, or a generator (the stage's handler)."""
+    """What a source stage reads: topics, a connector, a schedule, or a generator (the stage's handler)."""
 
     topics: tuple[str, ...] = ()
     connector: Source | None = None
+    schedule: Schedule | None = None
     position: Callable[[], Any] | None = None
     """For a generator: factory of its position (``state=``); its type stands in the stage's `state`."""
     format: Any = "json"

@@ -31,6 +31,7 @@ from reflow_kafka.lane.programs import Materials, make_program
 from reflow_kafka.lane.rate import Throttle
 from reflow_kafka.lane.refusals import Refusals
 from reflow_kafka.lane.replies import DeadLetters, Replies
+from reflow_kafka.lane.schedule import ScheduleSource
 from reflow_kafka.lane.serial import SerialWorker
 from reflow_kafka.lane.share import DeadLetterShare
 from reflow_kafka.lane.timed import TimedWorker, Timing
@@ -295,6 +296,8 @@ class Builder:
         assert spec is not None
         if spec.connector is not None:
             return spec.connector
+        if spec.schedule is not None:
+            return ScheduleSource(spec.schedule, self.now)
         assert handler is not None
         target, _, named = self._handler(node, handler)
         state = node.stage.state

@@ -77,6 +77,7 @@ class Feed:
         self._flow = flow
         self._log = place_logger(log, flow=flow, stage=node.name, lane=lane)
         self._source = source
+        self._endless = getattr(source, "endless", False)
         self._emitter = emitter
         self._outbox = outbox
         self._dead_letters = dead_letters
@@ -225,6 +226,11 @@ class Feed:
             self._gate.worked()
             return False
         if not events:
+            if self._endless:  # it has given what was due, and no end of a run waits for what is to come
+                self._ended.add(part)
+            if (position := reader.position()) != self._positions[part]:  # it moves without events, too
+                self._positions[part] = self._changed[part] = position
+                self._gate.worked()
             await asyncio.sleep(IDLE)
             return True
         prepared = [await self._prepare(event) for event in events]

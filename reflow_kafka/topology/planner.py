@@ -121,6 +121,8 @@ class _Planner:
         if stage.source.topics:
             inputs = self.external_inputs(stage, source_type(self.graph, stage))
             return self.node(stage, "forward", inputs, max(i.partitions for i in inputs))
+        if stage.source.schedule is not None:  # one firing in the whole flow
+            return self.node(stage, "connector-source", (), 1)
         if stage.source.connector is not None:  # it divides itself into parts, spread over lanes
             return self.node(stage, "connector-source", (), stage.partitions or partitions)
         return self.node(stage, "generator", (), stage.partitions or 1)

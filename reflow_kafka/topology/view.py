@@ -206,6 +206,8 @@ def _does(stage: StageSpec) -> str:
         return "reply"
     if is_topic_sink(stage):
         return "topic"
+    if stage.source is not None and stage.source.schedule is not None:
+        return str(stage.source.schedule)
     part = stage.source or stage.sink
     if part is not None and part.connector is not None:
         return type(part.connector).__name__

@@ -208,7 +208,9 @@ def when_text(flow: Any) -> None:
 
 
 @CASES.refused(
-    "more", "needs one of topic=, a connector, a generator, and has nothing", 'flow.source("more", topic=...)'
+    "more",
+    "needs one of topic=, a connector, a generator, every=, cron=, and has nothing",
+    'flow.source("more", topic=...)',
 )
 def source_of_nothing(flow: Flow) -> None:
     flow.source("more")
@@ -312,6 +314,79 @@ def source_that_returns(flow: Flow) -> None:
     @flow.source()
     def ticks() -> list[int]:
         return [1]
+
+
+# ---- schedules
+
+
+@CASES.refused("tick", "needs one of", "has every= and cron=")
+def two_schedules(flow: Any) -> None:
+    flow.source("tick", every=60, cron="* * * * *")
+
+
+@CASES.refused("tick", "needs one of", "has topic= and every=")
+def schedule_and_topic(flow: Any) -> None:
+    flow.source("tick", every=60, topic="more")
+
+
+@CASES.refused("tick", "every=", "from a millisecond to a hundred years, not 0")
+def period_of_nothing(flow: Flow) -> None:
+    flow.source("tick", every=0)
+
+
+@CASES.refused("tick", "every=", "from a millisecond to a hundred years, not '60'")
+def period_as_text(flow: Any) -> None:
+    flow.source("tick", every="60")
+
+
+@CASES.refused("tick", "every=", "from a millisecond to a hundred years, not 1e+300")
+def period_beyond_all_times(flow: Flow) -> None:
+    flow.source("tick", every=1e300)
+
+
+@CASES.refused("tick", "cron='123 * * * *' is no cron expression, such as", "Bad minute")
+def cron_that_is_none(flow: Flow) -> None:
+    flow.source("tick", cron="123 * * * *")
+
+
+@CASES.refused("tick", "cron= is a cron expression, such as", "not 5")
+def cron_as_a_number(flow: Any) -> None:
+    flow.source("tick", cron=5)
+
+
+@CASES.refused("tick", "cron='* * */20 * 1L' never fires")
+def cron_of_no_day(flow: Flow) -> None:
+    flow.source("tick", cron="* * */20 * 1L")
+
+
+@CASES.refused("tick", "found no time zone 'Europe/Berlln', wanted one such as")
+def unknown_zone(flow: Flow) -> None:
+    flow.source("tick", cron="0 3 * * *", timezone="Europe/Berlln")
+
+
+@CASES.refused("tick", "timezone= is the name of a time zone", "not 1")
+def zone_as_a_number(flow: Any) -> None:
+    flow.source("tick", cron="0 3 * * *", timezone=1)
+
+
+@CASES.refused("tick", "counted from 1970-01-01 00:00 UTC", "write cron=")
+def zone_of_a_period(flow: Flow) -> None:
+    flow.source("tick", every=60, timezone="Europe/Berlin")
+
+
+@CASES.refused("tick", "unknown missed='lasst'; did you mean 'last'?")
+def unknown_policy(flow: Any) -> None:
+    flow.source("tick", every=60, missed="lasst")
+
+
+@CASES.refused("more", "missed= cannot be combined with topic")
+def policy_of_a_topic(flow: Any) -> None:
+    flow.source("more", topic="more", missed="all")
+
+
+@CASES.refused("tick", "timestamp= cannot be combined with every", "no meaning there")
+def timestamp_of_a_schedule(flow: Any) -> None:
+    flow.source("tick", every=60, timestamp="scheduled")
 
 
 @pytest.mark.parametrize("case", CASES)

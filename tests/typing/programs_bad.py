@@ -103,6 +103,8 @@ flow.stage(number, after=rows, partitons=1)  # E no such option
 flow.stage(number, after=rows, on_error="ignore")  # E no such choice
 flow.stage(number)  # E needs after=
 flow.source("more", topic="more", auto_offset_reset="first")  # E no such choice
+flow.source("tick", every="60")  # E seconds or a timedelta
+flow.source("tick", every=60, missed="none")  # E no such choice
 flow.sink("out", topic="out")  # E needs after=
 flow.reply()  # E needs after=
 flow.describe("yaml")  # E no such format

@@ -23,6 +23,8 @@ flow = Flow("typed", partitions=4, on_error="stop", retry=Retry(5, backoff=0.5),
 # A function's result decides what the next may take; iterators give their items.
 lines = flow.source("lines", topic="text", type=str)
 assert_type(lines, Stage[str])
+assert_type(flow.source("minutely", every=timedelta(minutes=1), missed="all"), Stage[dict[str, Any]])
+assert_type(flow.source("nightly", cron="0 3 * * *", timezone="Europe/Berlin"), Stage[dict[str, Any]])
 
 
 @flow.stage(after=lines)
