@@ -1,0 +1,96 @@
+"""What is to happen at which time, in that order (pure).
+
+An entry's key on its shelf is the kind of agenda, the time and what is to happen, so that the store keeps the
+order. The next few entries are known without a look at the store: to ask costs next to nothing while nothing
+is due, and an entry costs no search of its own when many are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Final
+
+from sortedcontainers import SortedSet
+
+from reflow_kafka.state.ordered import after, number, read_number
+from reflow_kafka.state.shelf import Shelf
+from reflow_kafka.timed.program import NEVER
+
+AHEAD: Final = 256
+"""Entries that are read, or swept away, at a time."""
+
+
+class Agenda:
+    """Entries of one kind: a time, and bytes that say what is to happen."""
+
+    def __init__(self, shelf: Shelf[bytes], kind: bytes = b"") -> None:
+        self._shelf = shelf
+        self._kind = kind
+        self._end = after(kind) or None
+        self._next: SortedSet = SortedSet()
+        """Keys of all entries before `_known`; some may be gone."""
+        self._known: bytes | None = kind
+        """None: all are known."""
+
+    def key(self, at: int, what: bytes) -> bytes:
+        """The key of an entry on the shelf: sorts as entries come, and names one among all of this shelf."""
+        return self._kind + number(at) + what
+
+    def read(self, key: bytes) -> tuple[int, bytes]:
+        """The time of an entry, and what is to happen."""
+        at = len(self._kind)
+        return read_number(key, at), key[at + 8 :]
+
+    def add(self, at: int, what: bytes) -> None:
+        """Enter something."""
+        key = self.key(at, what)
+        self._shelf.put(key, b"")
+        if self._known is not None and key >= self._known:
+            return
+        self._next.add(key)
+        if len(self._next) > 2 * AHEAD:
+            self._known = self._next[AHEAD]
+            del self._next[AHEAD:]
+
+    def remove(self, at: int, what: bytes) -> None:
+        """Strike an entry out."""
+        self._shelf.delete(self.key(at, what))  # `_next` keeps it, as the step may be dropped
+
+    def first(self, until: int = NEVER, skip: Callable[[bytes], bool] | None = None) -> bytes | None:
+        """The key of the first entry whose time is not after `until`, but for those to be skipped."""
+        for key in self.entries(until):
+            if skip is None or not skip(key):
+                return key
+        return None
+
+    def entries(self, until: int = NEVER) -> Iterator[bytes]:
+        """The keys of entries whose time is not after `until`, in order.
+
+        To be asked between steps, when what is not on the shelf is gone for good.
+        """
+        end = None if until == NEVER else self.key(until + 1, b"")
+        at = 0
+        while at < len(self._next) or self._read(end):
+            key: bytes = self._next[at]
+            if end is not None and key >= end:
+                return
+            if self._shelf.get(key) is None:
+                del self._next[at]
+            else:
+                at += 1
+                yield key
+
+    def _read(self, end: bytes | None) -> bool:
+        """Get to know more entries, if there may be some before `end`; whether there are."""
+        if self._known is None or (end is not None and self._known >= end):
+            return False
+        more = list(islice(self._shelf.keys(self._known, self._end), AHEAD))
+        self._known = None if len(more) < AHEAD else more[-1] + b"\x00"
+        self._next.update(more)
+        return bool(more)
+
+    def rewound(self) -> None:
+        """The shelf holds something else now."""
+        self._next.clear()
+        self._known = self._kind
