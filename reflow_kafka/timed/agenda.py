@@ -42,10 +42,10 @@ class Agenda:
         at = len(self._kind)
         return read_number(key, at), key[at + 8 :]
 
-    def add(self, at: int, what: bytes) -> None:
-        """Enter something."""
+    def add(self, at: int, what: bytes, note: bytes = b"") -> None:
+        """Enter something, with a note that stands on the shelf under its key."""
         key = self.key(at, what)
-        self._shelf.put(key, b"")
+        self._shelf.put(key, note)
         if self._known is not None and key >= self._known:
             return
         self._next.add(key)
