@@ -98,12 +98,13 @@ class SerialWorker(Worker):
             self.inbox.wake.clear()
             now = time.monotonic()
             self._held_up = self._backlog.crowded(MAX_HELD) and not self._backlog.relieve(MAX_HELD)
+            timely = await self._on_time()  # in turn with events: neither waits for the end of the other
             if unit := self._lines.due(now) or self._lines.next(now):
                 await self._again(unit, now + SLICE)
-            elif await self._on_time():
-                continue
             elif not self._held_up and (batch := self.inbox.poll()):
                 await self._batch(*batch)
+            elif timely:
+                continue
             elif (at := self._next_wake()) is None:
                 await self.inbox.wake.wait()
             else:
