@@ -28,6 +28,8 @@ from reflow_kafka.handle import Stage
 from reflow_kafka.options import Batch, Rate, Retry
 from reflow_kafka.security import Security
 from reflow_kafka.serde.typed import Format
+from reflow_kafka.stores import KeyValue, Store
+from reflow_kafka.timers import Timer
 from reflow_kafka.value import State
 from reflow_kafka.windows import Count, Hopping, Session, Sliding, Tumbling, Window
 
@@ -53,6 +55,7 @@ __all__ = [
     "FlowStopped",
     "Format",
     "Hopping",
+    "KeyValue",
     "Rate",
     "Reader",
     "ReflowError",
@@ -67,6 +70,8 @@ __all__ = [
     "Source",
     "Stage",
     "State",
+    "Store",
+    "Timer",
     "TopologyMismatch",
     "Tumbling",
     "UsageError",

@@ -6,10 +6,14 @@ import functools
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
+from reflow_kafka.errors import UsageError
 from reflow_kafka.event import NO_HEADERS
 from reflow_kafka.serde.keys import decode_key
-from reflow_kafka.units import LONG_AGO
+from reflow_kafka.stores import Store
+from reflow_kafka.timers import TimeBook, time_of
+from reflow_kafka.units import LONG_AGO, Clock, Duration, Instant
 
 
 class Context:
@@ -21,6 +25,7 @@ class Context:
         "_id",
         "_offset",
         "_path",
+        "_time",
         "_topic",
         "attempt",
         "flow",
@@ -54,6 +59,8 @@ class Context:
         self._offset = -1
         self._path = ""
         self._cleared = False
+        self._time: TimeBook | None = None
+        """Keeps timers and stores, if the stage has some."""
 
     @property
     def key(self) -> str:
@@ -82,11 +89,52 @@ class Context:
         context._path = context._id = ""
         context.watermark = LONG_AGO
         context._cleared = False
+        context._time = self._time
         return context
 
     def clear_state(self) -> None:
         """Forget the state of this event's key once the handler has finished."""
         self._cleared = True
+
+    # ---- timers and stores
+
+    def timer(
+        self, name: str, *, clock: Clock, at: Instant | None = None, delay: Duration | None = None
+    ) -> None:
+        """Set a timer of this event's key: `on_timer=` of the stage is called when its time has come.
+
+        It takes the place of the key's timer of the same name, if there is one. It is stored with the state,
+        so it outlives restarts, and fires once; one that is set for the past fires at once.
+
+        Args:
+            name: what to know it by, and to cancel it.
+            clock: ``"event-time"``: it fires when no event is expected any more that is older than its time;
+                ``"wall-clock"``: when its time has come.
+            at: for when: epoch milliseconds or a datetime.
+            delay: or how long from now: by event time after the event's own time; seconds or a timedelta.
+
+        Raises:
+            UsageError: something of it makes no sense, or the stage has no ``on_timer=``.
+        """
+        self._book("timer").timer(name, clock, *time_of(name, clock, at, delay))
+
+    def cancel_timer(self, name: str) -> None:
+        """Forget a timer of this event's key, if there is one of this name."""
+        self._book("cancel_timer").cancel_timer(name)
+
+    def store(self, name: str) -> Store[Any]:
+        """A store that ``stores=`` of the stage names.
+
+        Raises:
+            UsageError: there is none of this name.
+        """
+        return self._book("store").store(name)
+
+    def _book(self, asked: str) -> TimeBook:
+        if self._time is None:
+            wanted = 'stores={"name": dict}' if asked == "store" else "on_timer="
+            raise UsageError(f"ctx.{asked}(...): stage {self.stage!r} has none; give it {wanted}")
+        return self._time
 
     def __getstate__(self) -> list[object]:
         """What goes along to a handler in another process; the logger is found there by its name."""

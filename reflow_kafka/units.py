@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 Duration = float | timedelta
 """Seconds, or a timedelta."""
 Instant = int | datetime
 """Epoch milliseconds, or a datetime (a naive one is taken as UTC)."""
+Clock = Literal["event-time", "wall-clock"]
+"""Which clock: that of the events, as the watermark tells it, or that on the wall."""
 NEVER: Final = 2**63 - 1
 """The time of what does not come, and the end of time: no event is later."""
 LONG_AGO: Final = -(2**63)

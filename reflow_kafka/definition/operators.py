@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-Clock = Literal["event-time", "wall-clock"]
-"""Which clock: that of the events, as the watermark tells it, or that on the wall."""
+from reflow_kafka.units import Clock
 
 
 @dataclass(frozen=True, slots=True)
