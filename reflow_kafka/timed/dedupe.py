@@ -1,0 +1,90 @@
+"""Passes an event on unless one with the same id came within a time of it (pure).
+
+On the shelf ``d`` stand, under the key of the event and its id, the event times of those that were passed on
+and that others may still be found equal to: one, unless events come out of order by more than the time. On
+the agenda ``x`` stands when the watermark has passed so far that nothing can be equal any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+from reflow_kafka.state.ordered import number, read_number, text
+from reflow_kafka.state.shelf import Shelf, as_is
+from reflow_kafka.timed.agenda import AHEAD, Agenda
+from reflow_kafka.timed.keyed import MakeShelf
+from reflow_kafka.timed.program import LONG_AGO, NEVER, Act, Due, Emit, Incoming
+
+
+class Dedupe:
+    """The program of such a stage; `id_of` gives what is the same for equal events of a key.
+
+    An event whose time is `within` ms or less before or after that of one passed on is not passed on. Events
+    so late that the watermark is further ahead than that always are: nothing is remembered of their time.
+    """
+
+    def __init__(self, shelf: MakeShelf[Any], id_of: Callable[[Incoming], bytes], within: int) -> None:
+        self._passed: Shelf[list[int]] = shelf(b"d", _encode, _decode)
+        self._agenda = Agenda(shelf(b"x", as_is, as_is))
+        self._id_of = id_of
+        self._within = within
+
+    def event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
+        """Pass it on, or do nothing."""
+        assert incoming.key is not None  # whoever drives it sees to that
+        what = text(incoming.key) + self._id_of(incoming)
+        at = incoming.timestamp
+        passed = [other for other in self._passed.get(what) or () if self._end(other) >= watermark]
+        if any(abs(at - other) <= self._within for other in passed):
+            return
+        if (end := self._end(at)) >= watermark:
+            self._passed.put(what, [*passed, at])
+            self._agenda.add(end, what)
+        yield Emit(incoming.value, incoming.key, at, incoming.headers)
+
+    def _end(self, at: int) -> int:
+        """The latest watermark at which an event may come that is equal to one of this time."""
+        return min(at + self._within, NEVER - 1)
+
+    def due(self, watermark: int, now: int, put_off: frozenset[bytes] = frozenset()) -> Due | None:
+        """Forgets some of what nothing can be equal to any more."""
+        if watermark == LONG_AGO or self._agenda.first(watermark - 1) is None:
+            return None
+        return Due(b"x", NEVER, self._sweep(list(islice(self._agenda.entries(watermark - 1), AHEAD))))
+
+    def _sweep(self, entries: list[bytes]) -> Iterator[Act]:
+        for entry in entries:
+            end, what = self._agenda.read(entry)
+            self._agenda.remove(end, what)
+            left = [at for at in self._passed.get(what) or () if self._end(at) > end]
+            if left:
+                self._passed.put(what, left)
+            else:
+                self._passed.delete(what)
+        yield from ()
+
+    def wake(self, now: int) -> int | None:
+        """Nothing here goes by the wall clock."""
+        return None
+
+    def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
+        """Nothing here can fail: no code of the user's is called."""
+        raise AssertionError(id)
+
+    def holds(self, watermark: int) -> int:
+        """Nothing is emitted later than it came."""
+        return watermark
+
+    def rewound(self) -> None:
+        """The shelves hold something else now."""
+        self._agenda.rewound()
+
+
+def _encode(times: list[int]) -> bytes:
+    return b"".join(map(number, times))
+
+
+def _decode(raw: bytes) -> list[int]:
+    return [read_number(raw, at) for at in range(0, len(raw), 8)]
