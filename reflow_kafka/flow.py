@@ -191,6 +191,10 @@ class Flow:
             run_in: ``"loop"``, ``"thread"`` for a handler that blocks, ``"process"`` for one that computes.
             rate: how many events its lanes take together in a time, such as ``Rate(100)`` (no limit).
             chain: True: it runs inside its upstream's worker, with no topic between.
+            window: one state per key and window, such as ``Tumbling(60)``; what the handler returns is an
+                update. What comes after the end and grace of a window goes to the output ``"late"``.
+            on_close: called with (state, window) once for each window that something has come into.
+            close_on: ``"event-time"``, which the watermark tells, or ``"wall-clock"``.
         """
         place = callers_place()
         if fn is not None and after is None:

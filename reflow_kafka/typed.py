@@ -16,8 +16,9 @@ from reflow_kafka.event import Event
 from reflow_kafka.handle import Stage
 from reflow_kafka.options import Batch, Rate, Retry
 from reflow_kafka.serde.typed import Format
-from reflow_kafka.units import Duration
+from reflow_kafka.units import Clock, Duration
 from reflow_kafka.value import State
+from reflow_kafka.windows import WindowSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
@@ -185,6 +186,9 @@ class StageOptions(EdgeOptions, HandlerOptions, total=False):
 
     when: Callable[[Any], object] | None
     outputs: Sequence[str]
+    window: WindowSpec
+    close_on: Clock
+    on_close: Callable[..., Any]
 
 
 class SinkOptions(EdgeOptions, total=False):

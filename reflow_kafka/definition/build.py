@@ -32,6 +32,7 @@ from reflow_kafka.definition.spec import (
     UpstreamRef,
 )
 from reflow_kafka.definition.state import read_state
+from reflow_kafka.definition.timing import TIMING, read_timing
 from reflow_kafka.options import FOREVER, Retry
 
 Subject = str | Callable[..., Any]
@@ -64,9 +65,10 @@ def stage_spec(
     """
     name = _name_for(target, name, place)
     running = read_running(options, retry, name, place)
-    _refuse_unknown(options, (*_options_of(stage_spec), *RUNNING), name, place)
     data: Data = ("value",) if state is None else ("state", "value")
     handler = read_handler(target, data, lists=running["batch"] is not None, stage=name, place=place)
+    timing = read_timing(options, handler, name, place)
+    _refuse_unknown(options, (*_options_of(stage_spec), *RUNNING, *TIMING), name, place)
     if not isinstance(outputs, list | tuple) or not all(isinstance(o, str) for o in outputs):
         place.fail(f'outputs= is a list of names, such as outputs=["big"], not {outputs!r}', stage=name)
     return _checked(
@@ -83,6 +85,7 @@ def stage_spec(
             outputs=tuple(outputs),
             on_error=on_error,
             **running,
+            **timing,
         )
     )
 

@@ -36,8 +36,8 @@ from reflow_kafka.definition.spec import ANY, Handler, Shape, StateBy
 from reflow_kafka.event import Event
 from reflow_kafka.value import State
 
-Data = Sequence[Literal["state", "value"]]
-"""What a handler is called with by position."""
+Data = Sequence[str]
+"""What code is called with by position: ``state``, ``value``, or what else there is for code of its kind."""
 
 CONTEXT = "ctx"
 """The parameter that receives the `Context`."""

@@ -1,0 +1,76 @@
+"""Options by which a stage becomes a timed one: read from what a user writes, or refused."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Final, get_args
+
+from reflow_kafka.definition.handlers import read_handler
+from reflow_kafka.definition.operators import Windowed
+from reflow_kafka.definition.place import Place, did_you_mean, is_one_of
+from reflow_kafka.definition.spec import ANY, Handler, StateBy
+from reflow_kafka.units import Clock
+from reflow_kafka.windows import Count, Session, WindowSpec
+
+TIMING: Final[tuple[str, ...]] = ("close_on", "on_close", "window")
+CLOCKS: Final[tuple[str, ...]] = get_args(Clock)
+
+
+def read_timing(options: dict[str, Any], handler: Handler, name: str, place: Place) -> dict[str, Any]:
+    """Takes these options out of `options`; they are returned as the fields of a `StageSpec`.
+
+    Raises:
+        DefinitionError: one of them is not what it must be, or does not go with the others.
+    """
+    given = {option: options.pop(option, None) for option in TIMING}
+    if given["window"] is None:
+        for option in ("close_on", "on_close"):
+            if given[option] is not None:
+                place.fail(f"{option}= belongs to a window: add window=Tumbling(60), or such", stage=name)
+        return {}
+    return _windowed(given, handler, name, place)
+
+
+def _windowed(given: dict[str, Any], handler: Handler, name: str, place: Place) -> dict[str, Any]:
+    window = _window(given["window"], handler, name, place)
+    close_on: Clock = given["close_on"] or "event-time"
+    if not is_one_of(close_on, CLOCKS):
+        place.fail(f"unknown close_on={close_on!r}{did_you_mean(str(close_on), CLOCKS)}", stage=name)
+    if isinstance(window, Count) and given["close_on"] is not None:
+        place.fail("Count(...) closes with its last event, whatever the time: take close_on= out", stage=name)
+    codes = {}
+    if given["on_close"] is not None:
+        codes["on_close"] = _callback("on_close", given["on_close"], "window", handler, name, place)
+    return {"operator": Windowed(window=window, close_on=close_on), "codes": codes}
+
+
+def _window(window: Any, handler: Handler, name: str, place: Place) -> Any:
+    if not isinstance(window, WindowSpec):
+        such = f"{window.__name__}(...)" if inspect.isclass(window) else repr(window)
+        kinds = ", ".join(f"{kind.__name__}(...)" for kind in get_args(WindowSpec))
+        place.fail(f"window= is one of {kinds}, not {such}", stage=name)
+    if handler.state_by is StateBy.NONE:
+        place.fail(
+            "what is to be kept of a window? Add state=, what makes the state of each key and window, or "
+            "use flow.aggregate(...), which needs no handler",
+            stage=name,
+        )
+    if isinstance(window, Session) and window.merge is None:
+        place.fail(
+            "an event may join two sessions: say with Session(..., merge=) what becomes of their states, a "
+            "function of both",
+            stage=name,
+        )
+    return window
+
+
+def _callback(option: str, code: Any, second: str, handler: Handler, name: str, place: Place) -> Handler:
+    """Code that is called with the state as the stage's handler takes it, and something else."""
+    found = read_handler(code, ("state", second), stage=name, place=place)
+    if found.kind == "class":
+        place.fail(f"{option}= is a function, not a class", stage=name)
+    unsaid = found.state_by is StateBy.OBJECT and found.state_type is ANY
+    if found.state_by is not handler.state_by and not unsaid:
+        wanted = "State[...]" if handler.state_by is StateBy.BOX else "the state itself"
+        place.fail(f"{option}= takes the state as the handler does: annotate it {wanted}", stage=name)
+    return found
