@@ -17,6 +17,7 @@ PACKAGES = {
 # Higher may import lower, never the other way round; state and log stand side by side.
 LAYERS = {
     "cli": 7,
+    "testing": 7,
     "engine": 6,
     "client": 6,
     "lane": 5,
@@ -139,6 +140,21 @@ def test_pure_parts_do_no_io_and_know_no_clock(part: str) -> None:
         for path in ([place] if place.is_file() else sorted(place.rglob("*.py")))
         for line, module in imports(path)
         if module.split(".")[0] in IMPURE
+    ]
+    assert wrong == []
+
+
+def test_what_waits_or_dates_something_asks_the_clock() -> None:
+    """So that tests can move it (`reflow_kafka.clock`). Processes share theirs with those they run in."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: time.{node.attr}"
+        for layer in ("lane", "engine", "client", "log/local")
+        for path in sorted((PACKAGES["reflow_kafka"] / layer).rglob("*.py"))
+        if not path.is_relative_to(PACKAGES["reflow_kafka"] / "lane" / "processes")
+        and path.stem != "supervisor"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "time"
+        if node.attr in {"monotonic", "time", "time_ns", "monotonic_ns"}
     ]
     assert wrong == []
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from reflow_kafka import clock
 from reflow_kafka.client.answer import Answers
 from reflow_kafka.client.entry import Entry, check_source, entries
 from reflow_kafka.client.replies import Replies
@@ -212,7 +212,7 @@ class Client:
         sender = self._sender
         if sender is None:
             raise self._not_open()
-        record = entry.record(value, key, headers, time.time_ns() // 1_000_000)
+        record = entry.record(value, key, headers, clock.now())
         partition = entry.partition(record, next(self._turns))
         return sender.send(TopicPartition(entry.topic, partition), record)
 
@@ -237,7 +237,7 @@ class Client:
         view = self._view
         if view is None or name not in view.entries or view.entries[name].topic in view.missing:
             return False
-        return time.monotonic() < view.until and (replies is None or replies.running)
+        return clock.monotonic() < view.until and (replies is None or replies.running)
 
     def _name(self, source: str | Stage[Any]) -> str:
         if isinstance(source, Stage):
@@ -263,7 +263,7 @@ class Client:
                 for warning in await access.ensure_topics([spec]):
                     logger.warning("%s", warning)
                 plan, missing = await self._plan(access)
-            self._view = _View(entries(plan), Answers(plan), missing - {topic}, time.monotonic() + REFRESH)
+            self._view = _View(entries(plan), Answers(plan), missing - {topic}, clock.monotonic() + REFRESH)
         if replies is not None:
             await replies.start()
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from reflow_kafka import clock
 from reflow_kafka.definition.spec import FlowSpec
 from reflow_kafka.engine.preparation import prepare
 from reflow_kafka.engine.runner import Runner
@@ -24,7 +25,7 @@ from reflow_kafka.lane.finish import FiniteRun
 from reflow_kafka.lane.pace import Load
 from reflow_kafka.lane.processes.pool import Processes
 from reflow_kafka.lane.resources import open_resources
-from reflow_kafka.log.api import MAX_STANDBYS, Log, MemberOptions, Membership
+from reflow_kafka.log.api import MAX_STANDBYS, Log, MemberOptions, Membership, TopicPartition
 from reflow_kafka.observe.stall import TICK, StallWatch
 from reflow_kafka.process import refuse_engine
 from reflow_kafka.security import Security
@@ -48,7 +49,8 @@ class Engine:
         security: how every connection to Kafka is encrypted and logs in.
         data_dir: local state, and the embedded log.
         guarantee: ``"exactly-once"``, or ``"at-least-once"`` for lower latency of each hop.
-        commit_interval: seconds after which results are committed at the latest, unless the CPU is busy.
+        commit_interval: seconds after which results are committed at the latest, unless the CPU is busy;
+            0: at once, whatever it costs.
         shutdown_timeout: seconds a graceful stop may take.
         instance: static identity in the group, for an engine that a supervisor restarts.
         started: epoch ms at which this version of the flows was started (default: now).
@@ -101,7 +103,7 @@ class Engine:
         self._commit_interval = commit_interval
         self._shutdown_timeout = shutdown_timeout
         self._instance = instance
-        self._started = started if started is not None else int(time.time() * 1000)
+        self._started = started if started is not None else clock.now()
         self._standbys = standbys
         self._drop_edges = frozenset(drop_edges)
         self._given = resources
@@ -175,6 +177,15 @@ class Engine:
         if self._main is not None:
             self._main.cancel()
 
+    def caught_up(self, end: Callable[[TopicPartition], int], *, before: float = math.inf) -> bool:
+        """Whether everything in the flows' topics is finished and committed.
+
+        Args:
+            end: where a partition ends now.
+            before: what waits for another try is left out if that is not made by then (`clock.monotonic`).
+        """
+        return all(runner.caught_up(end, before) for runner in self._runners)
+
     def statistics(self) -> Statistics:
         """What there is to tell at this moment."""
         return Statistics({runner.name: runner.statistics() for runner in self._runners})
@@ -246,7 +257,8 @@ class Engine:
 
     async def _run(self) -> None:
         """Run all flows; the first that fails for good stops the others gracefully."""
-        self._stalls.start()
+        if clock.current().runs:
+            self._stalls.start()
         beat = asyncio.create_task(self._beat())
         tasks = [asyncio.create_task(runner.run()) for runner in self._runners]
         try:
@@ -268,7 +280,7 @@ class Engine:
     async def _beat(self) -> None:
         """Tell the memberships, and who watches for stalls, that this loop turns."""
         with contextlib.suppress(asyncio.CancelledError):
-            while True:
+            while clock.current().runs:
                 self._stalls.turned()
                 for membership in self._memberships:
                     membership.alive()

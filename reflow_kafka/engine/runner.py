@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from reflow_kafka.clock import monotonic
 from reflow_kafka.engine.standbys import Standbys
 from reflow_kafka.engine.statistics import FlowStatistics, RestoreStatistics, StageStatistics
 from reflow_kafka.errors import LogError, NotPermitted
@@ -189,6 +190,13 @@ class Runner:
 
     # ---- telling
 
+    def caught_up(self, end: Callable[[TopicPartition], int], before: float) -> bool:
+        """Whether its lanes are here, and have done everything below the ends of their inputs."""
+        lanes = [place.lane for place in self._places.values()]
+        return self.env.membership.wanted() == self._places.keys() and all(
+            lane.caught_up(end, before) for lane in lanes
+        )
+
     def _restoring(self, progress: RestoreProgress) -> None:
         self._restores[progress.lane] = progress
         if progress.done >= progress.total:
@@ -224,7 +232,7 @@ class Runner:
 
 
 def _stage(tally: Tally, queue: Queue) -> StageStatistics:
-    wait = None if queue.next_try is None else max(queue.next_try - time.monotonic(), 0.0)
+    wait = None if queue.next_try is None else max(queue.next_try - monotonic(), 0.0)
     return StageStatistics(
         **asdict(tally),
         in_progress=queue.in_progress,

@@ -7,10 +7,10 @@ parked one is not, for it is in the store. Nothing here awaits: no commit sees o
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from reflow_kafka.clock import monotonic
 from reflow_kafka.lane.gate import Gate
 from reflow_kafka.lane.inbox import Inbox
 from reflow_kafka.lane.line import Item, Line, Unit
@@ -99,11 +99,11 @@ class Backlog:
     def hold(self, item: Item, delay: float) -> Unit:
         """An event that failed outside any line waits for its next try, in seconds."""
         self._inbox.open(item.partition, item.record.offset)
-        return self.lines.hold(item, time.monotonic() + delay)
+        return self.lines.hold(item, monotonic() + delay)
 
     def wait(self, unit: Unit, delay: float) -> None:
         """A unit waits for its next try, in seconds."""
-        self.lines.wait(unit, time.monotonic() + delay)
+        self.lines.wait(unit, monotonic() + delay)
         if self._parking is not None and unit.items[0].stay is not None:
             self._parking.put(unit.items[0], tries=unit.tries, delay=delay)
 
@@ -117,12 +117,12 @@ class Backlog:
                 self._parking.remove(item)
         unit.items = [item for item in unit.items if not item.finished]
         if not unit.items:
-            self.lines.finished(unit, time.monotonic())
+            self.lines.finished(unit, monotonic())
             self._refill(REFILL)
 
     def take_apart(self, unit: Unit) -> None:
         """The events of a batch, which failed as a whole, are each tried alone."""
-        self.lines.take_apart(unit, time.monotonic())
+        self.lines.take_apart(unit, monotonic())
         if self._parking is not None:
             for item in unit.items:
                 if item.stay is not None:
@@ -138,7 +138,7 @@ class Backlog:
             return False
         if parking.unsaved >= MAX_UNSAVED or lines.parked_size >= MAX_HEADS:
             return False  # the next commit makes room, or events that finish do
-        now = time.monotonic()
+        now = monotonic()
         before = lines.parked_lines
         for line in lines.longest():
             if lines.unparked <= limit // 2 and lines.unparked_size <= MAX_LINED_UP // 2:
@@ -186,10 +186,10 @@ class Backlog:
                 items = [item for item, _, _ in found]
                 for item in items:
                     self._adopt(item.partition)
-                self.lines.restore(line, items, time.monotonic(), tries=tries, delay=delay)
+                self.lines.restore(line, items, monotonic(), tries=tries, delay=delay)
                 return
             self.lines.skip(stay, min(stay.first + count, stay.next))
-        self.lines.gone(line, time.monotonic())
+        self.lines.gone(line, monotonic())
 
     # ---- commits
 

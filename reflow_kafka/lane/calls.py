@@ -78,6 +78,13 @@ async def call(function: Callable[..., Any], *arguments: Any) -> Any:
         raise from_within(error) from error
 
 
+def from_outside(loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
+    """A future for what a thread or process will bring; a loop on virtual time waits for it in real time."""
+    make = getattr(loop, "create_outside_future", loop.create_future)
+    future: asyncio.Future[Any] = make()
+    return future
+
+
 def attempt(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> tuple[Any, BaseException | None]:
     """Result and error of a call in another thread, the error as a future can take it."""
     try:
@@ -97,7 +104,7 @@ def _in_thread(function: Callable[..., Any], *arguments: Any) -> asyncio.Future[
     of a broker's address among them; and the end of the process waits for the threads of a pool.
     """
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
+    future = from_outside(loop)
     context = contextvars.copy_context()
 
     def tell(result: Any, error: BaseException | None) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from reflow_kafka.clock import monotonic
 from reflow_kafka.errors import FlowStopped, LogDoubt, RecordRefused
 from reflow_kafka.killpoint import reached
 from reflow_kafka.lane.cpu import Metered, cpu_used_and_missed
@@ -119,7 +120,7 @@ class Committer:
         """Seconds until the next commit."""
         if self._forced:
             return 0.0
-        now = time.monotonic()
+        now = monotonic()
         if self._gate.pending:
             self._pace.worked(now)
         if self._env.load.stale(now):
@@ -136,9 +137,9 @@ class Committer:
 
     async def _hand_over(self) -> bool:
         """Write what there is ahead of the commit; whether there was anything."""
-        if self._env.load.busy > BUSY and time.monotonic() - self._handed < EARLY:
+        if self._env.load.busy > BUSY and monotonic() - self._handed < EARLY:
             return False
-        self._handed = time.monotonic()
+        self._handed = monotonic()
         sent = False
         try:
             for work in self._works:
@@ -160,7 +161,7 @@ class Committer:
         commit, ends = self._content(shares, changes)
         ahead = _outputs(shares) if self._early else {}
         self._gate.taken()
-        self._pace.committing(time.monotonic())
+        self._pace.committing(monotonic())
         cpu = time.thread_time() - began
         moved = bool(commit.batches) or marks != self.marks
         if not moved and not self._forced and not self._early:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from reflow_kafka.clock import monotonic
 from reflow_kafka.connector import ConnectorContext, Sink, Writer
 from reflow_kafka.errors import FlowStopped, LogError, ReflowError, Reject
 from reflow_kafka.event import Event
@@ -171,10 +171,10 @@ class Drain:
         if batch is None:
             return [(partition, records, 1)]
         found = {partition: (list(records), 1)}
-        until = time.monotonic() + batch.within
+        until = monotonic() + batch.within
         while sum(len(records) for records, _ in found.values()) < batch.max_events:
             try:
-                async with asyncio.timeout(max(until - time.monotonic(), 0)):
+                async with asyncio.timeout(max(until - monotonic(), 0)):
                     more = await self.inbox.next()
             except TimeoutError:
                 break

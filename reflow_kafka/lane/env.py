@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from reflow_kafka import clock
 from reflow_kafka.lane.calm import Calm
 from reflow_kafka.lane.finish import FiniteRun
 from reflow_kafka.lane.lifecycle import Users
@@ -26,11 +26,6 @@ TAKE_OVERS: Final = 32
 """Lanes of a flow in one engine that are taken over at once: with hundreds none would be done in time."""
 
 Guarantee = Literal["exactly-once", "at-least-once"]
-
-
-def wall_clock() -> int:
-    """The time in epoch milliseconds."""
-    return int(time.time() * 1000)
 
 
 def place_logger(logger: logging.Logger, **place: object) -> logging.LoggerAdapter[logging.Logger]:
@@ -62,7 +57,8 @@ class LaneEnv:
     """Seconds in which a lane must come to a stop."""
     stuck_timeout: float = 600.0
     """Seconds after which a lane that is taken over again and again without moving stops the engine."""
-    now: Callable[[], int] = wall_clock
+    now: Callable[[], int] = clock.now
+    """The time of day in epoch milliseconds."""
     restoring: Callable[[RestoreProgress], None] | None = None
     taking_over: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TAKE_OVERS))
     users: dict[str, Users] = field(default_factory=dict)

@@ -15,9 +15,10 @@ import asyncio
 import contextlib
 import enum
 import logging
-import time
+from collections.abc import Callable
 from typing import Final
 
+from reflow_kafka.clock import monotonic
 from reflow_kafka.errors import (
     DataLoss,
     FlowStopped,
@@ -35,6 +36,7 @@ from reflow_kafka.lane.resources import open_for_workers
 from reflow_kafka.lane.session import Session
 from reflow_kafka.lane.takeover import Ownership, take_over
 from reflow_kafka.lane.work import Queue, Tally
+from reflow_kafka.log.api import TopicPartition
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +109,10 @@ class Lane:
         """What is in hand at this moment, per stage."""
         return {work.node.name: work.queue() for work in self._session.works} if self._session else {}
 
+    def caught_up(self, end: Callable[[TopicPartition], int], before: float) -> bool:
+        """Whether it has done everything below the ends of its inputs; see `Session.caught_up`."""
+        return self._session is not None and self._session.caught_up(end, before)
+
     def stop(self) -> None:
         """Finish what is in progress, commit, end; `run` returns then."""
         self._stopping.set()
@@ -132,15 +138,15 @@ class Lane:
 
     async def _proven(self) -> bool:
         """Wait for a proof of assignment younger than the last failure; False if the lane is to stop."""
-        began = time.monotonic()
+        began = monotonic()
         while not self._stopping.is_set():
             membership = self._env.membership
             proof = membership.proof()
-            fresh = proof > self._failed_at and time.monotonic() - proof < PROOF_AGE
+            fresh = proof > self._failed_at and monotonic() - proof < PROOF_AGE
             # A lane that is no longer wanted will be stopped; a take-over would only disturb its new owner.
             if fresh and self.number in membership.wanted():
                 if self._stuck_since is not None:  # a broker that is away does not make a lane stuck
-                    self._stuck_since += time.monotonic() - began
+                    self._stuck_since += monotonic() - began
                 return True
             await self._pause(0.05)
         return False
@@ -152,11 +158,11 @@ class Lane:
             if not await self._proven():
                 return None
             self.phase = Phase.TAKING_OVER
-            began = time.monotonic()
+            began = monotonic()
             own = await take_over(self._env, self.number)
         self.take_overs += 1
         self.restored = sum(own.restored.records.values())
-        self._took = time.monotonic() - began
+        self._took = monotonic() - began
         return own
 
     async def _work(self, own: Ownership) -> None:
@@ -195,7 +201,7 @@ class Lane:
             for name, tally in work.tallies().items():
                 self._past.setdefault(name, Tally()).add(tally)
         self._past_commits += session.committer.commits
-        if session.committer.moved or time.monotonic() - session.began > STEADY:
+        if session.committer.moved or monotonic() - session.began > STEADY:
             self._failures = 0
             self._stuck_since = None
 
@@ -206,7 +212,7 @@ class Lane:
         if isinstance(error, RecordRefused):  # no doubt about the lane, and each try halves what is suspected
             self._log.warning("%s; looking for the events that led to it", error)
             return
-        self._failed_at = time.monotonic()
+        self._failed_at = monotonic()
         self._failures += 1
         if self._stuck_since is None:
             self._stuck_since = self._failed_at

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from reflow_kafka.clock import monotonic
 from reflow_kafka.definition.spec import Handler, emitted_by
 from reflow_kafka.event import Event, received
 from reflow_kafka.lane.compile import Compilation, compile_stage
@@ -194,7 +194,7 @@ class Link:
             FlowStopped: too many.
         """
         events, self._judged = self.tally.events - self._judged, self.tally.events
-        self._watch.judge(time.monotonic(), max(events, 0), self.failures.take_letters())
+        self._watch.judge(monotonic(), max(events, 0), self.failures.take_letters())
 
     def _state(self, arrival: Arrival) -> Any:
         """The state as the last event before it has left it, be it one of the same passage."""

@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
+from reflow_kafka.clock import monotonic
 from reflow_kafka.definition.spec import Shape, StateBy
 from reflow_kafka.errors import RetryLater
 from reflow_kafka.lane.batches import BadItem, BatchCall, Entry
@@ -146,11 +147,11 @@ class OverlapWorker(Worker):
                     continue
                 at = self._lines.wake_at() if free else None
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(None if at is None else max(at - time.monotonic(), 0)):
+                    async with asyncio.timeout(None if at is None else max(at - monotonic(), 0)):
                         await self.inbox.wake.wait()
 
     def _take_in(self) -> None:
-        now = time.monotonic()
+        now = monotonic()
         while not self._backlog.crowded(self._in_hand_limit) and (batch := self.inbox.poll()):
             partition, records = batch
             for record in records:
@@ -165,7 +166,7 @@ class OverlapWorker(Worker):
         searching = self._refusals.limit is not None
         crowded = self._backlog.crowded(self._in_hand_limit)
         while self._running < self._allowed() and not self.inbox.stopped:
-            now = time.monotonic()
+            now = monotonic()
             unit = self._lines.due(now) or self._lines.next(now, alone=searching, crowded=crowded)
             if unit is None:
                 break
@@ -185,11 +186,11 @@ class OverlapWorker(Worker):
 
     async def _may_begin_more(self) -> bool:
         """Let the loop turn, if as much is in progress as may be; whether it may be more now."""
-        running, ended, began = self._running, self._ended, time.monotonic()
+        running, ended, began = self._running, self._ended, monotonic()
         if running < self._concurrency.limit:
             return False
         await asyncio.sleep(0)
-        self._concurrency.turned(time.monotonic() - began, self._ended - ended, running)
+        self._concurrency.turned(monotonic() - began, self._ended - ended, running)
         return self._running < self._concurrency.limit
 
     async def _all_admitted_by_rate(self, wanted: int) -> bool:

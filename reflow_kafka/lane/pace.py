@@ -54,7 +54,7 @@ class Pace:
     """Decides when one lane commits."""
 
     interval: float = 0.1
-    """Seconds after which results are committed at the latest, unless the process is busy."""
+    """Seconds after which results are committed at the latest, unless the process is busy; 0: at once."""
     ceiling: float = 1.0
     """Seconds up to which the interval stretches when it is."""
     _since: float | None = None
@@ -87,7 +87,7 @@ class Pace:
         """
         if self._since is None:
             return None
-        if full:
+        if full or not self.interval:
             return self._since
         if quiet and busy <= BUSY:
             return max(self._since, self._last + self._cost * lanes / SHARE_QUIET)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import time
 from typing import Final
 
+from reflow_kafka.clock import monotonic
 from reflow_kafka.lane.bucket import Bucket
 from reflow_kafka.options import Rate
 
@@ -29,7 +29,7 @@ class Throttle:
     def __init__(self, rate: Rate, lanes: int) -> None:
         self._lanes = lanes
         self._here = 0
-        self._bucket = Bucket(rate.events, rate.per, time.monotonic(), 1 / lanes)
+        self._bucket = Bucket(rate.events, rate.per, monotonic(), 1 / lanes)
         self._turn = asyncio.Lock()  # first come, first served
         self._waiting = 0
         self._changed = asyncio.Event()
@@ -44,14 +44,14 @@ class Throttle:
 
     def _moved(self, by: int) -> None:
         self._here += by
-        self._bucket.resize(time.monotonic(), self._here / self._lanes)
+        self._bucket.resize(monotonic(), self._here / self._lanes)
         self._changed.set()
 
     def grab(self, wanted: int) -> int:
         """How many of `wanted` events may begin at once, without waiting; 0 if other lanes are first."""
         if self._waiting:
             return 0
-        now = time.monotonic()
+        now = monotonic()
         granted = min(wanted, self._bucket.available(now))
         if granted:
             self._bucket.take(now, granted)
@@ -68,11 +68,11 @@ class Throttle:
         try:
             async with self._turn:
                 chunk = min(wanted, max(1, int(self._bucket.rate * CHUNK)))
-                self._bucket.take(time.monotonic(), chunk)
+                self._bucket.take(monotonic(), chunk)
                 try:
                     await self._paid_off()
                 except BaseException:
-                    self._bucket.give_back(time.monotonic(), chunk)
+                    self._bucket.give_back(monotonic(), chunk)
                     raise
                 return chunk
         finally:
@@ -86,7 +86,7 @@ class Throttle:
         return wanted
 
     async def _paid_off(self) -> None:
-        while (wait := self._bucket.wait(time.monotonic())) > 0:
+        while (wait := self._bucket.wait(monotonic())) > 0:
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if wait == math.inf else wait):

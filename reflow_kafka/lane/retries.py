@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from typing import Final
 
+from reflow_kafka.clock import monotonic
 from reflow_kafka.errors import RetryLater
 from reflow_kafka.lane.work import Tally
 from reflow_kafka.log.api import TopicPartition
@@ -37,7 +37,7 @@ class Retries:
             return None
         delay = error.delay if isinstance(error, RetryLater) else self._retry.delay(tries, random.random())
         self._tally.retries += 1
-        now = time.monotonic()
+        now = monotonic()
         if self._tally.retries <= TOLD_RETRIES or now - self._told > TOLD_EVERY:
             self._told = now
             self._log.warning(

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
+from reflow_kafka.clock import monotonic
 from reflow_kafka.context import Context
 from reflow_kafka.errors import RetryLater
 from reflow_kafka.lane.calm import LONG
@@ -96,11 +97,11 @@ class SerialWorker(Worker):
         """Work until the inbox is stopped: what is due again first, then what is new."""
         while not self.inbox.stopped:
             self.inbox.wake.clear()
-            now = time.monotonic()
+            now = monotonic()
             self._held_up = self._backlog.crowded(MAX_HELD) and not self._backlog.relieve(MAX_HELD)
             timely = await self._on_time()  # in turn with events: neither waits for the end of the other
             if unit := self._lines.due(now) or self._lines.next(now):
-                await self._again(unit, now + SLICE)
+                await self._again(unit)
             elif not self._held_up and (batch := self.inbox.poll()):
                 await self._batch(*batch)
             elif timely:
@@ -113,18 +114,19 @@ class SerialWorker(Worker):
                         await self.inbox.wake.wait()
 
     def _next_wake(self) -> float | None:
-        """`time.monotonic()` when there is something to do without anything new."""
+        """`clock.monotonic()` when there is something to do without anything new."""
         return self._lines.wake_at()
 
     async def _on_time(self) -> bool:
         """Do what time has brought, for as long as a slice may take; whether there was anything."""
         return False
 
-    async def _again(self, unit: Unit | None, until: float) -> None:
+    async def _again(self, unit: Unit | None) -> None:
         """Try events again, or those that had to wait behind others, for as long as a slice may take."""
+        until = time.perf_counter() + SLICE
         while unit is not None and await self._once_more(unit):
-            now = time.monotonic()
-            more = now < until and not self.inbox.stopped
+            now = monotonic()
+            more = time.perf_counter() < until and not self.inbox.stopped
             unit = self._lines.due(now) or self._lines.next(now) if more else None
         await self._learn_topic()
         await asyncio.sleep(0)
@@ -172,9 +174,9 @@ class SerialWorker(Worker):
 
     async def _between_slices(self) -> None:
         """Let others have the loop; what is due again does not wait for the rest of a batch."""
-        now = time.monotonic()
+        now = monotonic()
         if unit := self._lines.due(now) or self._lines.next(now):
-            await self._again(unit, now + SLICE)
+            await self._again(unit)
         elif not await self._on_time():
             await asyncio.sleep(0)
 
@@ -190,7 +192,7 @@ class SerialWorker(Worker):
                 return  # a commit has sent it back while it waited
             self._current = partition
             self._held.clear()
-            if self._is_careful and not self._suspends and self._careful.over(time.monotonic()):
+            if self._is_careful and not self._suspends and self._careful.over(monotonic()):
                 self._is_careful = False
             run = self._runs.get((partition, self._is_careful))
             if run is None:
@@ -256,7 +258,7 @@ class SerialWorker(Worker):
                     self._finished(record.offset)
             elif record.key in in_line:
                 self._held.add(record.offset)
-                self._backlog.line_up(partition, record, time.monotonic())
+                self._backlog.line_up(partition, record, monotonic())
             else:
                 yield record
 
@@ -274,7 +276,7 @@ class SerialWorker(Worker):
     def _went(self, record: Record, passage: Passage, pause: Pause | None) -> bool:
         """What has failed in the chain, or waits there; whether it waits, so is not finished."""
         if passage.failures:
-            self._careful.failed(time.monotonic())
+            self._careful.failed(monotonic())
         if pause is None:
             return False
         item = Item(self._current, record) if self._unit is None else self._unit.items[0]
@@ -292,7 +294,7 @@ class SerialWorker(Worker):
         passage.failures = 0
         pause = await passage.go()
         if passage.failures:
-            self._careful.failed(time.monotonic())
+            self._careful.failed(monotonic())
         if pause is None:
             del self._passages[unit]
             self._closed(unit, unit.items)
@@ -323,7 +325,7 @@ class SerialWorker(Worker):
             raise _GoBack from error
         if self._cache is not None and record.key is not None and not self._cache.undo(record.key):
             raise _GoBack from error
-        self._careful.failed(time.monotonic())
+        self._careful.failed(monotonic())
         if isinstance(error, UnknownTopic):
             self._unknown = error.topic
             raise _GoBack from error
@@ -372,7 +374,7 @@ class SerialWorker(Worker):
         self.tally.dead_letters, self.tally.skipped = self._failed_before
         self._events = 0
         self.tally.rewinds += 1
-        self._careful.went_back(time.monotonic())
+        self._careful.went_back(monotonic())
         self._is_careful = True
         self.inbox.go_back(self._setting.seek)
         self.inbox.wake.set()  # what is parked is in line again, and perhaps nothing new comes

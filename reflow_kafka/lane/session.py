@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from reflow_kafka.clock import monotonic
 from reflow_kafka.lane.build import Builder
 from reflow_kafka.lane.calls import uncancelled
 from reflow_kafka.lane.commits import Committer
@@ -51,7 +51,7 @@ class Session:
         self.lane = lane
         self.own = own
         self.gate = Gate(lambda: refusals.limit)
-        self.began = time.monotonic()
+        self.began = monotonic()
         self._stop = asyncio.Event()
         self._internal = {i.topic for node in env.plan.nodes for i in node.inputs if i.internal}
         self._readers: list[tuple[Reader, list[TopicPartition]]] = []
@@ -190,6 +190,23 @@ class Session:
                 await self.env.log.trim(positions)  # of nothing, too: a log may have other things to tidy up
             except Exception as error:  # only disk space depends on it; it is tried again
                 log.warning("%s: trimming failed: %s", self, error)
+
+    def caught_up(self, end: Callable[[TopicPartition], int], before: float) -> bool:
+        """Whether everything below the ends of the inputs is finished and committed.
+
+        A stage whose events wait for a try that is not made `before` is left out.
+        """
+        if self.gate.pending:
+            return False
+        marks = self.committer.marks
+        for work in self.works:
+            queue = work.queue()
+            if queue.in_progress or (queue.next_try is not None and queue.next_try <= before):
+                return False
+            behind = queue.parked or any(marks[tp].position < end(tp) for tp in work.inputs)
+            if behind and queue.next_try is None:
+                return False
+        return True
 
     # ---- the end of a finite run
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections import deque
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from reflow_kafka.clock import monotonic
 from reflow_kafka.errors import LogDoubt, OffsetOutOfRange, ReflowError
 from reflow_kafka.lane.env import LaneEnv, place_logger
 from reflow_kafka.lane.tail import last_record
@@ -92,7 +92,7 @@ class Standby:
             await asyncio.Event().wait()
         failures = 0
         while not self._stopping:
-            began = time.monotonic()
+            began = monotonic()
             try:
                 await self._keep()
                 failures = 0
@@ -101,7 +101,7 @@ class Standby:
                 text = "copy of its state: %s: %s; beginning anew"
                 self._log.warning(text, type(error).__name__, error, exc_info=not known)
                 self.lag = None
-                failures = failures + 1 if time.monotonic() - began < BACKOFF[1] else 1
+                failures = failures + 1 if monotonic() - began < BACKOFF[1] else 1
             await asyncio.sleep(min(BACKOFF[0] * 2 ** min(failures, 10), BACKOFF[1]))
 
     async def _keep(self) -> None:
@@ -111,7 +111,7 @@ class Standby:
             self.lag = 0  # the lane has not begun: there is nothing to be behind of
             return
         self.lag = None
-        began = time.monotonic()
+        began = monotonic()
         async with self._turn:
             restored = await restore(
                 env.backend,
@@ -127,7 +127,7 @@ class Standby:
             )
         self._log.info(
             "standing by (copied in %.2f s, %d changelog records read%s)",
-            time.monotonic() - began,
+            monotonic() - began,
             sum(restored.records.values()),
             f", in full: {restored.reason}" if restored.reason else "",
         )
@@ -202,7 +202,7 @@ class _Copy:
     async def turn(self, now: int) -> tuple[int, float]:
         """Read and apply once; how many records, and the seconds that applying them took."""
         fetched = await self.reader.fetch(max_records=_MAX_RECORDS)
-        began = time.monotonic()
+        began = monotonic()
         positions = dict(self.mark.positions)
         changes: dict[str, list[tuple[bytes, bytes | None]]] = {}
         for partition, records in fetched.items():
@@ -213,7 +213,7 @@ class _Copy:
             positions[store] = min(self.reader.position(partition), records[-1].offset + 2)
         if changes or (self.caught_up > self.mark.caught_up and now - self.mark.caught_up > _MARK_EVERY_MS):
             self._write(changes, positions)
-        return sum(map(len, fetched.values())), time.monotonic() - began
+        return sum(map(len, fetched.values())), monotonic() - began
 
     @property
     def lag(self) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
-from reflow_kafka.lane.calls import attempt
+from reflow_kafka.lane.calls import attempt, from_outside
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Threads:
         """Calls that are awaited: waiting or running."""
         self._numbers = itertools.count()
         self._closed = False
-        self._someone_left = asyncio.Event()
+        self._leaving: asyncio.Future[None] | None = None
 
     async def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call it in a thread, with the context variables of here; returns or raises what it does.
@@ -89,7 +89,7 @@ class Threads:
             raise RuntimeError(f"the threads {self._name!r} are closed")
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        call = _Call(function, args, kwargs, self._loop.create_future())
+        call = _Call(function, args, kwargs, from_outside(self._loop))
         with self._lock:
             self._waiting[call] = None
         self._running.add(call)
@@ -118,8 +118,8 @@ class Threads:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while self._threads or self._given_up:
-                    self._someone_left.clear()
-                    await self._someone_left.wait()
+                    self._leaving = from_outside(asyncio.get_running_loop())
+                    await self._leaving
         if hanging := len(self._threads | self._given_up):
             log.warning("%s: calls in %d threads have not ended within %g s", self._name, hanging, timeout)
         for call in self._running:
@@ -174,7 +174,8 @@ class Threads:
             if isinstance(tiding, threading.Thread):
                 self._threads.discard(tiding)
                 self._given_up.discard(tiding)
-                self._someone_left.set()
+                if self._leaving is not None and not self._leaving.done():
+                    self._leaving.set_result(None)
                 self._grow()
                 continue
             self._running.discard(tiding)

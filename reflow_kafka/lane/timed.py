@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reflow_kafka.clock import monotonic
 from reflow_kafka.context import Context
 from reflow_kafka.errors import RetryLater
 from reflow_kafka.lane.calls import from_within
@@ -272,8 +273,8 @@ class TimedWorker(SerialWorker):
     # ---- what time brings
 
     def _next_wake(self) -> float | None:
-        """`time.monotonic()` when there is something to do without anything new."""
-        now, wall = time.monotonic(), self._now()
+        """`clock.monotonic()` when there is something to do without anything new."""
+        now, wall = monotonic(), self._now()
         times = [at for at in (super()._next_wake(), self._put_off.next_try()) if at is not None]
         dues = (self._program.wake(wall), self._clock.wake(wall))
         times += [now + max(due - wall, 0) / 1000 for due in dues if due is not None]
@@ -286,11 +287,11 @@ class TimedWorker(SerialWorker):
             self._frozen = None
         if self._is_idle():
             return False
-        until = time.monotonic() + SLICE
+        until = time.perf_counter() + SLICE
         worked = False
-        while not self.inbox.stopped and time.monotonic() < until:
+        while not self.inbox.stopped and time.perf_counter() < until:
             wall = self._now()
-            due = self._program.due(self.watermark, wall, self._put_off.later(time.monotonic()))
+            due = self._program.due(self.watermark, wall, self._put_off.later(monotonic()))
             if due is None:
                 self._rest(wall)
                 break
@@ -308,7 +309,7 @@ class TimedWorker(SerialWorker):
         if self._stirred or self.watermark != self._looked_at or self._now() >= self._wake:
             return False
         again = self._put_off.next_try()
-        return again is None or time.monotonic() < again
+        return again is None or monotonic() < again
 
     def _rest(self, wall: int) -> None:
         """Nothing is due any more at this watermark, but for what is put off."""
@@ -355,7 +356,7 @@ class TimedWorker(SerialWorker):
             self._give_up(due, error, tries)
             return
         counted = tries - isinstance(error, RetryLater)
-        self._put_off.put(due.id, due.at, time.monotonic() + delay, counted)
+        self._put_off.put(due.id, due.at, monotonic() + delay, counted)
 
     def _give_up(self, due: Due, error: Exception, tries: int) -> None:
         key, value = self._program.give_up(due.id)

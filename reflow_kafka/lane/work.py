@@ -58,7 +58,7 @@ class Queue:
     retrying: int = 0
     """Events, or batches, that wait for another try."""
     next_try: float | None = None
-    """`time.monotonic()` of the first of these tries."""
+    """`clock.monotonic()` of the first of these tries."""
     parked: int = 0
     """Events that have moved into the lane's store until it is their turn."""
 

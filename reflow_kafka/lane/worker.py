@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+from reflow_kafka.clock import monotonic
 from reflow_kafka.definition.spec import Shape, StateBy, emitted_by
 from reflow_kafka.errors import ReflowError
 from reflow_kafka.lane.backlog import Backlog
@@ -235,7 +235,7 @@ class Worker(ABC):
         self._unjudged += events
         if self._unjudged >= JUDGE_EVERY or self._failures.letters:
             events, self._unjudged = self._unjudged, 0
-            self._watch.judge(time.monotonic(), events, self._failures.take_letters())
+            self._watch.judge(monotonic(), events, self._failures.take_letters())
 
     async def _admitted_by_rate(self, wanted: int) -> int:
         """How many of `wanted` events may begin now; waits while none may; 0 = stopping."""

@@ -191,7 +191,7 @@ class Membership(Protocol):
         """The lane's work has stopped here; it may be given to another member."""
 
     def proof(self) -> float:
-        """`time.monotonic()` when the coordinator last confirmed this membership; -inf if not at present."""
+        """`clock.monotonic()` when the coordinator last confirmed this membership; -inf if not at present."""
 
     def alive(self) -> None:
         """Told by the engine's main loop, again and again, that it makes progress."""

@@ -13,9 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reflow_kafka import Event, Flow
+from reflow_kafka import Event, Flow, clock
 from reflow_kafka.engine.engine import Engine
-from reflow_kafka.lane.env import wall_clock
 from reflow_kafka.log.access import Access
 from reflow_kafka.log.api import Headers, Log, OutRecord, TopicKind, TopicPartition, TopicSpec
 from reflow_kafka.log.embedded import EmbeddedLog
@@ -69,7 +68,7 @@ def keyed(name: str, source: str, *, fails: bool = False, concurrency: int = 1) 
 
 
 async def write(log: Access, topic: str, found: list[bytes], first: int, headers: Headers) -> None:
-    now = wall_clock()  # what is older than a topic's retention may be gone before it is looked at
+    now = clock.now()  # what is older than a topic's retention may be gone before it is looked at
     for n, key in enumerate(found, first):
         record = OutRecord(key, orjson.dumps({"n": n}), now + n, headers)
         await log.publish(topic, partition_of(key, PARTITIONS), [record])

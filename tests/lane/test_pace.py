@@ -38,6 +38,14 @@ def test_a_quiet_lane_leaves_time_between_commits() -> None:
     assert due == pytest.approx(100.0 + 8 * COMMIT_CPU / SHARE_QUIET)
 
 
+@pytest.mark.parametrize("quiet", [True, False])
+def test_an_interval_of_nothing_commits_at_once(quiet: bool) -> None:
+    pace = Pace(interval=0)
+    pace.committing(100.0)
+    pace.worked(100.001)
+    assert pace.due(quiet=quiet, full=False, busy=0.9, lanes=8) == 100.001
+
+
 @given(encodings=st.lists(costs, max_size=20), busy=shares, lanes=st.integers(1, 100))
 def test_a_commit_never_waits_longer_than_the_ceiling(
     encodings: list[float], busy: float, lanes: int

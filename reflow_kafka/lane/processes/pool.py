@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from reflow_kafka.errors import ProcessDied
+from reflow_kafka.lane.calls import from_outside
 from reflow_kafka.lane.processes.call import Call, fail, pickled, settle, stopped
 from reflow_kafka.lane.processes.job import Job
 from reflow_kafka.lane.processes.member import AHEAD, Member
@@ -64,7 +65,7 @@ class Processes:
         self._not_before = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._all_gone = asyncio.Event()
+        self._leaving: asyncio.Future[None] | None = None
 
     @property
     def pids(self) -> list[int]:
@@ -121,8 +122,8 @@ class Processes:
         for member in self._members:
             member.close(timeout)
         while self._members:
-            self._all_gone.clear()
-            await self._all_gone.wait()
+            self._leaving = from_outside(asyncio.get_running_loop())
+            await self._leaving
 
     # ---- calls
 
@@ -131,7 +132,7 @@ class Processes:
             raise RuntimeError("the processes are closed")
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        call = Call(job, next(self._numbers), arguments, self._loop.create_future(), timeout)
+        call = Call(job, next(self._numbers), arguments, from_outside(self._loop), timeout)
         self._waiting.append(call)
         self._feed_soon()
         try:
@@ -261,7 +262,8 @@ class Processes:
         if self._closed:
             for call in calls:
                 fail(call, RuntimeError("the processes were closed during the call"))
-            self._all_gone.set()
+            if self._leaving is not None and not self._leaving.done():
+                self._leaving.set_result(None)
             return
         if not member.killed:
             what = f"{member} {member.how_it_ended()}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+from reflow_kafka.clock import monotonic
 from reflow_kafka.log.api import MemberOptions
 
 M = TypeVar("M")
@@ -170,7 +170,7 @@ class LocalMembership:
 
     def proof(self) -> float:
         """Now, as long as this is a member: there is no coordinator that could lose sight of it."""
-        return time.monotonic() if self._group.knows(self) else -math.inf
+        return monotonic() if self._group.knows(self) else -math.inf
 
     def end_run(self) -> None:
         """Announce that this run has ended."""
