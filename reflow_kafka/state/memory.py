@@ -53,6 +53,11 @@ class MemoryBackend:
         """Lanes with content."""
         return frozenset(lane for name, lane in self._lanes if name == flow)
 
+    def peek(self, flow: str, store: str, key: bytes) -> bytes | None:
+        """What stands in a store under a key, in whichever lane; for tests."""
+        stores = [content.stores.get(store, {}) for (name, _), content in self._lanes.items() if name == flow]
+        return next((values[key] for values in stores if key in values), None)
+
     def close(self) -> None:
         """Nothing to do: the content stays with this object."""
 
