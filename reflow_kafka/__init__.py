@@ -24,7 +24,7 @@ from reflow_kafka.errors import (
 )
 from reflow_kafka.event import Event
 from reflow_kafka.flow import Flow
-from reflow_kafka.handle import Stage
+from reflow_kafka.handle import Stage, Table
 from reflow_kafka.options import Batch, Rate, Retry
 from reflow_kafka.security import Security
 from reflow_kafka.serde.typed import Format
@@ -71,6 +71,7 @@ __all__ = [
     "Stage",
     "State",
     "Store",
+    "Table",
     "Timer",
     "TopologyMismatch",
     "Tumbling",

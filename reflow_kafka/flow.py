@@ -5,7 +5,7 @@ A flow is a definition only: making it opens nothing, and runs nothing but facto
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Never, Unpack, overload
 
 from reflow_kafka.connector import Sink, Source
@@ -15,6 +15,8 @@ from reflow_kafka.definition.place import callers_place
 from reflow_kafka.definition.spec import FlowSpec, OnError
 from reflow_kafka.handle import Stage
 from reflow_kafka.options import Batch, Retry
+from reflow_kafka.surface.adding import called, decorator
+from reflow_kafka.surface.joins import Joins
 from reflow_kafka.typed import (
     Events,
     F,
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from reflow_kafka.topology.graph import Topology
 
 
-class Flow:
+class Flow(Joins):
     """A named graph of stages, joined by durable edges.
 
     `name` is part of every topic's name and is the consumer group; `partitions` is how many lanes run each
@@ -199,15 +201,15 @@ class Flow:
         place = callers_place()
         if fn is not None and after is None:
             advice = "write @flow.stage(after=...) or flow.stage(fn, after=...)"
-            place.fail(f"it has no upstream: {advice}", stage=_called(fn, options))
+            place.fail(f"it has no upstream: {advice}", stage=called(fn, options))
 
         def add(target: Any) -> Stage[Any]:
             draft = self._draft
             options.setdefault("on_error", draft.on_error)
-            refs = draft.refs(after, place, stage=_called(target, options))
+            refs = draft.refs(after, place, stage=called(target, options))
             return draft.add(stage_spec(target, place, draft.retry, after=refs, **options), place)
 
-        return _decorator(add) if fn is None else add(fn)
+        return decorator(add) if fn is None else add(fn)
 
     @overload
     def source(
@@ -244,14 +246,14 @@ class Flow:
         """
         place = callers_place()
         if callable(subject) and connector is None and not options:
-            name = _called(subject, options)
+            name = called(subject, options)
             place.fail(f"write @flow.source() with parentheses, or flow.source({name}, name=...)", stage=name)
 
         def add(target: Any) -> Stage[Any]:
             draft = self._draft
             return draft.add(source_spec(target, connector, place, draft.on_error, **options), place)
 
-        return _decorator(add) if subject is None else add(subject)
+        return decorator(add) if subject is None else add(subject)
 
     @overload
     def sink(
@@ -286,16 +288,16 @@ class Flow:
         place = callers_place()
         if callable(subject) and after is None:
             advice = "write @flow.sink(after=...) or flow.sink(fn, after=...)"
-            place.fail(f"it has no upstream: {advice}", stage=_called(subject, options))
+            place.fail(f"it has no upstream: {advice}", stage=called(subject, options))
 
         def add(target: Any) -> Stage[Any]:
             draft = self._draft
             options.setdefault("on_error", draft.on_error)
-            refs = draft.refs(after, place, stage=_called(target, options))
+            refs = draft.refs(after, place, stage=called(target, options))
             spec = sink_spec(target, connector, place, draft.retry, after=refs, **options)
             return draft.add(spec, place)
 
-        return _decorator(add) if subject is None else add(subject)
+        return decorator(add) if subject is None else add(subject)
 
     def reply(
         self, *, after: Upstreams, name: str = "reply", when: Callable[[Any], object] | None = None
@@ -309,7 +311,7 @@ class Flow:
             after, name, when: as for `stage`.
         """
         place = callers_place()
-        refs = self._draft.refs(after, place, stage=_called(None, {"name": name}))
+        refs = self._draft.refs(after, place, stage=called(None, {"name": name}))
         return self._draft.add(reply_spec(place, after=refs, name=name, when=when), place)
 
     def __getitem__(self, stage: str | Callable[..., Any] | Stage[Any]) -> Stage[Any]:
@@ -356,17 +358,3 @@ class Flow:
 
     def __repr__(self) -> str:
         return f"<flow {self.name!r}>"
-
-
-def _decorator(add: Callable[[F], Stage[Any]]) -> Callable[[F], F]:
-    def decorate(target: F) -> F:
-        add(target)
-        return target
-
-    return decorate
-
-
-def _called(target: Any, options: Mapping[str, Any]) -> str | None:
-    """What a stage will be called, as far as that is known before it is read."""
-    name = options.get("name", target if isinstance(target, str) else getattr(target, "__name__", None))
-    return name if isinstance(name, str) else None

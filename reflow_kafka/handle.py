@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from reflow_kafka.definition.place import callers_place
 from reflow_kafka.definition.spec import UpstreamRef
+from reflow_kafka.errors import UsageError
 
 if TYPE_CHECKING:
     from reflow_kafka.flow import Flow
@@ -34,3 +35,22 @@ class Stage(Generic[T_co]):
 
     def __repr__(self) -> str:
         return f"<stage {self.ref} of flow {self.flow.name!r}>"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Table(Stage[T_co]):
+    """A table of a flow: of each key the last row counts, and a tombstone deletes it."""
+
+    def get(self, key: str) -> T_co | None:
+        """The row of a key; for handlers that name a global table.
+
+        Raises:
+            UsageError: this is the handle, which has no rows.
+        """
+        raise UsageError(
+            f"get() found the handle of table {self.name!r}, wanted the table itself: a handler gets it that "
+            f"has a parameter {self.name}, if it is a global table"
+        )
+
+    def __repr__(self) -> str:
+        return f"<table {self.ref} of flow {self.flow.name!r}>"

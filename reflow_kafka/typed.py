@@ -137,6 +137,13 @@ class SourceOptions(TypedDict, total=False):
     timestamp: KeyOf | None
 
 
+class TableOptions(TypedDict, total=False):
+    """What a table over a topic can be told besides `type` and `key`."""
+
+    format: str | Format
+    timestamp: KeyOf | None
+
+
 class GeneratorOptions(SourceOptions, total=False):
     """What a source over a generator can be told besides its `name`."""
 
@@ -189,6 +196,17 @@ class StageOptions(EdgeOptions, HandlerOptions, total=False):
     window: WindowSpec
     close_on: Clock
     on_close: Callable[..., Any]
+
+
+class TimedOptions(EdgeOptions, total=False):
+    """What a stage that handles one event after the other, by its own rules, can be told."""
+
+    name: str
+    when: Callable[[Any], object] | None
+    outputs: Sequence[str]
+    retry: Retry
+    timeout: Duration | None
+    rate: Rate | None
 
 
 class SinkOptions(EdgeOptions, total=False):

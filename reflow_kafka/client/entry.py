@@ -14,7 +14,6 @@ from reflow_kafka.lane.outbox import MAX_RECORD
 from reflow_kafka.log.api import Headers, OutRecord
 from reflow_kafka.serde.keys import encode_key, key_getter, partition_of, timestamp_getter
 from reflow_kafka.serde.typed import Codec, edge_codec
-from reflow_kafka.topology.direct import key_given
 from reflow_kafka.topology.plan import Plan
 
 MAX_HEADERS: Final = 10_000
@@ -109,7 +108,7 @@ def entries(plan: Plan) -> dict[str, Entry]:
                     topic=read.topic,
                     partitions=read.partitions,
                     codec=edge_codec(read.type, read.format),
-                    key=key_getter(key_given(plan.flow.stage(read.upstream))),
+                    key=key_getter(plan.flow.stage(read.upstream).key_of()),
                     timestamp=timestamp_getter(read.timestamp) if read.timestamp is not None else None,
                 )
     return found

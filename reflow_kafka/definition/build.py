@@ -15,6 +15,7 @@ from reflow_kafka.definition.arguments import (
 )
 from reflow_kafka.definition.check import check_stage
 from reflow_kafka.definition.handlers import CONTEXT, Data, read_handler
+from reflow_kafka.definition.operators import Operator
 from reflow_kafka.definition.place import Place, did_you_mean, is_one_of, snake_case
 from reflow_kafka.definition.running import RUNNING, read_running
 from reflow_kafka.definition.schedule import read_schedule
@@ -63,14 +64,12 @@ def stage_spec(
     Raises:
         DefinitionError: an argument or the handler is not what it must be.
     """
-    name = _name_for(target, name, place)
+    name = name_for(target, name, place)
     running = read_running(options, retry, name, place)
     data: Data = ("value",) if state is None else ("state", "value")
     handler = read_handler(target, data, lists=running["batch"] is not None, stage=name, place=place)
     timing = read_timing(options, handler, name, place)
     _refuse_unknown(options, (*_options_of(stage_spec), *RUNNING, *TIMING), name, place)
-    if not isinstance(outputs, list | tuple) or not all(isinstance(o, str) for o in outputs):
-        place.fail(f'outputs= is a list of names, such as outputs=["big"], not {outputs!r}', stage=name)
     return _checked(
         StageSpec(
             name=name,
@@ -82,10 +81,54 @@ def stage_spec(
             key=key,
             when=when,
             partitions=partitions,
-            outputs=tuple(outputs),
+            outputs=_outputs(outputs, name, place),
             on_error=on_error,
             **running,
             **timing,
+        )
+    )
+
+
+def operator_spec(
+    target: Any,
+    data: Data,
+    operator: Operator,
+    place: Place,
+    retry: Retry,
+    lists: bool = False,
+    /,
+    *,
+    after: tuple[UpstreamRef, ...] = (),
+    name: str | None = None,
+    key: Any = UNSET,
+    when: Any = None,
+    partitions: Any = None,
+    outputs: Any = (),
+    on_error: Any = "dead-letter",
+    **options: Any,
+) -> StageSpec:
+    """A stage whose operator calls its handler with `data`; with `lists` with a list of values.
+
+    Raises:
+        DefinitionError: an argument or the handler is not what it must be.
+    """
+    name = name_for(target, name, place)
+    running = read_running(options, retry, name, place)
+    _refuse_unknown(options, (*_options_of(operator_spec), *RUNNING), name, place)
+    return _checked(
+        StageSpec(
+            name=name,
+            kind="stage",
+            where=place.where,
+            after=after,
+            handler=read_handler(target, data, lists=lists, stage=name, place=place),
+            key=key,
+            when=when,
+            partitions=partitions,
+            outputs=_outputs(outputs, name, place),
+            on_error=on_error,
+            operator=operator,
+            **running,
         )
     )
 
@@ -289,13 +332,19 @@ def _subject(subject: Subject, name: str | None, place: Place) -> tuple[Any, str
     if not isinstance(subject, str):
         if not callable(subject):
             place.fail(f"the first argument is a name or a function, not {subject!r}")
-        return subject, _name_for(subject, name, place)
+        return subject, name_for(subject, name, place)
     if name is not None:
         place.fail(f"it has two names, {subject!r} and name={name!r}", stage=subject)
     return None, subject
 
 
-def _name_for(target: Any, name: Any, place: Place) -> str:
+def _outputs(given: Any, name: str, place: Place) -> tuple[str, ...]:
+    if not isinstance(given, list | tuple) or not all(isinstance(o, str) for o in given):
+        place.fail(f'outputs= is a list of names, such as outputs=["big"], not {given!r}', stage=name)
+    return tuple(given)
+
+
+def name_for(target: Any, name: Any, place: Place) -> str:
     """The name given, or that of the function; a class ``RateLimiter`` is called ``rate_limiter``."""
     if name is None:
         name = getattr(target, "__name__", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 from reflow_kafka.definition.check import (
@@ -50,16 +51,17 @@ class Draft:
         self._objects: dict[tuple[int, ...], tuple[object, list[str]]] = {}
         self._checked: FlowSpec | None = None
 
-    def add(self, stage: StageSpec, place: Place) -> Stage[Any]:
-        """Take a stage in; its handle."""
+    def add(self, stage: StageSpec, place: Place, target: Any = None) -> Stage[Any]:
+        """Take a stage in; its handle. The object `target` stands for it, else that of its handler."""
         if earlier := self._stages.get(stage.name):
             place.fail(
                 f"its name is taken by the {earlier.kind} at {earlier.where}; give it another with name=",
                 stage=stage.name,
             )
         self._stages[stage.name] = stage
-        if stage.handler is not None:
+        if target is None and stage.handler is not None:
             target = stage.handler.target
+        if target is not None:
             self._objects.setdefault(_identity(target), (target, []))[1].append(stage.name)
         self._checked = None
         return Stage(self._flow, UpstreamRef(stage.name))
@@ -77,6 +79,15 @@ class Draft:
         """What `after=` of a stage refers to; names may be of stages still to come."""
         upstreams = after if isinstance(after, list | tuple) else [] if after is None else [after]
         return tuple(self._ref(upstream, place, stage) for upstream in upstreams)
+
+    def defined(self, ref: UpstreamRef) -> StageSpec | None:
+        """The stage that is referred to, if it is defined already."""
+        return self._stages.get(ref.stage)
+
+    @property
+    def names(self) -> Iterable[str]:
+        """The stages that are defined already."""
+        return self._stages
 
     def find(self, stage: Any, place: Place) -> UpstreamRef:
         """The stage that a name, handle or object stands for; it must be defined already."""

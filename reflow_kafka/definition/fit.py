@@ -20,8 +20,8 @@ def check_types(stage: StageSpec, stages: Mapping[str, StageSpec]) -> None:
     Raises:
         DefinitionError: nothing that its upstream emits fits, or it cannot be carried to it.
     """
-    wanted = stage.type if stage.handler is None else stage.handler.value_type
-    for ref in stage.after:
+    for side, ref in enumerate(stage.after):
+        wanted = stage.accepts(side)
         upstream = stages[ref.stage]
         # What goes to a named output does not stand in the annotation.
         given = ANY if ref.output is not None else upstream.result_type

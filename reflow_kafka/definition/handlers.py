@@ -29,7 +29,7 @@ from collections.abc import (
 )
 from dataclasses import replace
 from inspect import Parameter
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 from reflow_kafka.definition.place import Place
 from reflow_kafka.definition.spec import ANY, Handler, Shape, StateBy
@@ -38,6 +38,9 @@ from reflow_kafka.value import State
 
 Data = Sequence[str]
 """What code is called with by position: ``state``, ``value``, or what else there is for code of its kind."""
+
+SIDES: Final = ("left", "right")
+"""Data that come from different upstreams, in the order of these."""
 
 CONTEXT = "ctx"
 """The parameter that receives the `Context`."""
@@ -94,6 +97,7 @@ def read_handler(target: Any, data: Data, *, lists: bool = False, stage: str, pl
         result_type=_emitted(hints.get("return", ANY), shape, takes_list),
         state_type=_argument(state_annotation, State),
         takes_list=takes_list,
+        side_types=tuple(_side(annotations.get(s, ANY), s, stage, place) for s in SIDES if s in data),
     )
 
 
@@ -204,6 +208,13 @@ def _data_annotations(
     if "state" not in data and any(_plain(a) is State for a in annotations.values()):
         place.fail("the handler takes a State, so the stage needs state=", stage=stage)
     return annotations
+
+
+def _side(annotation: Any, side: str, stage: str, place: Place) -> Any:
+    if _plain(annotation) is Event:
+        advice = "take Event[] out of its annotation, and ask ctx for key, time and headers"
+        place.fail(f"{side} is a value: {advice}", stage=stage)
+    return _union(m for m in _members(annotation) if m is not types.NoneType)
 
 
 def _listed(parameters: Sequence[Parameter]) -> str:

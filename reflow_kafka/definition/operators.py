@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+from reflow_kafka.definition.references import Answer, Reference
+from reflow_kafka.serde.keys import KeyOf
 from reflow_kafka.units import Clock
+
+How = Literal["inner", "left", "outer"]
+"""Whose events, or rows, a join emits though there is nothing on the other side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,16 @@ class Operator:
     """Outputs that exist without being declared, besides ``error``."""
     ordered: ClassVar[bool] = False
     """Whether events of several inputs are to be taken in the order of their timestamps."""
+    gives: ClassVar[Any] = None
+    """Type of what it emits, if it says so itself."""
+
+    def takes(self, side: int) -> Any:
+        """Type of what it takes from an input; None if the handler says it."""
+        return None
+
+    def key(self, side: int) -> KeyOf | None:
+        """Key of what it takes from an input; None if the stage says it."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +54,92 @@ class Keyed(Operator):
     """Seconds after which an untouched key is forgotten."""
     stores: Mapping[str, Any] | None = None
     """Name → what makes the type of its values."""
+
+
+# ---- joins; what is on the left comes first in the stage's `after`
+
+
+@dataclass(frozen=True, slots=True)
+class StreamJoin(Operator):
+    """Events of two streams whose times are not far apart; times in ms."""
+
+    outputs: ClassVar[tuple[str, ...]] = ("late",)
+    ordered: ClassVar[bool] = True
+    how: How
+    before: int
+    after: int
+    grace: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LatestJoin(Operator):
+    """Each event of a stream with the row that a table has when it comes."""
+
+    ordered: ClassVar[bool] = True
+    how: How
+    on: KeyOf | None = None
+    """Key of the row that an event asks for."""
+
+    def key(self, side: int) -> KeyOf | None:
+        """Events meet the table where the row is that they ask for."""
+        return self.on if side == 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class AsOfJoin(LatestJoin):
+    """Each event of a stream with the row that a table had at the event's time."""
+
+    outputs: ClassVar[tuple[str, ...]] = ("late",)
+    grace: int = 0
+    """Milliseconds for which an event waits for rows after the watermark has passed its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableJoin(Operator):
+    """The rows of two tables with the same key."""
+
+    ordered: ClassVar[bool] = True
+    how: How
+
+
+@dataclass(frozen=True, slots=True)
+class References(Operator):
+    """Tells what the rows of a table refer to; the first of three stages that join them with it."""
+
+    gives: ClassVar[Any] = Reference
+    on: KeyOf
+    row: Any
+    """Type of the rows."""
+
+    def takes(self, side: int) -> Any:
+        """Rows."""
+        return self.row
+
+
+@dataclass(frozen=True, slots=True)
+class Meetings(Operator):
+    """Brings together references and the rows referred to: the second stage."""
+
+    ordered: ClassVar[bool] = True
+    gives: ClassVar[Any] = Answer
+    row: Any
+    """Type of the rows referred to."""
+
+    def takes(self, side: int) -> Any:
+        """References on the left, rows on the right."""
+        return self.row if side else Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Answers(Operator):
+    """Calls the handler with a row and what it refers to: the last stage."""
+
+    how: How
+    references: str
+    """Name of the first stage."""
+    meetings: str
+    """Name of the second."""
+
+    def takes(self, side: int) -> Any:
+        """Answers."""
+        return Answer

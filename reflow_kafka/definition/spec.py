@@ -98,6 +98,8 @@ class Handler:
     """Annotated type of the state, State[] stripped (`ANY` if none)."""
     takes_list: bool = False
     """It is called with a list of values or events (``batch=``); the types above are those of one item."""
+    side_types: tuple[Any, ...] = ()
+    """Of a handler that takes a value of each input: their annotated types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,16 +175,33 @@ class StageSpec:
     """What it does besides calling its handler once for each event; it is a *timed* stage then."""
     codes: Mapping[str, Handler] = field(default_factory=dict)
     """Code of the user's besides the handler, by what it is for: ``on_close``, ``on_timer``."""
+    table: bool = False
+    """What it emits are the rows of a table: the last of a key counts, a tombstone deletes it."""
 
     @property
     def result_type(self) -> Any:
         """Type of one emitted value (`ANY` if unknown), whichever code emits it; NoneType if none does."""
+        if self.operator is not None and self.operator.gives is not None:
+            return self.operator.gives
         codes = [*([] if self.handler is None else [self.handler]), *self.codes.values()]
         found = {code.result_type for code in codes}
         if not found:
             return self.type
         emitted = found - {NoneType}
         return emitted.pop() if len(emitted) == 1 else ANY if emitted else NoneType
+
+    def accepts(self, side: int = 0) -> Any:
+        """The type it asks for from an input, by its place in `after` (`ANY`: it does not say)."""
+        if self.operator is not None and (wanted := self.operator.takes(side)) is not None:
+            return wanted
+        if self.handler is None:
+            return self.type
+        return self.handler.side_types[side] if self.handler.side_types else self.handler.value_type
+
+    def key_of(self, side: int = 0) -> KeyOf | None:
+        """The key that it gives what enters from an input, None if events keep theirs."""
+        key = None if self.operator is None else self.operator.key(side)
+        return key or (None if isinstance(self.key, Unset) else self.key)
 
     @property
     def remembers(self) -> bool:

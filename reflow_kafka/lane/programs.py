@@ -7,11 +7,29 @@ from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import TypeVar
 
-from reflow_kafka.definition.operators import Operator
-from reflow_kafka.state.shelf import Shelf, Shelves
+from reflow_kafka.definition.operators import (
+    Answers,
+    AsOfJoin,
+    LatestJoin,
+    Meetings,
+    Operator,
+    References,
+    StreamJoin,
+    TableJoin,
+)
+from reflow_kafka.serde.keys import key_getter
+from reflow_kafka.serde.typed import Codec, edge_codec
+from reflow_kafka.state.shelf import Shelf, Shelves, as_is
 from reflow_kafka.state.store import LaneStores
+from reflow_kafka.timed.foreign_key import Answers as AnswersProgram
+from reflow_kafka.timed.foreign_key import Meetings as MeetingsProgram
+from reflow_kafka.timed.foreign_key import References as ReferencesProgram
 from reflow_kafka.timed.program import Program
-from reflow_kafka.topology.plan import Node
+from reflow_kafka.timed.stream_join import Span, decode_chunk, encode_chunk
+from reflow_kafka.timed.stream_join import StreamJoin as StreamJoinProgram
+from reflow_kafka.timed.stream_table import AsOf, Latest, decode_history, encode_history
+from reflow_kafka.timed.table_table import TableJoin as TableJoinProgram
+from reflow_kafka.topology.plan import Node, Plan
 
 T = TypeVar("T")
 
@@ -20,6 +38,7 @@ T = TypeVar("T")
 class Materials:
     """What a program is made of."""
 
+    plan: Plan
     node: Node
     stores: LaneStores
     shelves: Shelves = field(default_factory=Shelves)
@@ -28,8 +47,71 @@ class Materials:
         """A shelf in the stage's store, whose keys begin with `prefix` there: one byte, its own."""
         return self.shelves.add(Shelf(self.stores, self.node.name, prefix, encode, decode))
 
+    def codecs(self, stage: str | None = None) -> list[Codec]:
+        """How values of each side are written, as its edge has them; those of another stage by its name."""
+        node = self.node if stage is None else self.plan.host(stage)
+        sides = {entry.side: edge_codec(entry.type, entry.format) for entry in node.inputs}
+        return [sides[side] for side in sorted(sides)]
+
+    def sides(self) -> tuple[Codec, Codec]:
+        """The same of a stage with two sides."""
+        left, right = self.codecs()
+        return left, right
+
 
 @singledispatch
 def make_program(operator: Operator, materials: Materials) -> Program:
     """The program of a stage with this operator."""
     raise NotImplementedError(type(operator).__name__)
+
+
+# ---- joins
+
+
+@make_program.register
+def _stream_join(operator: StreamJoin, materials: Materials) -> Program:
+    left = materials.shelf(b"j", encode_chunk, decode_chunk)
+    right = materials.shelf(b"J", encode_chunk, decode_chunk)
+    span = Span(operator.before, operator.after, operator.grace)
+    agenda = materials.shelf(b"x", as_is, as_is)
+    return StreamJoinProgram((left, right), agenda, materials.sides(), operator.how, span)
+
+
+@make_program.register
+def _latest_join(operator: LatestJoin, materials: Materials) -> Program:
+    assert operator.how != "outer"
+    return Latest(materials.shelf(b"r", as_is, as_is), materials.sides()[1], operator.how)
+
+
+@make_program.register
+def _as_of_join(operator: AsOfJoin, materials: Materials) -> Program:
+    assert operator.how != "outer"
+    rows = materials.shelf(b"r", encode_history, decode_history)
+    agenda = materials.shelf(b"x", as_is, as_is)
+    return AsOf(rows, agenda, materials.sides(), operator.how, operator.grace)
+
+
+@make_program.register
+def _table_join(operator: TableJoin, materials: Materials) -> Program:
+    rows = (materials.shelf(b"r", as_is, as_is), materials.shelf(b"R", as_is, as_is))
+    return TableJoinProgram(rows, materials.sides(), operator.how)
+
+
+@make_program.register
+def _references(operator: References, materials: Materials) -> Program:
+    keys, numbers = materials.shelf(b"r", as_is, as_is), materials.shelf(b"n", as_is, as_is)
+    return ReferencesProgram(keys, numbers, materials.codecs()[0], key_getter(operator.on))
+
+
+@make_program.register
+def _meetings(operator: Meetings, materials: Materials) -> Program:
+    rows, references = materials.shelf(b"r", as_is, as_is), materials.shelf(b"f", as_is, as_is)
+    return MeetingsProgram(rows, references, materials.codecs()[1])
+
+
+@make_program.register
+def _answers(operator: Answers, materials: Materials) -> Program:
+    assert operator.how != "outer"
+    results, agenda = materials.shelf(b"r", as_is, as_is), materials.shelf(b"x", as_is, as_is)
+    rows = (materials.codecs(operator.references)[0], materials.codecs(operator.meetings)[1])
+    return AnswersProgram(results, agenda, rows, operator.how)

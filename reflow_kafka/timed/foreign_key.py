@@ -15,46 +15,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal
 
-import msgspec
-
+from reflow_kafka.definition.references import Answer, Reference
 from reflow_kafka.event import Event
 from reflow_kafka.serde.typed import Codec
 from reflow_kafka.state.ordered import number, read_number, text
 from reflow_kafka.state.shelf import Shelf
 from reflow_kafka.timed.agenda import Agenda
-from reflow_kafka.timed.program import LONG_AGO, NEVER, Act, Call, Due, Emit, Incoming
+from reflow_kafka.timed.program import NEVER, Act, Call, Due, Emit, Incoming
 from reflow_kafka.timed.timeless import Timeless
 
 How = Literal["inner", "left"]
 
 REFERENCES: Final = 0
 RIGHT: Final = 1
-
-
-class Reference(msgspec.Struct, array_like=True):
-    """What a left row tells the lane of the key that it refers to."""
-
-    left: bytes
-    """Its key."""
-    change: int
-    """The number of the change that says so."""
-    row: bytes | None
-    """What it is now; None: it is gone, or refers to another."""
-    stays: bool = False
-    """It refers to this key from now on."""
-    answered: bool = True
-    """Whether an answer is wanted: not if another lane gives it."""
-    until: int = LONG_AGO
-    """Of a row that is gone: once the watermark has passed this, nothing older of it is on its way."""
-
-
-class Answer(msgspec.Struct, array_like=True):
-    """What there is of a left row and the right row it refers to."""
-
-    change: int
-    left: bytes | None
-    right: bytes | None
-    until: int = LONG_AGO
 
 
 class References(Timeless):

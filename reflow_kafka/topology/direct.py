@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reflow_kafka.definition.spec import ANY, KeyOf, StageSpec, Unset
+from reflow_kafka.definition.spec import ANY, StageSpec
 from reflow_kafka.topology.graph import Topology
-from reflow_kafka.topology.types import accepted_type
 
 
 def read_directly(graph: Topology, stage: StageSpec) -> bool:
@@ -25,7 +24,7 @@ def read_directly(graph: Topology, stage: StageSpec) -> bool:
     reader = graph.stages[following[0].stage]
     if is_topic_sink(reader) or reader.when is not None or reader.partitions is not None:
         return False
-    if key_given(stage) is not None or key_given(reader) is not None:
+    if stage.key_of() is not None or reader.key_of() is not None:
         return False
     several = len(reader.after) > 1 or len(stage.source.topics) > 1
     if several and any(s.remembers for s in in_one_worker(graph, reader)):
@@ -33,7 +32,7 @@ def read_directly(graph: Topology, stage: StageSpec) -> bool:
     if not callable(stage.source.timestamp):
         return True
     # A function that finds the timestamp expects the value as the source describes it.
-    wanted = accepted_type(reader)
+    wanted = reader.accepts()
     return wanted in (ANY, stage.type) or (stage.type is ANY and wanted is dict)
 
 
@@ -53,8 +52,3 @@ def is_topic_sink(stage: StageSpec) -> bool:
 def is_reply(stage: StageSpec) -> bool:
     """Whether it answers requests."""
     return stage.sink is not None and stage.sink.reply
-
-
-def key_given(stage: StageSpec) -> KeyOf | None:
-    """The key a stage sets, None if events keep theirs."""
-    return None if isinstance(stage.key, Unset) else stage.key

@@ -9,7 +9,7 @@ from typing import Any
 
 from reflow_kafka.definition.spec import ANY, FlowSpec, StageSpec
 from reflow_kafka.errors import DefinitionError
-from reflow_kafka.topology.direct import is_reply, is_topic_sink, key_given, read_directly
+from reflow_kafka.topology.direct import is_reply, is_topic_sink, read_directly
 from reflow_kafka.topology.fingerprint import fingerprint
 from reflow_kafka.topology.graph import Edge, Topology
 from reflow_kafka.topology.plan import Input, Node, Output, Plan, Role, external_topics
@@ -145,7 +145,7 @@ class _Planner:
         upstream = self.graph.stages[edge.upstream.stage]
         stage = self.graph.stages[edge.stage]
         if read_directly(self.graph, upstream):
-            wanted = accepted_type(stage)
+            wanted = accepted_type(self.graph, edge)
             return self.external_inputs(upstream, upstream.type if wanted is ANY else wanted)
         edge_format = stage.sink.format if stage.sink is not None else "json"
         return (
@@ -180,9 +180,9 @@ class _Planner:
     def output(self, edge: Edge, lanes: int) -> Output:
         """Where the stage at the start of an edge, which runs in so many lanes, puts its events."""
         upstream, stage = self.graph.stages[edge.upstream.stage], self.graph.stages[edge.stage]
-        key = key_given(stage)
+        key = stage.key_of(stage.after.index(edge.upstream))
         if key is None and upstream.kind == "source":
-            key = key_given(upstream)
+            key = upstream.key_of()
         topic: str | Callable[[Any], str]
         chained = None
         if stage.chain:

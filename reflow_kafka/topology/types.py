@@ -14,13 +14,14 @@ INPUT_AGAIN = ("error", "late")
 
 def edge_type(graph: Topology, edge: Edge) -> Any:
     """What the stage after it takes, else what the stage before it gives, else `ANY`."""
-    wanted = accepted_type(graph.stages[edge.stage])
+    wanted = accepted_type(graph, edge)
     return emitted_type(graph, edge) if wanted is ANY else wanted
 
 
-def accepted_type(stage: StageSpec) -> Any:
-    """The type a stage asks for (`ANY`: it does not say)."""
-    return stage.type if stage.handler is None else stage.handler.value_type
+def accepted_type(graph: Topology, edge: Edge) -> Any:
+    """The type that the stage after it asks for (`ANY`: it does not say)."""
+    stage = graph.stages[edge.stage]
+    return stage.accepts(stage.after.index(edge.upstream))
 
 
 def emitted_type(graph: Topology, edge: Edge) -> Any:
@@ -32,9 +33,11 @@ def emitted_type(graph: Topology, edge: Edge) -> Any:
         return ANY
     if stage.kind == "source" and stage.type is not ANY:
         return stage.type
-    if stage.handler is not None:
-        return ANY if stage.result_type is NoneType else stage.result_type
-    return source_type(graph, stage)
+    if stage.kind == "source" and stage.handler is None:
+        return source_type(graph, stage)
+    if stage.table and stage.handler is None and stage.type is ANY:  # it hands on what it takes
+        return _input_type(graph, stage)
+    return ANY if stage.result_type is NoneType else stage.result_type
 
 
 def source_type(graph: Topology, source: StageSpec) -> Any:
@@ -42,7 +45,7 @@ def source_type(graph: Topology, source: StageSpec) -> Any:
     if source.type is not ANY:
         return source.type
     wanted = {
-        accepted_type(graph.stages[e.stage]) for e in graph.out_of(source.name) if e.upstream.output is None
+        accepted_type(graph, edge) for edge in graph.out_of(source.name) if edge.upstream.output is None
     }
     return wanted.pop() if wanted in ({str}, {bytes}) else ANY
 
@@ -50,7 +53,5 @@ def source_type(graph: Topology, source: StageSpec) -> Any:
 def _input_type(graph: Topology, stage: StageSpec) -> Any:
     if stage.kind == "source":
         return source_type(graph, stage)
-    if accepted_type(stage) is not ANY:
-        return accepted_type(stage)
     types = [edge_type(graph, edge) for edge in graph.into(stage.name)]
     return types[0] if types and all(t == types[0] for t in types) else ANY

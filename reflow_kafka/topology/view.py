@@ -13,7 +13,7 @@ from typing import Any
 from reflow_kafka.definition.spec import FlowSpec, StageSpec
 from reflow_kafka.options import FOREVER, Batch, Rate, Retry
 from reflow_kafka.serde.types import type_name
-from reflow_kafka.topology.direct import is_reply, is_topic_sink, key_given
+from reflow_kafka.topology.direct import is_reply, is_topic_sink
 from reflow_kafka.topology.graph import Edge, Topology
 from reflow_kafka.topology.plan import Input, Node, Output
 from reflow_kafka.topology.planner import make_plan
@@ -44,7 +44,7 @@ class StageView:
     """``file:line`` of its definition."""
     does: str
     """Its handler or connector by name; ``forward`` for a topic source, ``topic`` for a topic sink, ``reply``
-    for one that answers requests."""
+    for one that answers requests, ``table``, ``references`` or ``meetings`` for what has no code."""
     topics: tuple[str, ...]
     """Topics of others that it stands for: those a source reads, the one a sink writes."""
     lanes: int
@@ -148,7 +148,7 @@ def _stage(flow: FlowSpec, stage: StageSpec, node: Node | None, host: str | None
         does=_does(stage),
         topics=topics,
         lanes=0 if node is None else node.lanes,
-        key=_name_or_none(key_given(stage)),
+        key=_name_or_none(stage.key_of()),
         when=_name_or_none(stage.when),
         timestamp=_name_or_none(stage.source.timestamp) if stage.source is not None else None,
         state=None if stage.state is None else type_name(stage.state.type),
@@ -201,7 +201,7 @@ def _edge(edge: Edge, nodes: Mapping[str, Node]) -> EdgeView:
 
 def _does(stage: StageSpec) -> str:
     if stage.source is not None and stage.source.topics:
-        return "forward"
+        return "table" if stage.table else "forward"
     if is_reply(stage):
         return "reply"
     if is_topic_sink(stage):
@@ -211,7 +211,9 @@ def _does(stage: StageSpec) -> str:
     part = stage.source or stage.sink
     if part is not None and part.connector is not None:
         return type(part.connector).__name__
-    return "" if stage.handler is None else _name(stage.handler.target)
+    if stage.handler is not None:
+        return _name(stage.handler.target)
+    return "table" if stage.operator is None else type(stage.operator).__name__.lower()
 
 
 def _name_or_none(thing: Any) -> str | None:

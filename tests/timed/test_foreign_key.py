@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reflow_kafka.definition.references import Answer, Reference
 from reflow_kafka.serde.keys import encode_key
 from reflow_kafka.serde.typed import edge_codec
 from reflow_kafka.state.shelf import Shelf, Shelves, as_is
 from reflow_kafka.state.store import LaneStores
-from reflow_kafka.timed.foreign_key import Answer, Answers, How, Meetings, Reference, References
+from reflow_kafka.timed.foreign_key import Answers, How, Meetings, References
 from reflow_kafka.timed.program import NEVER
 from tests.timed.driver import STORE, Driver, Out
 

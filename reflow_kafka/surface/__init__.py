@@ -1,0 +1,1 @@
+"""What a `Flow` offers besides stages, sources and sinks, by kinds."""

@@ -1,0 +1,129 @@
+"""Bringing together what has the same key: `table` and `join`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, Unpack, overload
+
+from reflow_kafka.definition.joins import Joined, Terms, join_specs, table_spec
+from reflow_kafka.definition.place import Place, callers_place, did_you_mean
+from reflow_kafka.definition.spec import KeyOf
+from reflow_kafka.handle import Stage, Table
+from reflow_kafka.surface.adding import Surface, called, decorator
+from reflow_kafka.typed import F, T, TableOptions, TimedOptions, Upstream
+from reflow_kafka.units import Duration
+
+
+class Joins(Surface):
+    """What a flow offers to bring events and rows together."""
+
+    @overload
+    def table(
+        self,
+        name: str,
+        /,
+        *,
+        topic: str,
+        type: type[T],
+        key: KeyOf | None = ...,
+        **options: Unpack[TableOptions],
+    ) -> Table[T]: ...
+    @overload
+    def table(
+        self,
+        name: str,
+        /,
+        *,
+        after: Upstream,
+        type: type[T],
+        key: KeyOf | None = ...,
+        partitions: int = ...,
+    ) -> Table[T]: ...
+    @overload
+    def table(
+        self, name: str, /, *, topic: str, key: KeyOf | None = ..., **options: Unpack[TableOptions]
+    ) -> Table[Any]: ...
+    @overload
+    def table(
+        self, name: str, /, *, after: Upstream, key: KeyOf | None = ..., partitions: int = ...
+    ) -> Table[Any]: ...
+    def table(self, name: str, /, *, after: Any = None, **options: Any) -> Any:
+        """A table: the events of a topic, or of a stage, are rows, of which the last of each key counts.
+
+        An event without value, a tombstone, deletes the row of its key. Each join keeps the rows that it
+        needs; a table that nothing is joined with keeps none.
+
+        Args:
+            topic: where the rows come from, from its beginning on.
+            after: or the stage whose results they are.
+            type: what they are decoded as.
+            key: key of the rows: a field's name or a function of the row (the key they have).
+            format, timestamp: of a topic, as for `source`.
+            partitions: after a stage, as for `stage`.
+        """
+        place = callers_place()
+        draft = self._draft
+        refs = None if after is None else draft.refs(after, place, stage=called(name, {}))
+        handle = draft.add(table_spec(name, place, draft.on_error, refs, **options), place)
+        return Table(handle.flow, handle.ref)
+
+    def join(
+        self,
+        left: Upstream,
+        right: Upstream,
+        /,
+        *,
+        how: Literal["inner", "left", "outer"] = "inner",
+        within: Duration | tuple[Duration, Duration] | None = None,
+        on: KeyOf | None = None,
+        as_of: Literal["event-time", "latest"] | None = None,
+        grace: Duration | None = None,
+        **options: Unpack[TimedOptions],
+    ) -> Callable[[F], F]:
+        """Decorates ``fn(left, right)``, which gets what belongs together; what is not there is None.
+
+        Two *streams*: each pair of events of one key whose times are not further apart than `within`. With
+        ``how="left"`` or ``"outer"``, events that have met no other come alone once their time has passed.
+
+        A stream and a *table*: each event with the row of its key.
+
+        Two *tables*: both rows of a key, whenever one of them changes. The result is a table, too: a result
+        that is no more is emitted as a tombstone.
+
+        Args:
+            how: ``"inner"``: only what has something on the other side; ``"left"``: all of the left;
+                ``"outer"``: all of both.
+            within: of two streams: seconds between the events of a pair, or how much (older, younger) the
+                right one may be; both count.
+            on: key of the row that belongs to a left event or row: a field's name or a function of it (its
+                own key). Of two tables: results have the key of the left row.
+            as_of: of a stream and a table: ``"event-time"``: the row that held at the event's time, for which
+                the event waits until the watermark has passed it; ``"latest"``: the row there is when it
+                comes.
+            grace: how long events are waited for after the watermark has passed their time (0).
+            name, key, partitions, outputs, retry, on_error, timeout, rate: as for `stage`.
+        """
+        place = callers_place()
+        terms = Terms(how, within, on, as_of, grace)
+
+        def add(target: Any) -> Stage[Any]:
+            draft = self._draft
+            given: dict[str, Any] = {"on_error": draft.on_error, **options}
+            name = called(target, given)
+            sides = (self._side(left, name, place), self._side(right, name, place))
+            specs = join_specs(target, *sides, terms, place, draft.retry, **given)
+            return [draft.add(spec, place) for spec in specs][-1]
+
+        return decorator(add)
+
+    def _side(self, upstream: Any, name: str | None, place: Place) -> Joined:
+        refs = self._draft.refs(upstream, place, stage=name)
+        if len(refs) != 1:
+            place.fail("a join has one stage on each side: merge several in a stage of their own", stage=name)
+        spec = self._draft.defined(refs[0])
+        if spec is None:
+            hint = did_you_mean(refs[0].stage, self._draft.names)
+            place.fail(
+                f"{refs[0]} is not defined yet: define what is joined before the join{hint}", stage=name
+            )
+        return Joined(refs[0], spec.table and refs[0].output is None)

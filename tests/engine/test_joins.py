@@ -1,0 +1,120 @@
+"""Joins in running flows: what meets, with topics of different widths, in one run and in several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pytest
+
+from reflow_kafka import Context, Event, Flow
+from reflow_kafka.log.memory import MemoryLog
+from reflow_kafka.state.memory import MemoryBackend
+from tests.engine.memory import new_log, put, records, run
+
+
+async def found(log: MemoryLog, topic: str = "out") -> dict[str, list[Any]]:
+    """The values of each key, in order."""
+    values: dict[str, list[Any]] = {}
+    for record in await records(log, topic):
+        value = None if record.value is None else orjson.loads(record.value)
+        values.setdefault((record.key or b"").decode(), []).append(value)
+    return values
+
+
+@dataclass
+class Order:
+    customer: str
+    total: int
+
+
+@dataclass
+class Customer:
+    name: str
+
+
+@pytest.mark.parametrize("as_of", ["event-time", "latest"])
+async def test_a_stream_and_a_table_by_the_key_of_the_row(as_of: Any) -> None:
+    log = await new_log("orders", "customers")
+    flow = Flow("shop", partitions=2)
+    orders = flow.source("orders", topic="orders", type=Order)
+    customers = flow.table("customers", topic="customers", type=Customer)
+
+    @flow.join(orders, customers, how="left", on="customer", as_of=as_of)
+    def priced(order: Order, customer: Customer | None, ctx: Context) -> Any:
+        assert isinstance(order, Order)
+        assert customer is None or isinstance(customer, Customer)
+        return [order.total, customer and customer.name, ctx.timestamp]
+
+    flow.sink("out", after=priced, topic="out")
+    state = MemoryBackend()
+    await put(log, "customers", ("a", {"name": "Ann"}), ("b", {"name": "Bob"}), timestamp=1)
+    await put(log, "customers", ("b", None), timestamp=2)
+    await run(log, flow, state=state)
+    for n, customer in enumerate("abc"):
+        await put(log, "orders", (f"o{n}", {"customer": customer, "total": n}), timestamp=5)
+    await run(log, flow, state=state)
+    assert await found(log) == {"a": [[0, "Ann", 5]], "b": [[1, None, 5]], "c": [[2, None, 5]]}
+
+
+async def test_two_tables_whose_result_is_one() -> None:
+    log = await new_log("names", "ages", "towns")
+    flow = Flow("people", partitions=2)
+    names = flow.table("names", topic="names")
+    ages = flow.table("ages", topic="ages")
+    flow.source("moves", topic="towns")
+
+    @flow.stage(after="moves")
+    def town(value: Any) -> Event[Any]:
+        return Event(None if value == "nowhere" else value)
+
+    towns = flow.table("towns", after=town)
+
+    @flow.join(names, ages, how="outer")
+    def person(name: Any, age: Any) -> Any:
+        return [name, age]
+
+    @flow.join(person, towns)
+    def settled(person: Any, town: Any) -> Any:
+        return [*person, town]
+
+    flow.sink("out", after=settled, topic="out")
+    state = MemoryBackend()
+    for topic, key, value in [
+        ("names", "a", "Ann"), ("towns", "a", "Bonn"), ("ages", "a", 7), ("ages", "a", None),
+        ("towns", "a", "nowhere"), ("names", "a", None), ("towns", "a", "Köln"),
+    ]:  # fmt: skip
+        await put(log, topic, (key, value))
+        await run(log, flow, state=state)
+    assert await found(log) == {"a": [["Ann", None, "Bonn"], ["Ann", 7, "Bonn"], ["Ann", None, "Bonn"], None]}
+
+
+@pytest.mark.parametrize("how", ["inner", "left"])
+async def test_a_table_whose_rows_refer_to_another(how: Any) -> None:
+    log = await new_log("employees", "offices")
+    flow = Flow("company", partitions=3)
+    employees = flow.table("employees", topic="employees")
+    offices = flow.table("offices", topic="offices", type=Customer)
+
+    @flow.join(employees, offices, how=how, on="office")
+    def placed(employee: Any, office: Customer | None) -> Any:
+        return [employee["office"], office and office.name]
+
+    flow.sink("out", after=placed, topic="out")
+    state = MemoryBackend()
+    for topic, key, value in [
+        ("employees", "e", {"office": "o1"}), ("offices", "o1", {"name": "One"}),
+        ("employees", "e", {"office": "o2"}), ("offices", "o2", {"name": "Two"}),
+        ("offices", "o2", {"name": "2"}), ("employees", "f", {"office": "o2"}), ("offices", "o2", None),
+        ("employees", "e", {"office": None}), ("employees", "e", None), ("employees", "f", None),
+    ]:  # fmt: skip
+        await put(log, topic, (key, value))
+        await run(log, flow, state=state)
+    inner = {"e": [["o1", "One"], None, ["o2", "Two"], ["o2", "2"], None], "f": [["o2", "2"], None]}
+    left = {
+        "e": [["o1", None], ["o1", "One"], ["o2", None], ["o2", "Two"], ["o2", "2"], ["o2", None],
+              [None, None], None],
+        "f": [["o2", "2"], ["o2", None], None],
+    }  # fmt: skip
+    assert await found(log) == (inner if how == "inner" else left)
