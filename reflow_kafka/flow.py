@@ -179,6 +179,10 @@ class Flow(Joins):
             key: key of the events entering it: a field's name or a function of the value (the key they have).
             when: only values for which it is true enter.
             state: what makes the state of a key, a class or a function; the handler then takes it first.
+            ttl: how long a state is kept untouched by events and timers: seconds or a timedelta (for ever).
+            stores: names of key-value stores, each with the type of its values or a `KeyValue`; the handler
+                finds them by ``ctx.store(name)``.
+            on_timer: called with ``([state,] timer)`` when a timer fires that ``ctx.timer(...)`` has set.
             partitions: how many lanes run it (as many as the flow's); 1 = a global singleton.
             outputs: names of further outputs, for ``Event(value, to="name")``.
             retry: when an event that fails is tried again (the flow's); while it waits, only its key waits.

@@ -7,7 +7,7 @@ the next handler may well say more about it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypedDict, TypeVar, overload
 
 from reflow_kafka.definition.schedule import Missed
@@ -196,6 +196,9 @@ class StageOptions(EdgeOptions, HandlerOptions, total=False):
     window: WindowSpec
     close_on: Clock
     on_close: Callable[..., Any]
+    ttl: Duration | None
+    stores: Mapping[str, Any]
+    on_timer: Callable[..., Any] | None
 
 
 class TimedOptions(EdgeOptions, total=False):

@@ -35,6 +35,8 @@ STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 RESERVED_NAMES = ("changelog", "progress", "parked", "dead-letters")
 MAX_PARTITIONS: Final = 100_000
 ON_ERROR = ("dead-letter", "stop", "skip")
+DATA_OF: Final[Mapping[str, str]] = {"on_close": "state, window", "on_timer": "[state,] timer"}
+"""What code of a stage besides its handler is called with by position."""
 
 
 def check_flow_name(name: object, where: str) -> None:
@@ -269,18 +271,27 @@ def _check_resource_use(resource: ResourceSpec, used: ResourceSpec) -> None:
 
 def _resolved(stage: StageSpec, known: set[str]) -> StageSpec:
     handler = None if stage.handler is None else _resolve_handler(stage, stage.handler, known)
-    codes = {name: _resolve_handler(stage, code, known) for name, code in stage.codes.items()}
+    codes = {
+        name: _resolve_handler(stage, code, known, f"{name}=", DATA_OF.get(name, "data"))
+        for name, code in stage.codes.items()
+    }
     return replace(stage, handler=handler, codes=codes)
 
 
-def _resolve_handler(stage: StageSpec, handler: Handler, known: set[str]) -> Handler:
+def _resolve_handler(
+    stage: StageSpec,
+    handler: Handler,
+    known: set[str],
+    what: str = "its handler",
+    data: str = "[state,] value",
+) -> Handler:
     filled, unfilled = fill_by_name(handler, known)
     if unfilled:
         name = unfilled[0]
-        data = "the position" if stage.kind == "source" else "[state,] value"
+        data = "the position" if stage.kind == "source" else data
         _fail(
             stage,
-            f"parameter {name!r} of its handler is neither {CONTEXT!r} nor a resource"
+            f"parameter {name!r} of {what} is neither {CONTEXT!r} nor a resource"
             f"{did_you_mean(name, known)} (data come first by position: {data}; everything else "
             f"needs @flow.resource or a default)",
         )

@@ -63,8 +63,12 @@ _ITERATORS = (Iterator, Generator, Iterable, AsyncIterator, AsyncGenerator, Asyn
 _LISTS = (list, MutableSequence, Sequence, Collection, Iterable)
 
 
-def read_handler(target: Any, data: Data, *, lists: bool = False, stage: str, place: Place) -> Handler:
+def read_handler(
+    target: Any, data: Data, *, lists: bool = False, what: str = "the handler", stage: str, place: Place
+) -> Handler:
     """Everything the definition needs to know about a handler that is called with `data`.
+
+    `what` says to the user which code it is.
 
     With `lists` it is called with a list of values: types are then those of one item, `takes_list` tells
     whether its annotation allows it.
@@ -79,7 +83,7 @@ def read_handler(target: Any, data: Data, *, lists: bool = False, stage: str, pl
     function = _function(target, kind)
     hints = _hints(function, place)
     parameters = _parameters(target, kind)
-    annotations = _data_annotations(parameters, data, hints, stage, place)
+    annotations = _data_annotations(parameters, data, hints, what, stage, place)
     state_annotation, value_annotation = annotations.get("state", ANY), annotations.get("value", ANY)
     takes_list = lists and (value_annotation is ANY or _plain(value_annotation) in _LISTS)
     if takes_list:
@@ -188,14 +192,14 @@ def _taken(parameters: Sequence[Parameter], data: Data) -> int:
 
 
 def _data_annotations(
-    parameters: list[Parameter], data: Data, hints: dict[str, Any], stage: str, place: Place
+    parameters: list[Parameter], data: Data, hints: dict[str, Any], what: str, stage: str, place: Place
 ) -> dict[str, Any]:
     """The annotation of each parameter that takes data; fails if the handler cannot take them."""
     given = ", ".join(data) or "nothing"
     taken = parameters[: _taken(parameters, data)]
     takes_rest = any(p.kind is Parameter.VAR_POSITIONAL for p in parameters)
     if len(taken) < len(data) and not takes_rest:
-        place.fail(f"the handler is called with ({given}) but takes {_listed(parameters)}", stage=stage)
+        place.fail(f"{what} is called with ({given}) but takes {_listed(parameters)}", stage=stage)
     for p in taken:
         if p.name == CONTEXT:
             place.fail(f"data come first by position: write ({given}, {CONTEXT})", stage=stage)
@@ -206,7 +210,7 @@ def _data_annotations(
             )
     annotations: dict[str, Any] = {role: hints.get(p.name, ANY) for role, p in zip(data, taken, strict=False)}
     if "state" not in data and any(_plain(a) is State for a in annotations.values()):
-        place.fail("the handler takes a State, so the stage needs state=", stage=stage)
+        place.fail(f"{what} takes a State, so the stage needs state=", stage=stage)
     return annotations
 
 

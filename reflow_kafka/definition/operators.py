@@ -6,11 +6,12 @@ Each kind is frozen data; `lane.programs` makes the program that does it. A stag
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from reflow_kafka.definition.references import Answer, Reference
 from reflow_kafka.serde.keys import KeyOf
+from reflow_kafka.stores import KeyValue
 from reflow_kafka.units import Clock
 
 How = Literal["inner", "left", "outer"]
@@ -52,8 +53,8 @@ class Keyed(Operator):
 
     ttl: float | None = None
     """Seconds after which an untouched key is forgotten."""
-    stores: Mapping[str, Any] | None = None
-    """Name → what makes the type of its values."""
+    stores: Mapping[str, KeyValue] = field(default_factory=dict)
+    timers: bool = False
 
 
 # ---- joins; what is on the left comes first in the stage's `after`

@@ -6,13 +6,14 @@ import inspect
 from typing import Any, Final, get_args
 
 from reflow_kafka.definition.handlers import read_handler
-from reflow_kafka.definition.operators import Windowed
+from reflow_kafka.definition.keeping import read_stores, read_ttl
+from reflow_kafka.definition.operators import Keyed, Windowed
 from reflow_kafka.definition.place import Place, did_you_mean, is_one_of
 from reflow_kafka.definition.spec import ANY, Handler, StateBy
 from reflow_kafka.units import Clock
 from reflow_kafka.windows import Count, Session, WindowSpec
 
-TIMING: Final[tuple[str, ...]] = ("close_on", "on_close", "window")
+TIMING: Final[tuple[str, ...]] = ("close_on", "on_close", "on_timer", "stores", "ttl", "window")
 CLOCKS: Final[tuple[str, ...]] = get_args(Clock)
 
 
@@ -27,8 +28,26 @@ def read_timing(options: dict[str, Any], handler: Handler, name: str, place: Pla
         for option in ("close_on", "on_close"):
             if given[option] is not None:
                 place.fail(f"{option}= belongs to a window: add window=Tumbling(60), or such", stage=name)
-        return {}
+        return _keyed(given, handler, name, place)
+    for option in ("on_timer", "stores", "ttl"):
+        if given[option] is not None:
+            place.fail(
+                f"{option}= goes with a state for each key, and window= makes one for each key and window, "
+                f"which closes by itself: take one of them out, or put {option}= on another stage",
+                stage=name,
+            )
     return _windowed(given, handler, name, place)
+
+
+def _keyed(given: dict[str, Any], handler: Handler, name: str, place: Place) -> dict[str, Any]:
+    ttl = read_ttl(given["ttl"], handler, name, place)
+    stores = read_stores(given["stores"], name, place)
+    codes = {}
+    if given["on_timer"] is not None:
+        codes["on_timer"] = _callback("on_timer", given["on_timer"], "timer", handler, name, place)
+    if ttl is None and not stores and not codes:
+        return {}
+    return {"operator": Keyed(ttl=ttl, stores=stores, timers=bool(codes)), "codes": codes}
 
 
 def _windowed(given: dict[str, Any], handler: Handler, name: str, place: Place) -> dict[str, Any]:
@@ -65,8 +84,9 @@ def _window(window: Any, handler: Handler, name: str, place: Place) -> Any:
 
 
 def _callback(option: str, code: Any, second: str, handler: Handler, name: str, place: Place) -> Handler:
-    """Code that is called with the state as the stage's handler takes it, and something else."""
-    found = read_handler(code, ("state", second), stage=name, place=place)
+    """Code that is called with the state as the stage's handler takes it, if it does, and something else."""
+    data = (second,) if handler.state_by is StateBy.NONE else ("state", second)
+    found = read_handler(code, data, what=f"{option}=", stage=name, place=place)
     if found.kind == "class":
         place.fail(f"{option}= is a function, not a class", stage=name)
     unsaid = found.state_by is StateBy.OBJECT and found.state_type is ANY

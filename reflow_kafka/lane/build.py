@@ -218,7 +218,7 @@ class Builder:
             target, opened, named = self._handler(node, spec, context)
             lifecycle = opened or lifecycle
             codes[name] = Code(target, spec.shape, named, stage.timeout)
-        materials = Materials(self.plan, node, self.stores)
+        materials = Materials(self.plan, node, self.stores, context)
         program = make_program(operator, materials)
         asked = any("ctx" in code.by_name for code in codes.values())
         timing = Timing(program, materials.shelves, codes, context if asked else None, self.now)

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import TypeVar
 
+from reflow_kafka.context import Context
 from reflow_kafka.definition.operators import (
     Answers,
     AsOfJoin,
+    Keyed,
     LatestJoin,
     Meetings,
     Operator,
@@ -18,13 +20,16 @@ from reflow_kafka.definition.operators import (
     TableJoin,
 )
 from reflow_kafka.serde.keys import key_getter
-from reflow_kafka.serde.typed import Codec, edge_codec
+from reflow_kafka.serde.typed import Codec, edge_codec, state_codec
 from reflow_kafka.state.shelf import Shelf, Shelves, as_is
 from reflow_kafka.state.store import LaneStores
+from reflow_kafka.stores import KeyValue
+from reflow_kafka.timed import keyed
 from reflow_kafka.timed.foreign_key import Answers as AnswersProgram
 from reflow_kafka.timed.foreign_key import Meetings as MeetingsProgram
 from reflow_kafka.timed.foreign_key import References as ReferencesProgram
 from reflow_kafka.timed.program import Program
+from reflow_kafka.timed.states import States
 from reflow_kafka.timed.stream_join import Span, decode_chunk, encode_chunk
 from reflow_kafka.timed.stream_join import StreamJoin as StreamJoinProgram
 from reflow_kafka.timed.stream_table import AsOf, Latest, decode_history, encode_history
@@ -41,6 +46,8 @@ class Materials:
     plan: Plan
     node: Node
     stores: LaneStores
+    context: Context = field(default_factory=Context)
+    """What the stage's codes get as ``ctx``."""
     shelves: Shelves = field(default_factory=Shelves)
 
     def shelf(self, prefix: bytes, encode: Callable[[T], bytes], decode: Callable[[bytes], T]) -> Shelf[T]:
@@ -63,6 +70,36 @@ class Materials:
 def make_program(operator: Operator, materials: Materials) -> Program:
     """The program of a stage with this operator."""
     raise NotImplementedError(type(operator).__name__)
+
+
+@make_program.register
+def _keyed(operator: Keyed, materials: Materials) -> Program:
+    program = keyed.Keyed(
+        materials.shelf,
+        states=_states(materials.node),
+        ttl=_ms(operator.ttl),
+        timers=operator.timers,
+        stores={name: _store(kind) for name, kind in operator.stores.items()},
+    )
+    materials.context._time = program.book
+    return program
+
+
+def _states(node: Node) -> States | None:
+    state = node.stage.state
+    if state is None:
+        return None
+    codec = state_codec(state.type)
+    return States(state.factory, boxed=state.boxed, encode=codec.encode, decode=codec.decode)
+
+
+def _store(kind: KeyValue) -> keyed.StoreKind:
+    codec = state_codec(kind.type)
+    return keyed.StoreKind(codec.encode, codec.decode, _ms(kind.ttl))
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else max(round(seconds * 1000), 1)
 
 
 # ---- joins

@@ -78,7 +78,7 @@ def on_close_takes_another_state(flow: Flow) -> None:
     flow.stage(add, after="rows", state=int, window=Tumbling(60), on_close=closing)
 
 
-@cases.refused("fold", "parameter 'pool' of its handler is neither 'ctx' nor a resource")
+@cases.refused("fold", "parameter 'pool' of on_close= is neither 'ctx' nor a resource")
 def on_close_wants_something_unknown(flow: Flow) -> None:
     def closing(state: Any, window: Any, *, pool: Any) -> Any:
         return pool

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reflow_kafka import Batch, Event, Flow, Retry, State
+from reflow_kafka import Batch, Event, Flow, KeyValue, Retry, State
 
 flow = Flow("refused")
 
@@ -101,6 +101,10 @@ flow.stage(number, after=rows, run_in="threads")  # E no such choice
 flow.stage(number, after=rows, timeout="1s")  # E seconds or a timedelta
 flow.stage(number, after=rows, partitons=1)  # E no such option
 flow.stage(number, after=rows, on_error="ignore")  # E no such choice
+flow.stage(number, after=rows, ttl="1h")  # E seconds or a timedelta
+flow.stage(number, after=rows, stores=["seen"])  # E names with types
+flow.stage(number, after=rows, on_timer="fires")  # E a function
+KeyValue(int, ttl="1h")  # E seconds or a timedelta
 flow.stage(number)  # E needs after=
 flow.source("more", topic="more", auto_offset_reset="first")  # E no such choice
 flow.source("tick", every="60")  # E seconds or a timedelta

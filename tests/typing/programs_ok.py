@@ -2,10 +2,24 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Never, assert_type
 
-from reflow_kafka import Batch, Context, Event, Flow, Rate, Reject, Retry, RetryLater, Stage, State
+from reflow_kafka import (
+    Batch,
+    Context,
+    Event,
+    Flow,
+    KeyValue,
+    Rate,
+    Reject,
+    Retry,
+    RetryLater,
+    Stage,
+    State,
+    Store,
+    Timer,
+)
 
 
 class Pool:
@@ -316,3 +330,24 @@ def of_list(numbers: list[int]) -> list[int]:
 
 @flow.stage(after=of_list)
 def of_list_again(numbers: list[int]) -> None: ...
+
+
+def reminded(seen: list[str], timer: Timer, *, ctx: Context) -> str:
+    ctx.cancel_timer(timer.name)
+    return timer.name
+
+
+@flow.stage(
+    after=rows,
+    state=list,
+    ttl=timedelta(days=1),
+    on_timer=reminded,
+    stores={"n": int, "m": KeyValue(Row, ttl=5)},
+)
+def reminding(seen: list[str], row: Row, ctx: Context) -> None:
+    ctx.timer("later", clock="event-time", delay=timedelta(hours=1))
+    ctx.timer("then", clock="wall-clock", at=datetime.now(UTC))
+    numbers: Store[int] = ctx.store("n")
+    numbers.put("a", (numbers.get("a") or 0) + 1)
+    for key, number in numbers.range("a", "b", prefix="a"):
+        ctx.log.info("%s: %d", key, number + ctx.watermark)
