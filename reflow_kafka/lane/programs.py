@@ -18,6 +18,7 @@ from reflow_kafka.definition.operators import (
     References,
     StreamJoin,
     TableJoin,
+    Windowed,
 )
 from reflow_kafka.serde.keys import key_getter
 from reflow_kafka.serde.typed import Codec, edge_codec, state_codec
@@ -34,7 +35,9 @@ from reflow_kafka.timed.stream_join import Span, decode_chunk, encode_chunk
 from reflow_kafka.timed.stream_join import StreamJoin as StreamJoinProgram
 from reflow_kafka.timed.stream_table import AsOf, Latest, decode_history, encode_history
 from reflow_kafka.timed.table_table import TableJoin as TableJoinProgram
+from reflow_kafka.timed.windowed import Stock, TimeWindows, TumblingWindows
 from reflow_kafka.topology.plan import Node, Plan
+from reflow_kafka.windows import Hopping, Tumbling
 
 T = TypeVar("T")
 
@@ -83,6 +86,24 @@ def _keyed(operator: Keyed, materials: Materials) -> Program:
     )
     materials.context._time = program.book
     return program
+
+
+@make_program.register
+def _windowed(operator: Windowed, materials: Materials) -> Program:
+    states = _states(materials.node)
+    assert states is not None
+    stock = Stock(
+        materials.shelf,
+        states,
+        tells="on_close" in materials.node.stage.codes,
+        by_wall=operator.close_on == "wall-clock",
+    )
+    window = operator.window
+    if isinstance(window, Tumbling):
+        return TumblingWindows(stock, window)
+    if isinstance(window, Hopping):
+        return TimeWindows(stock, window)
+    raise NotImplementedError(window)
 
 
 def _states(node: Node) -> States | None:

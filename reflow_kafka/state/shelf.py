@@ -81,7 +81,7 @@ class Shelf(Generic[T]):
     def _load(self, key: bytes) -> T | None:
         value = self._aged.get(key)
         if value is None:
-            raw = self._raw(key)
+            raw = self.raw(key)
             if raw is None:
                 return None
             value = self._decode(raw)
@@ -93,12 +93,20 @@ class Shelf(Generic[T]):
             self._aged, self._objects = self._objects, {}
         self._objects[key] = value
 
-    def _raw(self, key: bytes) -> bytes | None:
+    def raw(self, key: bytes) -> bytes | None:
+        """The encoded value of a key, as the last step has left it."""
         for layer in (self._fresh, self._pending):
             raw = layer.get(key, _ABSENT)
             if raw is not _ABSENT:
                 return raw  # type: ignore[no-any-return]
         return self._stores.get(self.store, self.prefix + key)
+
+    def __contains__(self, key: bytes) -> bool:
+        """Whether a key has a value, be it one that cannot be decoded."""
+        value = self._step.get(key, _ABSENT)
+        if value is not _ABSENT:
+            return value is not None
+        return key in self._objects or self.raw(key) is not None
 
     def keys(self, start: bytes = b"", end: bytes | None = None) -> Iterator[bytes]:
         """Keys from `start` to before `end` (None: all that follow), in order.

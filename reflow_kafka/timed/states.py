@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from reflow_kafka.state.cache import UnreadableState
-from reflow_kafka.state.shelf import Shelf
-from reflow_kafka.state.store import LaneStores
 from reflow_kafka.timed.program import Call
 from reflow_kafka.value import CLEARED, State
 
@@ -25,8 +23,10 @@ class States:
     ) -> None:
         self.factory = factory
         self.boxed = boxed
-        self._encode = encode
         self._decode = decode
+        self._encode = encode
+        self.encode: Callable[[Any], bytes] = self._unboxed if boxed else encode
+        """The bytes of a state; raises ValueError or TypeError if it cannot be encoded."""
 
     def new(self) -> Any:
         """A fresh state, as code takes it."""
@@ -45,13 +45,8 @@ class States:
         """Whether the code that was called with this state has asked to forget it."""
         return call.cleared or (self.boxed and state.value is CLEARED)
 
-    def encode(self, state: Any) -> bytes:
-        """The bytes of a state.
-
-        Raises:
-            ValueError, TypeError: it cannot be encoded.
-        """
-        return self._encode(state.value if self.boxed else state)
+    def _unboxed(self, state: Any) -> bytes:
+        return self._encode(state.value)
 
     def decode(self, raw: bytes) -> Any:
         """A state from its bytes, as code takes it.
@@ -67,8 +62,3 @@ class States:
                 "flow, or by somebody else?"
             ) from error
         return State(value) if self.boxed else value
-
-    def shelf(self, stores: LaneStores, store: str, prefix: bytes) -> Shelf[Any]:
-        """States by ordered keys; a state that code has changed in place counts once it is put."""
-        encode = self.encode if self.boxed else self._encode  # a call less for each event
-        return Shelf(stores, store, prefix, encode, self.decode)

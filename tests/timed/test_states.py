@@ -9,9 +9,6 @@ import pytest
 
 from reflow_kafka.errors import ReflowError
 from reflow_kafka.serde.typed import state_codec
-from reflow_kafka.state.memory import MemoryBackend
-from reflow_kafka.state.shelf import Shelves
-from reflow_kafka.state.store import StoreMark
 from reflow_kafka.timed.program import Call
 from reflow_kafka.timed.states import States
 from reflow_kafka.value import State
@@ -64,17 +61,3 @@ def test_code_may_ask_to_forget_a_state() -> None:
 def test_bytes_that_are_no_state_are_told(kind: States) -> None:
     with pytest.raises(ReflowError, match="another version of the flow"):
         kind.decode(b"{")
-
-
-@pytest.mark.parametrize("kind", [OBJECTS, BOXES], ids=["objects", "boxes"])
-def test_a_shelf_keeps_them(kind: States) -> None:
-    stores = MemoryBackend().open("flow", 0, ["stage"])
-    shelves = Shelves([shelf := kind.shelf(stores, "stage", b"s")])
-    shelf.put(b"key", kind.new())
-    shelves.encode()
-    shelves.accept()
-    changes = {store: found.items() for store, found in shelves.snapshot().items()}
-    stores.write(changes, StoreMark("one", {"stage": 1}, 0))
-    found = kind.shelf(stores, "stage", b"s").get(b"key")
-    assert kind.value(found) == kind.factory()
-    assert kind.encode(found) == kind.encode(kind.new())

@@ -1,0 +1,128 @@
+"""Windows end to end: `flow.stage(fn, window=, on_close=, state=)` on a memory log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reflow_kafka import Context, Event, Flow, Hopping, State, Tumbling, Window
+from reflow_kafka.engine.engine import Engine
+from reflow_kafka.log.memory import MemoryLog
+from reflow_kafka.state.memory import MemoryBackend
+from tests.engine.memory import by_key, new_log, put, records, run, until_seen
+
+
+def collect(state: list[int], value: int) -> None:
+    state.append(value)
+
+
+def told(state: list[int], window: Window) -> dict[str, Any]:
+    return {"start": window.start, "end": window.end, "key": window.key, "values": state}
+
+
+def flow_of(
+    window: Any, handler: Any = collect, on_close: Any = told, state: Any = list, **options: Any
+) -> Flow:
+    flow = Flow("windows", partitions=2)
+    flow.source("numbers", topic="numbers")
+    flow.stage(
+        handler,
+        name="seen",
+        after="numbers",
+        key=None,
+        state=state,
+        window=window,
+        on_close=on_close,
+        **options,
+    )
+    flow.sink("out", after="seen", topic="out")
+    flow.sink("late", after="seen.late", topic="late")
+    return flow
+
+
+async def new_numbers(*events: tuple[str, int, int], partitions: int = 1) -> MemoryLog:
+    log = await new_log("numbers", "out", "late", partitions=partitions)
+    await numbers(log, *events)
+    return log
+
+
+async def numbers(log: MemoryLog, *events: tuple[str, int, int]) -> None:
+    """Events as (key, value, timestamp)."""
+    for key, value, timestamp in events:
+        await put(log, "numbers", (key, value), timestamp=timestamp)
+
+
+def window(start: int, end: int, key: str, *values: int) -> dict[str, Any]:
+    return {"start": start, "end": end, "key": key, "values": list(values)}
+
+
+async def test_windows_close_by_the_watermark_and_at_the_end_of_the_run() -> None:
+    log = await new_numbers(
+        ("a", 1, 1_000), ("a", 2, 1_999), ("b", 3, 2_000), ("a", 4, 1_500), ("a", 5, 7_000)
+    )
+    await run(log, flow_of(Tumbling(1)))
+    assert await by_key(log, "out") == {
+        "a": [window(1_000, 2_000, "a", 1, 2), window(7_000, 8_000, "a", 5)],
+        "b": [window(2_000, 3_000, "b", 3)],
+    }
+    assert await by_key(log, "late") == {"a": [4]}
+    assert [r.timestamp for r in await records(log, "out")] == [1_999, 2_999, 7_999]
+
+
+async def test_a_window_is_told_of_without_an_end_and_goes_on_after_a_restart() -> None:
+    log, state = await new_numbers(("a", 1, 1_000), ("a", 2, 1_100)), MemoryBackend()
+    flow = flow_of(Tumbling(1), handler=lambda state, value: state.append(value) or {"n": len(state)})
+    async with Engine(flow, log=log, state=state):
+        await until_seen(log, "out", 2)
+    await numbers(log, ("a", 3, 1_200), ("a", 4, 2_000))
+    async with Engine(flow, log=log, state=state):
+        await until_seen(log, "out", 5)
+    assert await by_key(log, "out") == {
+        "a": [{"n": 1}, {"n": 2}, {"n": 3}, {"n": 1}, window(1_000, 2_000, "a", 1, 2, 3)]
+    }
+
+
+async def test_code_gets_its_context_and_boxes_and_waits_and_names_outputs() -> None:
+    async def add(total: State[int], event: Event[int], ctx: Context) -> Any:
+        total.value += event.value
+        if event.value < 0:
+            ctx.clear_state()
+
+    async def close(total: State[int], window: Window, *, ctx: Context) -> Any:
+        yield Event(total.value, to="big" if total.value > 9 else None)
+        yield {"key": ctx.key, "time": ctx.timestamp, "same": ctx.key == window.key}
+
+    flow = flow_of(Hopping(2, 1), handler=add, on_close=close, state=int, outputs=["big"])
+    flow.sink("big", after="seen.big", topic="late")
+    log = await new_numbers(("a", 3, 1_000), ("a", 9, 2_500), ("b", 5, 2_500), ("b", -1, 2_501))
+    await run(log, flow)
+    assert await by_key(log, "out") == {
+        "a": [
+            3,
+            {"key": "a", "time": 1_999, "same": True},
+            {"key": "a", "time": 2_999, "same": True},
+            9,
+            {"key": "a", "time": 3_999, "same": True},
+        ]
+    }
+    assert await by_key(log, "late") == {"a": [12]}
+
+
+async def test_the_wall_clock_closes_windows_when_no_more_events_come() -> None:
+    flow = flow_of(Tumbling(1), close_on="wall-clock")
+    log = await new_numbers(("a", 1, 1_000))
+    async with Engine(flow, log=log, state=MemoryBackend()):
+        await until_seen(log, "late", 1)
+        assert await by_key(log, "out") == {}
+
+
+@pytest.mark.parametrize("kind", [Tumbling(1), Hopping(1, 0.5)])
+async def test_closing_leaves_nothing_in_the_store(kind: Any) -> None:
+    log = await new_numbers(*(("abc"[n % 3], n, 1_000 + 10 * n) for n in range(300)))
+    await run(log, flow_of(kind))
+    left: dict[bytes | None, bytes | None] = {}
+    for record in await records(log, "windows.seen.changelog"):
+        left[record.key] = record.value
+    assert len(left) >= 9
+    assert set(left.values()) == {None}
