@@ -184,6 +184,7 @@ class Lane:
             finally:
                 self._remember(session)
                 self._session = None
+                self.phase = Phase.WAITING
                 await session.close()
 
     async def _session_of(self, own: Ownership, stack: contextlib.AsyncExitStack) -> Session:

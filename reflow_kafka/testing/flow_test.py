@@ -11,9 +11,8 @@ from typing import Any, Final, Self, TypeVar
 from reflow_kafka.errors import UsageError
 from reflow_kafka.event import INHERITED, Event
 from reflow_kafka.flow import Flow
-from reflow_kafka.handle import Stage
 from reflow_kafka.testing.letters import DeadLetter
-from reflow_kafka.testing.trial import Trial
+from reflow_kafka.testing.trial import Named, Trial
 from reflow_kafka.units import Duration, Instant
 
 T = TypeVar("T")
@@ -28,7 +27,7 @@ class _Looking:
 
     _trial: Trial
 
-    def outputs(self, stage: str | Stage[Any] | Callable[..., Any]) -> list[Any]:
+    def outputs(self, stage: Named) -> list[Any]:
         """The values that a stage has emitted so far, as what follows it gets them.
 
         Args:
@@ -40,11 +39,11 @@ class _Looking:
         """
         return [event.value for event in self.events(stage)]
 
-    def events(self, stage: str | Stage[Any] | Callable[..., Any]) -> list[Event[Any]]:
+    def events(self, stage: Named) -> list[Event[Any]]:
         """The same with keys, timestamps and headers."""
         return self._trial.events(stage)
 
-    def state(self, stage: str | Stage[Any] | Callable[..., Any], key: object) -> Any:
+    def state(self, stage: Named, key: object) -> Any:
         """The state that a stage keeps for a key, None if it keeps none.
 
         Raises:
@@ -91,15 +90,13 @@ class FlowTest(_Looking):
         self._trial = Trial(flow, resources, start, real)
 
     def __enter__(self) -> Self:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            self._trial.open()
-            return self
-        raise UsageError(
-            "FlowTest found an event loop running, wanted a plain def test; in an `async def` test write "
-            "`async with AsyncFlowTest(flow) as test:`"
-        )
+        if _is_in_a_loop():
+            raise UsageError(
+                "FlowTest found an event loop running, wanted a plain def test; in an `async def` test write "
+                "`async with AsyncFlowTest(flow) as test:`"
+            )
+        self._trial.open()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -108,7 +105,7 @@ class FlowTest(_Looking):
 
     def send(
         self,
-        source: str | Stage[Any],
+        source: Named,
         value: object,
         *,
         key: object = INHERITED,
@@ -131,11 +128,11 @@ class FlowTest(_Looking):
         """
         self._trial.send(source, [value], key, timestamp)
 
-    def send_all(self, source: str | Stage[Any], values: Sequence[object]) -> None:
+    def send_all(self, source: Named, values: Sequence[object]) -> None:
         """Several events enter before any of them is handled: for stages with ``batch=``."""
         self._trial.send(source, values, INHERITED, INHERITED)
 
-    def request(self, source: str | Stage[Any], value: object, *, key: object = INHERITED) -> Any:
+    def request(self, source: Named, value: object, *, key: object = INHERITED) -> Any:
         """Send an event and return the answer to it (`Flow.reply`), as `Client.request` does.
 
         Raises:
@@ -205,7 +202,7 @@ class AsyncFlowTest(_Looking):
 
     async def send(
         self,
-        source: str | Stage[Any],
+        source: Named,
         value: object,
         *,
         key: object = INHERITED,
@@ -214,11 +211,11 @@ class AsyncFlowTest(_Looking):
         """See `FlowTest.send`."""
         await self._in_thread(self._trial.send, source, [value], key, timestamp)
 
-    async def send_all(self, source: str | Stage[Any], values: Sequence[object]) -> None:
+    async def send_all(self, source: Named, values: Sequence[object]) -> None:
         """See `FlowTest.send_all`."""
         await self._in_thread(self._trial.send, source, values, INHERITED, INHERITED)
 
-    async def request(self, source: str | Stage[Any], value: object, *, key: object = INHERITED) -> Any:
+    async def request(self, source: Named, value: object, *, key: object = INHERITED) -> Any:
         """See `FlowTest.request`."""
         return await self._in_thread(self._trial.request, source, value, key)
 
@@ -233,3 +230,11 @@ class AsyncFlowTest(_Looking):
     async def restart(self, *, lose_state: bool = False) -> None:
         """See `FlowTest.restart`."""
         await self._in_thread(lambda: self._trial.restart(lose_state=lose_state))
+
+
+def _is_in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from reflow_kafka.log.api import Reader, Record, TopicPartition
 from reflow_kafka.log.local import Change
@@ -42,6 +42,9 @@ class JournalLog(MemoryLog):
         for partition, batch in change.batches:
             if partition.topic in self._journal and not batch.aborted:
                 self._journal[partition.topic].append((partition, list(batch.records)))
+
+    async def trim(self, positions: Mapping[TopicPartition, int]) -> None:
+        """A test needs no room."""
 
     def reader(self, *, committed: bool = True) -> Reader:
         """A new reader; it waits for as long as there is nothing new."""

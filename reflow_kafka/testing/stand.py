@@ -74,10 +74,16 @@ class Stand:
         """Let everything be done that can be, and time go on a little for what waits.
 
         Raises:
-            ReflowError: what stopped the flow; or it comes to no end.
+            ReflowError: what stopped the flow; or it comes to no end, or does not run.
         """
         self._run(self.loop.virtual + PATIENCE, self._is_quiet)
+        if not self._is_running():  # lanes that cannot be opened are tried again, and in the end say why
+            self._run(self.loop.virtual + LAST_PATIENCE, self._is_running)
         self._check()
+        if not self._is_running():
+            raise ReflowError(
+                "the engine does not start; does a resource wait for something that never comes?"
+            )
 
     def pass_time(self, seconds: float) -> None:
         """Let exactly so much time pass, and do all that comes due."""
@@ -169,6 +175,13 @@ class Stand:
         self._engine = self._living = None
         self.stopped = True
         living.result()
+
+    def _is_running(self) -> bool:
+        """Whether all lanes are at work."""
+        if self._engine is None:
+            return False
+        flows = self._engine.statistics().flows.values()
+        return all(flow.running == flow.assigned for flow in flows)
 
     def _is_quiet(self) -> bool:
         engine = self._engine

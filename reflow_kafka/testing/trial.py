@@ -89,9 +89,7 @@ class Trial:
 
     # ---- what happens
 
-    def send(
-        self, source: str | Stage[Any], values: Sequence[object], key: object, timestamp: Instant
-    ) -> None:
+    def send(self, source: Named, values: Sequence[object], key: object, timestamp: Instant) -> None:
         """Events enter the flow."""
         stand, name = self._stand, self._source(source)
         self._check_running()
@@ -113,7 +111,7 @@ class Trial:
             return OutRecord(None if key is INHERITED else encode_key(key), value, at, [])
         return entry.record(value, key, [], at)
 
-    def request(self, source: str | Stage[Any], value: object, key: object) -> Any:
+    def request(self, source: Named, value: object, key: object) -> Any:
         """An event enters the flow, and its answer is awaited."""
         self._check_running()
         answer = self._stand.do(self._ask(self._source(source), value, key))
@@ -215,7 +213,7 @@ class Trial:
             else str((stage if isinstance(stage, Stage) else self._flow[stage]).ref)
         )
 
-    def _source(self, source: str | Stage[Any]) -> str:
+    def _source(self, source: Named) -> str:
         name = self._name(source)
         sources = [s.name for s in self._spec.stages if s.kind == "source"]
         if name not in self._wiring.given and name not in self._entries:

@@ -20,6 +20,7 @@ from reflow_kafka import (
     Flow,
     FlowStopped,
     Rate,
+    ReflowError,
     Reject,
     RequestFailed,
     Retry,
@@ -616,4 +617,33 @@ def test_a_resource_that_cannot_be_opened_is_raised_by_with() -> None:
     flow.source("numbers", topic="numbers")
     flow.stage(lambda n, service: n, name="uses", after="numbers")
     with pytest.raises(AssertionError, match="the test gives one"), FlowTest(flow):
+        pass
+
+
+def test_a_stage_that_cannot_be_opened_stops_the_flow_as_it_does_in_production() -> None:
+    flow = Flow("closed")
+    flow.source("numbers", topic="numbers")
+
+    @flow.stage(after="numbers")
+    class Device:
+        def open(self) -> None:
+            raise OSError("no device")
+
+        def __call__(self, n: int) -> int:
+            return n
+
+    with pytest.raises(FlowStopped, match="no device"), FlowTest(flow):
+        pass
+
+
+def test_an_engine_that_never_starts_is_told() -> None:
+    flow = Flow("never")
+
+    @flow.resource
+    async def licence() -> None:
+        await asyncio.Event().wait()
+
+    flow.source("numbers", topic="numbers")
+    flow.stage(lambda n, licence: n, name="uses", after="numbers")
+    with pytest.raises(ReflowError, match="does not start"), FlowTest(flow):
         pass
