@@ -16,6 +16,8 @@ from reflow_kafka.definition.spec import FlowSpec, OnError
 from reflow_kafka.handle import Stage
 from reflow_kafka.options import Batch, Retry
 from reflow_kafka.surface.adding import called, decorator
+from reflow_kafka.surface.aggregates import Aggregates
+from reflow_kafka.surface.gathers import Gathers
 from reflow_kafka.surface.joins import Joins
 from reflow_kafka.typed import (
     Events,
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from reflow_kafka.topology.graph import Topology
 
 
-class Flow(Joins):
+class Flow(Joins, Gathers, Aggregates):
     """A named graph of stages, joined by durable edges.
 
     `name` is part of every topic's name and is the consumer group; `partitions` is how many lanes run each

@@ -45,6 +45,7 @@ PURE = (
     "lane/record.py",
     "lane/refusals.py",
     "lane/share.py",
+    "lane/taking.py",
     "log/kafka/assignor.py",
     "log/kafka/claim.py",
     "log/kafka/dealing.py",

@@ -57,6 +57,29 @@ class Keyed(Operator):
     timers: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Gather(Operator):
+    """Sets of parts, each handed over when it is complete."""
+
+    outputs: ClassVar[tuple[str, ...]] = ("late", "timeout")
+    expect: int | KeyOf
+    """How many parts a set has, or where a part tells it."""
+    within: int
+    """Milliseconds after its first part at which a set is given up."""
+    id: KeyOf | None = None
+    """Where a part has its id (None: the event's own)."""
+    close_on: Clock = "event-time"
+
+
+@dataclass(frozen=True, slots=True)
+class Zip(Operator):
+    """Pairs of two inputs."""
+
+    outputs: ClassVar[tuple[str, ...]] = ("timeout",)
+    limit: int = 100
+    """How many events of a key one side may be ahead."""
+
+
 # ---- joins; what is on the left comes first in the stage's `after`
 
 

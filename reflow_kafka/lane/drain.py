@@ -105,6 +105,9 @@ class Drain:
     def ended(self) -> bool:
         return True
 
+    def nothing_more(self) -> None:
+        return
+
     def flushed(self) -> bool:
         return True
 

@@ -118,6 +118,9 @@ class Feed:
     def ended(self) -> bool:
         return self._parts is not None and self._parts <= self._ended and not self._changed
 
+    def nothing_more(self) -> None:
+        return
+
     def flushed(self) -> bool:
         return True
 

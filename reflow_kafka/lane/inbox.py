@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Final
 
 from reflow_kafka.lane.inflight import InFlight, Mark
@@ -58,9 +58,19 @@ class Inbox:
         elif not self._in_hand[partition]:
             self._flights[partition].reach(reached)
 
-    def poll(self) -> tuple[TopicPartition, Sequence[Record]] | None:
-        """The next batch, if there is one and nobody has stopped it."""
-        return self._queue.popleft() if self._queue and not self.stopped else None
+    def poll(self, but: Container[TopicPartition] = ()) -> tuple[TopicPartition, Sequence[Record]] | None:
+        """The next batch, if there is one of an input that is not among `but` and nobody has stopped it."""
+        if self.stopped:
+            return None
+        for place, batch in enumerate(self._queue):
+            if batch[0] not in but:
+                del self._queue[place]
+                return batch
+        return None
+
+    def put_back(self, partition: TopicPartition, records: Sequence[Record]) -> None:
+        """The rest of a batch is not to be begun yet."""
+        self._queue.appendleft((partition, records))
 
     async def next(self) -> tuple[TopicPartition, Sequence[Record]] | None:
         """The next batch; waits for one; None once stopped."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import singledispatch
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from reflow_kafka.context import Context
 from reflow_kafka.definition.operators import (
     Answers,
     AsOfJoin,
+    Gather,
     Keyed,
     LatestJoin,
     Meetings,
@@ -19,8 +20,9 @@ from reflow_kafka.definition.operators import (
     StreamJoin,
     TableJoin,
     Windowed,
+    Zip,
 )
-from reflow_kafka.serde.keys import key_getter
+from reflow_kafka.serde.keys import KeyOf, key_getter
 from reflow_kafka.serde.typed import Codec, edge_codec, state_codec
 from reflow_kafka.state.shelf import Shelf, Shelves, as_is
 from reflow_kafka.state.store import LaneStores
@@ -29,6 +31,7 @@ from reflow_kafka.timed import keyed
 from reflow_kafka.timed.foreign_key import Answers as AnswersProgram
 from reflow_kafka.timed.foreign_key import Meetings as MeetingsProgram
 from reflow_kafka.timed.foreign_key import References as ReferencesProgram
+from reflow_kafka.timed.gather import GatherProgram
 from reflow_kafka.timed.program import Program
 from reflow_kafka.timed.states import States
 from reflow_kafka.timed.stream_join import Span, decode_chunk, encode_chunk
@@ -36,6 +39,7 @@ from reflow_kafka.timed.stream_join import StreamJoin as StreamJoinProgram
 from reflow_kafka.timed.stream_table import AsOf, Latest, decode_history, encode_history
 from reflow_kafka.timed.table_table import TableJoin as TableJoinProgram
 from reflow_kafka.timed.windowed import Stock, TimeWindows, TumblingWindows
+from reflow_kafka.timed.zipped import ZipProgram
 from reflow_kafka.topology.plan import Node, Plan
 from reflow_kafka.windows import Hopping, Tumbling
 
@@ -121,6 +125,36 @@ def _store(kind: KeyValue) -> keyed.StoreKind:
 
 def _ms(seconds: float | None) -> int | None:
     return None if seconds is None else max(round(seconds * 1000), 1)
+
+
+@make_program.register
+def _gather(operator: Gather, materials: Materials) -> Program:
+    handler, expect = materials.node.stage.handler, operator.expect
+    return GatherProgram(
+        materials.shelf,
+        materials.codecs(),
+        expect=expect if isinstance(expect, int) else _told(expect),
+        within=operator.within,
+        clock=operator.close_on,
+        id_of=None if operator.id is None else key_getter(operator.id),
+        events=handler is not None and handler.takes_event,
+    )
+
+
+def _told(where: KeyOf) -> Callable[[Any], object]:
+    """What a value tells somewhere, None if it has no such field."""
+    if not isinstance(where, str):
+        return where
+
+    def find(value: Any) -> object:
+        return value.get(where) if isinstance(value, Mapping) else getattr(value, where, None)
+
+    return find
+
+
+@make_program.register
+def _zip(operator: Zip, materials: Materials) -> Program:
+    return ZipProgram(materials.shelf, materials.codecs(), limit=operator.limit)
 
 
 # ---- joins

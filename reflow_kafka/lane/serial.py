@@ -102,7 +102,7 @@ class SerialWorker(Worker):
             timely = await self._on_time()  # in turn with events: neither waits for the end of the other
             if unit := self._lines.due(now) or self._lines.next(now):
                 await self._again(unit)
-            elif not self._held_up and (batch := self.inbox.poll()):
+            elif not self._held_up and (batch := self._poll()):
                 await self._batch(*batch)
             elif timely:
                 continue
@@ -112,6 +112,14 @@ class SerialWorker(Worker):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(at - now, 0)):
                         await self.inbox.wake.wait()
+
+    def _poll(self) -> tuple[TopicPartition, Sequence[Record]] | None:
+        """The next batch to be worked on."""
+        return self.inbox.poll()
+
+    def _takes(self, partition: TopicPartition, records: Sequence[Record]) -> int:
+        """How many of these events may be begun now, in this order; none: the rest of the batch waits."""
+        return len(records)
 
     def _next_wake(self) -> float | None:
         """`clock.monotonic()` when there is something to do without anything new."""
@@ -154,7 +162,11 @@ class SerialWorker(Worker):
         at = 0
         generation = self.inbox.generation
         while at < len(records):
-            wanted = await self._admitted_by_rate(min(self._size, len(records) - at))
+            takes = self._takes(partition, records[at : at + self._size])
+            if not takes:
+                self.inbox.put_back(partition, records[at:])
+                return
+            wanted = await self._admitted_by_rate(takes)
             admitted = await self._gate.admit(wanted, self._is_full) if wanted else 0
             if not admitted:
                 return  # stopping

@@ -232,6 +232,8 @@ class Session:
                     return False
                 # Uncommitted: a lane record can be visible a moment before the outputs of its commit are.
                 ends.update(await self.env.log.end_offsets([tp], committed=False))
+        work.nothing_more()
+        for tp in work.inputs:
             if work.inbox.position(tp) < ends[tp]:
                 return False
             if self.committer.marks[tp].position < ends[tp]:

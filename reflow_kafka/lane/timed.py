@@ -31,6 +31,7 @@ from reflow_kafka.lane.line import Item, Unit
 from reflow_kafka.lane.link import Written
 from reflow_kafka.lane.putoff import PutOff
 from reflow_kafka.lane.serial import SLICE, Run, SerialWorker
+from reflow_kafka.lane.taking import Taking
 from reflow_kafka.lane.work import Share
 from reflow_kafka.lane.worker import Setting
 from reflow_kafka.log.api import Record, TopicPartition
@@ -72,6 +73,7 @@ class TimedWorker(SerialWorker):
         self._frozen: int | None = None
         """The watermark since when an event waits for another try."""
         self._put_off = PutOff()
+        self._taking = Taking(timing.program, {tp: i.side for tp, i in self._inputs.items()})
         self._stirred = True
         """Whether anything has happened since it was looked for what is due."""
         self._looked_at = self._wake = LONG_AGO
@@ -92,6 +94,25 @@ class TimedWorker(SerialWorker):
         await super().open()
         self._freeze()
 
+    # ---- what is taken next
+
+    def _poll(self) -> tuple[TopicPartition, Sequence[Record]] | None:
+        left = self._taking.left()
+        batch = self.inbox.poll(left)
+        self._held_up = batch is None and bool(left)
+        return batch
+
+    def _takes(self, partition: TopicPartition, records: Sequence[Record]) -> int:
+        return self._taking.takes(partition, records)
+
+    async def _slice(self, partition: TopicPartition, records: Sequence[Record]) -> None:
+        await super()._slice(partition, records)
+        self._taking.taken()
+
+    def nothing_more(self) -> None:
+        if self._taking.nothing_more():
+            self.inbox.wake.set()
+
     # ---- commits
 
     def take(self) -> Share:
@@ -111,6 +132,7 @@ class TimedWorker(SerialWorker):
         self._program.rewound()
         self._clock.rewind()
         self._put_off.clear()
+        self._taking.taken()
         self._frozen = None
         self._freeze()
         self._stirred = True

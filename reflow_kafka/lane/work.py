@@ -101,6 +101,9 @@ class Work(Protocol):
     def ended(self) -> bool:
         """Whether a source of its own, if it has one, has come to its end and everything is finished."""
 
+    def nothing_more(self) -> None:
+        """What its inputs hold now is all that comes in this run: none need wait for another."""
+
     def flushed(self) -> bool:
         """No event comes any more in this run: let time end; whether it has brought everything."""
 

@@ -193,6 +193,9 @@ class Worker(ABC):
     def ended(self) -> bool:
         return self._backlog.ended
 
+    def nothing_more(self) -> None:
+        return  # each input is taken as it comes
+
     def flushed(self) -> bool:
         return True
 

@@ -15,15 +15,15 @@ restart, and may keep nothing else but what it can find there again (`rewound` t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from reflow_kafka.event import Event
 from reflow_kafka.log.api import Headers
 from reflow_kafka.units import LONG_AGO, NEVER
 
-__all__ = ["LONG_AGO", "NEVER", "NO_HEADERS", "Act", "Call", "Due", "Emit", "Incoming", "Program"]
+__all__ = ["LONG_AGO", "NEVER", "NO_HEADERS", "Act", "Call", "Choosy", "Due", "Emit", "Incoming", "Program"]
 
 NO_HEADERS: Final[Headers] = []
 """Never changed."""
@@ -112,3 +112,14 @@ class Program(Protocol):
 
     def rewound(self) -> None:
         """The shelves hold something else now: forget what was derived from them."""
+
+
+@runtime_checkable
+class Choosy(Protocol):
+    """A program that does not take any event at any time."""
+
+    def takes(self, side: int, keys: Sequence[bytes | None]) -> int:
+        """How many of the next events of a side may be taken now; 0: something of another side comes first.
+
+        Whoever drives it takes one all the same if all sides would wait, or if nothing more comes.
+        """

@@ -2,8 +2,9 @@
 
 Only one side of a key can have something waiting. What waits when the run ends goes to the output
 ``timeout``, as a pair whose other half is None. A side that is `limit` ahead for a key is not to be taken
-further (`waits`): the driver leaves that input alone, so that what follows stays in its topic, until the
-other side has caught up.
+further (`takes`): its driver leaves that input alone, so that what follows stays in its topic, until the
+other side has caught up. What is given all the same is paired like anything else, so a driver that sees both
+sides wait for each other, by different keys, takes something beyond the limit.
 
 On the shelves, under ``q``:
 
@@ -74,12 +75,21 @@ class ZipProgram:
 
     # ---- events
 
-    def waits(self, key: bytes | None, side: int) -> bool:
-        """Whether the next event of a side is to stay where it is: its key has too much waiting."""
-        if key is None:
-            return False
-        queue = self._queues.get(text(key))
-        return queue is not None and queue.side == side and len(queue) >= self._limit
+    def takes(self, side: int, keys: Sequence[bytes | None]) -> int:
+        """How many events of a side with these keys may be taken now, before it is too far ahead."""
+        ahead: dict[bytes | None, int] = {}
+        for taken, key in enumerate(keys):
+            lead = ahead[key] if key in ahead else self._lead(side, key)
+            if lead >= self._limit:
+                return taken
+            ahead[key] = lead + 1
+        return len(keys)
+
+    def _lead(self, side: int, key: bytes | None) -> int:
+        queue = None if key is None else self._queues.get(text(key))
+        if queue is None:
+            return 0
+        return len(queue) if queue.side == side else -len(queue)
 
     def event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
         key = incoming.key

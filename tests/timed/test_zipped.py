@@ -84,19 +84,25 @@ def test_much_may_wait() -> None:
 # ---- the limit
 
 
+def takes(driver: Driver, side: int, *keys: bytes | None) -> int:
+    program: Any = driver.program
+    found: int = program.takes(side, keys)
+    return found
+
+
 def test_a_side_that_is_ahead_is_to_wait_for_the_other() -> None:
     driver = zipping(limit=2)
-    program: Any = driver.program
-    assert not program.waits(b"key", 0)
+    assert takes(driver, 0, b"key", b"other", b"key", b"key") == 3
+    assert takes(driver, 0, *[b"key", b"other", None] * 2, b"more") == 7
     driver.event("a0", side=0)
-    assert not program.waits(b"key", 0)
+    assert takes(driver, 0, b"other", b"key", b"other", b"key") == 3
     driver.event("a1", side=0)
-    assert program.waits(b"key", 0)
-    assert not program.waits(b"key", 1)
-    assert not program.waits(b"other", 0)
-    assert not program.waits(None, 0)
+    assert takes(driver, 0, b"key") == 0
+    assert takes(driver, 0, b"other", b"key") == 1
+    assert takes(driver, 1, *[b"key"] * 5) == 4
     driver.event("b0", side=1)
-    assert not program.waits(b"key", 0)
+    assert takes(driver, 0, b"key", b"key") == 1
+    assert takes(driver, 0) == 0
 
 
 def test_what_is_taken_beyond_the_limit_is_paired_all_the_same() -> None:
@@ -227,9 +233,9 @@ class AgainstAModel(RuleBasedStateMachine):
     @invariant()
     def pairs_and_waits_as_the_model(self) -> None:
         assert [(out.key, out.value) for out in self.driver.out] == self.expected
-        program: Any = self.driver.program
         for key, sides in self.queues.items():
-            assert [program.waits(key, side) for side in (0, 1)] == [len(queue) >= 3 for queue in sides]
+            room = [max(3 - len(sides[n]) + len(sides[1 - n]), 0) for n in (0, 1)]
+            assert [takes(self.driver, n, *[key] * 50) for n in (0, 1)] == room
 
     def teardown(self) -> None:
         self.driver.advance(NEVER)
