@@ -17,6 +17,7 @@ from reflow_kafka.handle import Stage
 from reflow_kafka.options import Batch, Retry
 from reflow_kafka.surface.adding import called, decorator
 from reflow_kafka.surface.aggregates import Aggregates
+from reflow_kafka.surface.dedupes import Dedupes
 from reflow_kafka.surface.gathers import Gathers
 from reflow_kafka.surface.joins import Joins
 from reflow_kafka.typed import (
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from reflow_kafka.topology.graph import Topology
 
 
-class Flow(Joins, Gathers, Aggregates):
+class Flow(Joins, Gathers, Dedupes, Aggregates):
     """A named graph of stages, joined by durable edges.
 
     `name` is part of every topic's name and is the consumer group; `partitions` is how many lanes run each

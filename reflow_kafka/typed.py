@@ -212,6 +212,12 @@ class TimedOptions(EdgeOptions, total=False):
     rate: Rate | None
 
 
+class DedupeOptions(EdgeOptions, total=False):
+    """What a stage that passes equal events on once can be told besides `by` and `within`."""
+
+    when: Callable[[Any], object] | None
+
+
 class SinkOptions(EdgeOptions, total=False):
     """What every sink can be told besides `after`."""
 

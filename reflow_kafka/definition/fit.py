@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any, NoReturn, get_args, get_origin
 
-from reflow_kafka.definition.spec import ANY, SinkSpec, SourceSpec, StageSpec
+from reflow_kafka.definition.spec import ANY, SinkSpec, SourceSpec, StageSpec, UpstreamRef
 from reflow_kafka.definition.types import fits, is_a
 from reflow_kafka.errors import DefinitionError
 from reflow_kafka.serde.json import UnsupportedType
@@ -23,8 +23,7 @@ def check_types(stage: StageSpec, stages: Mapping[str, StageSpec]) -> None:
     for side, ref in enumerate(stage.after):
         wanted = stage.accepts(side)
         upstream = stages[ref.stage]
-        # What goes to a named output does not stand in the annotation.
-        given = ANY if ref.output is not None else upstream.result_type
+        given = _given(ref, stages)
         if given is NoneType:
             _fail(stage, f"{ref.stage!r} emits nothing: its handler is annotated to return None")
         takes, emits = f"it takes {type_name(wanted)}", f"{ref.stage!r} emits {type_name(given)}"
@@ -35,6 +34,16 @@ def check_types(stage: StageSpec, stages: Mapping[str, StageSpec]) -> None:
                 _fail(stage, f"chain=True hands values over as they are: {takes}, but {emits}")
         elif not _has_format(upstream.source) and not _has_format(stage.sink):
             _check_codec(stage, given if wanted is ANY else wanted)
+
+
+def _given(ref: UpstreamRef, stages: Mapping[str, StageSpec]) -> Any:
+    """The type of what comes from there, as far as it is known."""
+    upstream = stages[ref.stage]
+    while ref.output is None and upstream.hands_on and upstream.type is ANY and len(upstream.after) == 1:
+        (ref,) = upstream.after
+        upstream = stages[ref.stage]
+    # What goes to a named output does not stand in the annotation.
+    return ANY if ref.output is not None else upstream.result_type
 
 
 def _batch_hint(stage: StageSpec, given: Any, wanted: Any) -> str:

@@ -28,6 +28,8 @@ class Operator:
     """Whether events of several inputs are to be taken in the order of their timestamps."""
     gives: ClassVar[Any] = None
     """Type of what it emits, if it says so itself."""
+    hands_on: ClassVar[bool] = False
+    """Whether it emits nothing but what it has taken."""
 
     def takes(self, side: int) -> Any:
         """Type of what it takes from an input; None if the handler says it."""
@@ -55,6 +57,18 @@ class Keyed(Operator):
     """Seconds after which an untouched key is forgotten."""
     stores: Mapping[str, KeyValue] = field(default_factory=dict)
     timers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dedupe(Operator):
+    """Of equal events within a time only the first."""
+
+    outputs: ClassVar[tuple[str, ...]] = ("duplicate",)
+    hands_on: ClassVar[bool] = True
+    by: KeyOf | None
+    """What makes events of the same key equal; None: that they have the same key."""
+    within: int
+    """Milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)

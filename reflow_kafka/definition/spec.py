@@ -204,6 +204,12 @@ class StageSpec:
         return key or (None if isinstance(self.key, Unset) else self.key)
 
     @property
+    def hands_on(self) -> bool:
+        """Whether it emits what it takes, as it is."""
+        operator = self.operator
+        return self.handler is None and (self.table if operator is None else operator.hands_on)
+
+    @property
     def remembers(self) -> bool:
         """Whether it has a store: all events of a key must meet in one lane."""
         return self.state is not None or self.operator is not None

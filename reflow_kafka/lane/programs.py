@@ -11,6 +11,7 @@ from reflow_kafka.context import Context
 from reflow_kafka.definition.operators import (
     Answers,
     AsOfJoin,
+    Dedupe,
     Gather,
     Keyed,
     LatestJoin,
@@ -28,6 +29,7 @@ from reflow_kafka.state.shelf import Shelf, Shelves, as_is
 from reflow_kafka.state.store import LaneStores
 from reflow_kafka.stores import KeyValue
 from reflow_kafka.timed import keyed
+from reflow_kafka.timed.dedupe import Dedupe as DedupeProgram
 from reflow_kafka.timed.foreign_key import Answers as AnswersProgram
 from reflow_kafka.timed.foreign_key import Meetings as MeetingsProgram
 from reflow_kafka.timed.foreign_key import References as ReferencesProgram
@@ -90,6 +92,12 @@ def _keyed(operator: Keyed, materials: Materials) -> Program:
     )
     materials.context._time = program.book
     return program
+
+
+@make_program.register
+def _dedupe(operator: Dedupe, materials: Materials) -> Program:
+    id_of = None if operator.by is None else key_getter(operator.by)
+    return DedupeProgram(materials.shelf, id_of, operator.within)
 
 
 @make_program.register

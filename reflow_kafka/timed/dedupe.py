@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+from reflow_kafka.event import Event
 from reflow_kafka.state.ordered import number, read_number, text
 from reflow_kafka.state.shelf import Shelf, as_is
 from reflow_kafka.timed.agenda import AHEAD, Agenda
@@ -19,30 +20,39 @@ from reflow_kafka.timed.program import LONG_AGO, NEVER, Act, Due, Emit, Incoming
 
 
 class Dedupe:
-    """The program of such a stage; `id_of` gives what is the same for equal events of a key.
+    """The program of such a stage; `id_of` finds what makes events of a key equal (None: all are).
 
     An event whose time is `within` ms or less before or after that of one passed on is not passed on. Events
     so late that the watermark is further ahead than that always are: nothing is remembered of their time.
     """
 
-    def __init__(self, shelf: MakeShelf[Any], id_of: Callable[[Incoming], bytes], within: int) -> None:
+    def __init__(
+        self, shelf: MakeShelf[Any], id_of: Callable[[Any], bytes | None] | None, within: int
+    ) -> None:
         self._passed: Shelf[list[int]] = shelf(b"d", _encode, _decode)
         self._agenda = Agenda(shelf(b"x", as_is, as_is))
         self._id_of = id_of
         self._within = within
 
     def event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
-        """Pass it on, or do nothing."""
-        assert incoming.key is not None  # whoever drives it sees to that
-        what = text(incoming.key) + self._id_of(incoming)
-        at = incoming.timestamp
+        """Pass it on, or say that it is a duplicate."""
+        what, at = self._what(incoming), incoming.timestamp
         passed = [other for other in self._passed.get(what) or () if self._end(other) >= watermark]
         if any(abs(at - other) <= self._within for other in passed):
+            duplicate = Event(incoming.value, to="duplicate")
+            yield Emit(duplicate, incoming.key, at, incoming.headers)
             return
         if (end := self._end(at)) >= watermark:
             self._passed.put(what, [*passed, at])
             self._agenda.add(end, what)
         yield Emit(incoming.value, incoming.key, at, incoming.headers)
+
+    def _what(self, incoming: Incoming) -> bytes:
+        assert incoming.key is not None  # whoever drives it sees to that
+        id = b"" if self._id_of is None else self._id_of(incoming.value)
+        if id is None:
+            raise ValueError("found None as what makes events equal (by=), wanted an id")
+        return text(incoming.key) + id
 
     def _end(self, at: int) -> int:
         """The latest watermark at which an event may come that is equal to one of this time."""

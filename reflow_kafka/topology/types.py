@@ -8,7 +8,7 @@ from typing import Any
 from reflow_kafka.definition.spec import ANY, StageSpec
 from reflow_kafka.topology.graph import Edge, Topology
 
-INPUT_AGAIN = ("error", "late")
+INPUT_AGAIN = ("duplicate", "error", "late")
 """Outputs that carry the stage's input event, not one of its results."""
 
 
@@ -35,7 +35,7 @@ def emitted_type(graph: Topology, edge: Edge) -> Any:
         return stage.type
     if stage.kind == "source" and stage.handler is None:
         return source_type(graph, stage)
-    if stage.table and stage.handler is None and stage.type is ANY:  # it hands on what it takes
+    if stage.kind == "stage" and stage.hands_on and stage.type is ANY:
         return _input_type(graph, stage)
     return ANY if stage.result_type is NoneType else stage.result_type
 

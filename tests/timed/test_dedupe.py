@@ -16,9 +16,7 @@ from tests.timed.keyed import shelf_maker
 
 def dedupe(within: int = 10) -> Driver:
     """A stage whose events are their own ids."""
-    return Driver(
-        lambda lane, shelves: Dedupe(shelf_maker(lane, shelves), lambda incoming: incoming.value, within)
-    )
+    return Driver(lambda lane, shelves: Dedupe(shelf_maker(lane, shelves), lambda value: value, within))
 
 
 @pytest.mark.parametrize(
@@ -39,12 +37,13 @@ def dedupe(within: int = 10) -> Driver:
 )
 def test_what_comes_within_the_time_is_not_passed_on(times: list[int], passed: list[bool]) -> None:
     driver = dedupe()
-    assert [bool(driver.event(b"a", timestamp=at)) for at in times] == passed
+    assert [bool(values(driver.event(b"a", timestamp=at))) for at in times] == passed
 
 
 def test_within_nothing_only_equal_times_are_equal() -> None:
     driver = dedupe(within=0)
-    assert [bool(driver.event(b"a", timestamp=at)) for at in (5, 5, 6, 4)] == [True, False, True, True]
+    passed = [bool(values(driver.event(b"a", timestamp=at))) for at in (5, 5, 6, 4)]
+    assert passed == [True, False, True, True]
 
 
 def test_an_event_is_passed_on_as_it_is() -> None:
@@ -54,11 +53,33 @@ def test_an_event_is_passed_on_as_it_is() -> None:
     assert (out.value, out.key, out.timestamp, out.headers, out.to) == (b"a", b"k", 7, [("h", b"1")], None)
 
 
+def test_a_duplicate_goes_to_an_output_of_its_own_as_it_is() -> None:
+    driver = dedupe()
+    driver.event(b"a", key=b"k", timestamp=7)
+    driver.event(b"a", key=b"k", timestamp=8, headers=[("h", b"1")])
+    out = driver.out[1]
+    assert (out.value, out.key, out.timestamp, out.headers, out.to) == (
+        b"a", b"k", 8, [("h", b"1")], "duplicate"
+    )  # fmt: skip
+
+
+def test_without_ids_all_of_a_key_are_equal() -> None:
+    driver = Driver(lambda lane, shelves: Dedupe(shelf_maker(lane, shelves), None, 10))
+    passed = [bool(values(driver.event(n, key=key))) for n, key in ((1, b"a"), (2, b"a"), (1, b"b"))]
+    assert passed == [True, False, True]
+
+
+def test_an_id_must_be_there() -> None:
+    driver = dedupe()
+    assert driver.event(None) is None
+    assert "found None as what makes events equal (by=)" in str(driver.failures[0])
+
+
 def test_ids_belong_to_their_key() -> None:
     driver = dedupe()
     for key, id in ((b"a", b"b"), (b"a\x00", b"b"), (b"", b"ab"), (b"a", b""), (b"ab", b"")):
         assert values(driver.event(id, key=key)) == [id]
-        assert driver.event(id, key=key) == []
+        assert values(driver.event(id, key=key)) == []
 
 
 @pytest.mark.parametrize(("watermark", "kept"), [(LONG_AGO, 2), (9, 2), (10, 2), (11, 0), (NEVER, 0)])
@@ -74,15 +95,15 @@ def test_it_does_not_matter_when_it_is_swept_away(watermark: int, passed: bool) 
     driver = dedupe()
     driver.event(b"a")
     driver.watermark = watermark
-    assert bool(driver.event(b"a", timestamp=5)) == passed
+    assert bool(values(driver.event(b"a", timestamp=5))) == passed
 
 
 def test_of_what_is_too_late_nothing_is_remembered() -> None:
     driver = dedupe()
     driver.advance(100)
-    assert [bool(driver.event(b"a", timestamp=89)) for _ in range(2)] == [True, True]
+    assert [bool(values(driver.event(b"a", timestamp=89))) for _ in range(2)] == [True, True]
     assert driver.stored() == {}
-    assert [bool(driver.event(b"a", timestamp=90)) for _ in range(2)] == [True, False]
+    assert [bool(values(driver.event(b"a", timestamp=90))) for _ in range(2)] == [True, False]
 
 
 def test_one_of_several_times_is_taken_away() -> None:
@@ -90,7 +111,7 @@ def test_one_of_several_times_is_taken_away() -> None:
     for at in (0, 20, 40):
         driver.event(b"a", timestamp=at)
     driver.advance(31)
-    assert [bool(driver.event(b"a", timestamp=at)) for at in (35, 50, 51)] == [False, False, True]
+    assert [bool(values(driver.event(b"a", timestamp=at))) for at in (35, 50, 51)] == [False, False, True]
     driver.advance(62)
     assert driver.stored() == {}
 
@@ -117,7 +138,7 @@ class OneStage(RuleBasedStateMachine):
         equal = any(
             (key, id) == other[:2] and abs(at - other[2]) <= 5 and other[2] >= known for other in self.passed
         )
-        assert bool(self.driver.event(id, key=key, timestamp=at)) != equal
+        assert bool(values(self.driver.event(id, key=key, timestamp=at))) != equal
         if not equal:
             self.passed.append((key, id, at))
 

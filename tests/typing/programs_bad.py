@@ -105,6 +105,8 @@ flow.stage(number, after=rows, ttl="1h")  # E seconds or a timedelta
 flow.stage(number, after=rows, stores=["seen"])  # E names with types
 flow.stage(number, after=rows, on_timer="fires")  # E a function
 KeyValue(int, ttl="1h")  # E seconds or a timedelta
+flow.dedupe("once", after=rows)  # E needs within=
+flow.dedupe("once", after=rows, within="1h")  # E seconds or a timedelta
 flow.stage(number)  # E needs after=
 flow.source("more", topic="more", auto_offset_reset="first")  # E no such choice
 flow.source("tick", every="60")  # E seconds or a timedelta

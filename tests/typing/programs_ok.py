@@ -351,3 +351,10 @@ def reminding(seen: list[str], row: Row, ctx: Context) -> None:
     numbers.put("a", (numbers.get("a") or 0) + 1)
     for key, number in numbers.range("a", "b", prefix="a"):
         ctx.log.info("%s: %d", key, number + ctx.watermark)
+
+
+once = flow.dedupe("once", after=rows, by="a", within=60)
+
+
+@flow.stage(after=once)
+def of_once(row: Row) -> None: ...
