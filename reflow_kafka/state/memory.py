@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from reflow_kafka.errors import StateError
@@ -53,13 +53,28 @@ class MemoryBackend:
         """Lanes with content."""
         return frozenset(lane for name, lane in self._lanes if name == flow)
 
-    def peek(self, flow: str, store: str, key: bytes) -> bytes | None:
-        """What stands in a store under a key, in whichever lane; for tests."""
-        stores = [content.stores.get(store, {}) for (name, _), content in self._lanes.items() if name == flow]
-        return next((values[key] for values in stores if key in values), None)
+    def look(self, flow: str) -> list[MemoryView]:
+        """The content of each lane as it is, whether or not it is open."""
+        return [MemoryView(content.stores) for (name, _), content in self._lanes.items() if name == flow]
 
     def close(self) -> None:
         """Nothing to do: the content stays with this object."""
+
+
+class MemoryView:
+    """Looks at the stores of one lane without opening them."""
+
+    def __init__(self, stores: Mapping[str, Mapping[bytes, bytes]]) -> None:
+        self._stores = stores
+
+    def get(self, store: str, key: bytes) -> bytes | None:
+        """The value of a key."""
+        return self._stores.get(store, {}).get(key)
+
+    def scan(self, store: str, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Keys that start with `prefix`, in byte order."""
+        found = self._stores.get(store, {})
+        return ((key, found[key]) for key in sorted(found) if key.startswith(prefix))
 
 
 class MemoryStores:

@@ -13,6 +13,7 @@ from reflow_kafka.event import INHERITED, Event
 from reflow_kafka.flow import Flow
 from reflow_kafka.testing.letters import DeadLetter
 from reflow_kafka.testing.trial import Named, Trial
+from reflow_kafka.timers import Timer
 from reflow_kafka.units import Duration, Instant
 
 T = TypeVar("T")
@@ -46,10 +47,20 @@ class _Looking:
     def state(self, stage: Named, key: object) -> Any:
         """The state that a stage keeps for a key, None if it keeps none.
 
+        Of a stage with windows: those of its windows that are open, by `Window`.
+
         Raises:
             UsageError: there is no such stage, or it has no state.
         """
         return self._trial.state(stage, key)
+
+    def timers(self, stage: Named, key: object) -> list[Timer]:
+        """The timers of a key that have not fired, the next one first.
+
+        Raises:
+            UsageError: there is no such stage, or it has no ``on_timer=``.
+        """
+        return self._trial.timers(stage, key)
 
     def dead_letters(self) -> list[DeadLetter]:
         """The events that have failed for good so far."""

@@ -9,16 +9,19 @@ from typing import Any
 from reflow_kafka.client import Client
 from reflow_kafka.client.entry import Entry, entries
 from reflow_kafka.definition.place import did_you_mean
+from reflow_kafka.definition.spec import StageSpec
 from reflow_kafka.errors import UsageError
 from reflow_kafka.event import INHERITED, Event, received
 from reflow_kafka.flow import Flow
 from reflow_kafka.handle import Stage
 from reflow_kafka.log.api import OutRecord, TopicKind, TopicSpec
 from reflow_kafka.serde.keys import encode_key
-from reflow_kafka.serde.typed import state_codec
+from reflow_kafka.state.memory import MemoryView
 from reflow_kafka.testing.letters import DeadLetter, read_letter
 from reflow_kafka.testing.stand import Stand
+from reflow_kafka.testing.stock import state_of, timers_of
 from reflow_kafka.testing.wiring import wire
+from reflow_kafka.timers import Timer
 from reflow_kafka.topology.planner import make_plan
 from reflow_kafka.topology.topics import dead_letter_topic
 from reflow_kafka.units import Duration, Instant, epoch_ms, seconds
@@ -190,14 +193,21 @@ class Trial:
 
     def state(self, stage: Named, key: object) -> Any:
         """The state of a key."""
+        return state_of(self._stage(stage), self._lanes(), _raw(key))
+
+    def timers(self, stage: Named, key: object) -> list[Timer]:
+        """The timers of a key."""
+        return timers_of(self._stage(stage), self._lanes(), _raw(key))
+
+    def _lanes(self) -> list[MemoryView]:
+        return self._stand.state.look(self._spec.name)
+
+    def _stage(self, stage: Named) -> StageSpec:
         name = self._name(stage)
-        spec = next((s for s in self._spec.stages if s.name == name), None)
-        if spec is None:
+        found = next((s for s in self._spec.stages if s.name == name), None)
+        if found is None:
             raise self._unknown(name)
-        if spec.state is None:
-            raise UsageError(f"stage {name!r} has no state, wanted one with state=")
-        raw = self._stand.state.peek(self._spec.name, name, encode_key(key) or b"")
-        return None if raw is None else state_codec(spec.state.type).decode(raw)
+        return found
 
     def dead_letters(self) -> list[DeadLetter]:
         """The dead letters."""
@@ -219,3 +229,10 @@ class Trial:
         if name not in self._wiring.given and name not in self._entries:
             raise UsageError(f"flow {self._spec.name!r} has no source {name!r}{did_you_mean(name, sources)}")
         return name
+
+
+def _raw(key: object) -> bytes:
+    raw = encode_key(key)
+    if raw is None:
+        raise UsageError("found no key, wanted one: without a key nothing is kept")
+    return raw

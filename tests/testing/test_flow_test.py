@@ -26,6 +26,7 @@ from reflow_kafka import (
     Retry,
     RetryLater,
     State,
+    Timer,
     UsageError,
 )
 from reflow_kafka.testing import DeadLetter, FlowTest
@@ -267,6 +268,44 @@ def test_what_stops_the_flow_is_raised_where_it_happens() -> None:
         assert test.outputs("fragile") == [1.0]
         with pytest.raises(UsageError, match="restart"):
             test.send("numbers", 2)
+
+
+# ---- time
+
+
+def reminding() -> Flow:
+    flow = Flow("reminding")
+    flow.source("carts", topic="carts", key="who")
+
+    def remind(state: State[int], timer: Timer, ctx: Context) -> str:
+        return f"{ctx.key} {timer.name} {state.value}"
+
+    @flow.stage(after="carts", state=lambda: 0, on_timer=remind)
+    def cart(state: State[int], event: dict[str, Any], ctx: Context) -> None:
+        state.value += 1
+        ctx.timer("soon", clock="wall-clock", delay=60)
+        if event.get("paid"):
+            ctx.cancel_timer("soon")
+
+    return flow
+
+
+def test_timers_of_the_wall_clock_fire_when_it_gets_there() -> None:
+    with FlowTest(reminding()) as test:
+        test.send("carts", {"who": "ada"})
+        assert test.timers("cart", "ada") == [Timer("soon", START + 60_000, "wall-clock")]
+        assert test.timers("cart", "bob") == []
+        test.advance(59.999)
+        assert test.outputs("cart") == []
+        test.restart(lose_state=True)
+        test.advance(0.001)
+        assert test.outputs("cart") == ["ada soon 1"]
+        assert [event.timestamp for event in test.events("cart")] == [START + 60_000]
+        assert (test.timers("cart", "ada"), test.state("cart", "ada")) == ([], 1)
+        test.send("carts", {"who": "bob"})
+        test.send("carts", {"who": "bob", "paid": True})
+        test.advance(timedelta(days=1))
+        assert test.outputs("cart") == ["ada soon 1"]
 
 
 # ---- ways to run a handler
@@ -593,6 +632,8 @@ def test_nothing_is_left_behind() -> None:
         (lambda test: test.outputs("total.big"), "no output 'big'"),
         (lambda test: test.state("totals", "a"), "has no state"),
         (lambda test: test.state("nix", "a"), "no stage 'nix'"),
+        (lambda test: test.state("total", None), "found no key"),
+        (lambda test: test.timers("total", "a"), "has no timers"),
         (lambda test: test.advance(-1), "never go back"),
     ],
 )

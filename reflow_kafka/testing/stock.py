@@ -1,0 +1,56 @@
+"""What stages keep, as a test sees it: read from their stores, beside the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from reflow_kafka.definition.operators import Keyed, Windowed
+from reflow_kafka.definition.spec import StageSpec
+from reflow_kafka.errors import UsageError
+from reflow_kafka.serde.keys import decode_key
+from reflow_kafka.serde.typed import state_codec
+from reflow_kafka.state.memory import MemoryView
+from reflow_kafka.state.ordered import read_number, text
+from reflow_kafka.timers import Timer
+from reflow_kafka.windows import Hopping, Tumbling, Window
+
+
+def state_of(stage: StageSpec, lanes: Sequence[MemoryView], key: bytes) -> Any:
+    """The state of a key, None if there is none; of a stage with windows, those that are open, by window."""
+    if stage.state is None:
+        raise UsageError(f"stage {stage.name!r} has no state, wanted one with state=")
+    decode = state_codec(stage.state.type).decode
+    if isinstance(stage.operator, Windowed):
+        return {window: decode(raw) for lane in lanes for window, raw in _windows(stage, lane, key)}
+    place = b"s" + key if isinstance(stage.operator, Keyed) else key
+    found = (lane.get(stage.name, place) for lane in lanes)
+    return next((decode(raw) for raw in found if raw is not None), None)
+
+
+def _windows(stage: StageSpec, lane: MemoryView, key: bytes) -> Iterator[tuple[Window, bytes]]:
+    assert isinstance(stage.operator, Windowed)
+    kind = stage.operator.window
+    if not isinstance(kind, Tumbling | Hopping):
+        raise UsageError(f"stage {stage.name!r}: windows of {type(kind).__name__} cannot be looked at")
+    for place, raw in lane.scan(stage.name, b"w"):
+        if place[9:] == key:
+            start = read_number(place, 1)
+            yield Window(start, start + kind.size, decode_key(key)), raw
+
+
+def timers_of(stage: StageSpec, lanes: Sequence[MemoryView], key: bytes) -> list[Timer]:
+    """The timers of a key that have not fired, the next one first."""
+    if not isinstance(stage.operator, Keyed) or not stage.operator.timers:
+        raise UsageError(f"stage {stage.name!r} has no timers, wanted one with on_timer=")
+    prefix = b"T" + text(key)
+    timers = (
+        _timer(decode_key(place[len(prefix) :]), raw)
+        for lane in lanes
+        for place, raw in lane.scan(stage.name, prefix)
+    )
+    return sorted(timers, key=lambda timer: (timer.at, timer.name))
+
+
+def _timer(name: str, entry: bytes) -> Timer:
+    return Timer(name, read_number(entry, 1), "wall-clock" if entry[:1] == b"w" else "event-time")
