@@ -14,6 +14,7 @@ from reflow_kafka.serde.keys import decode_key
 from reflow_kafka.stores import Store
 from reflow_kafka.timers import TimeBook, time_of
 from reflow_kafka.units import LONG_AGO, Clock, Duration, Instant
+from reflow_kafka.windows import Window
 
 
 class Context:
@@ -25,6 +26,7 @@ class Context:
         "_id",
         "_offset",
         "_path",
+        "_span",
         "_time",
         "_topic",
         "attempt",
@@ -59,6 +61,7 @@ class Context:
         self._offset = -1
         self._path = ""
         self._cleared = False
+        self._span: tuple[int, int] | None = None
         self._time: TimeBook | None = None
         """Keeps timers and stores, if the stage has some."""
 
@@ -78,6 +81,11 @@ class Context:
         return dict(self._headers) if self._headers else NO_HEADERS  # type: ignore[call-overload]
 
     @property
+    def window(self) -> Window | None:
+        """The window that the code is called for, of a stage with windows."""
+        return None if self._span is None else Window(*self._span, self.key)
+
+    @property
     def id(self) -> str:
         """An idempotency key: the same for the same event, whatever is restarted."""
         return self._id or f"{self._topic}/{self.lane}/{self._offset}{self._path}"
@@ -89,6 +97,7 @@ class Context:
         context._path = context._id = ""
         context.watermark = LONG_AGO
         context._cleared = False
+        context._span = None
         context._time = self._time
         return context
 

@@ -218,6 +218,16 @@ class DedupeOptions(EdgeOptions, total=False):
     when: Callable[[Any], object] | None
 
 
+class FoldOptions(EdgeOptions, total=False):
+    """What a stage that makes one of many values can be told."""
+
+    when: Callable[[Any], object] | None
+    retry: Retry
+    rate: Rate | None
+    close_on: Clock
+    ttl: Duration
+
+
 class SinkOptions(EdgeOptions, total=False):
     """What every sink can be told besides `after`."""
 

@@ -269,7 +269,7 @@ class TimedWorker(SerialWorker):
         ctx = self._ctx
         if ctx is not None:
             ctx.key_bytes, ctx.timestamp, ctx._headers = act.key, act.timestamp, act.headers
-            ctx._cleared, ctx.watermark = False, self.watermark
+            ctx._cleared, ctx.watermark, ctx._span = False, self.watermark, act.span
             if isinstance(cause, Incoming):
                 ctx._id, ctx.upstream = cause.id, cause.upstream
             else:

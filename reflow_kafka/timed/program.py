@@ -62,6 +62,8 @@ class Call:
     """Set by the driver after the call: the code has asked to forget the state."""
     quiet: bool = False
     """What it returns is dropped: the code is called for what it does to a state."""
+    span: tuple[int, int] | None = None
+    """Start and end of the window that it is called for, as `Window` has them."""
 
 
 @dataclass(slots=True)

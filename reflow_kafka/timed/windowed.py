@@ -108,7 +108,7 @@ class Windowed(ABC):
 
     def _on_close(self, state: Any, start: int, end: int, key: bytes, timestamp: int) -> Call:
         window = Window(start, end, decode_key(key))
-        return Call((state, window), key, timestamp, NO_HEADERS, "on_close")
+        return Call((state, window), key, timestamp, NO_HEADERS, "on_close", span=(start, end))
 
     def due(self, watermark: int, now: int, put_off: frozenset[bytes] = frozenset()) -> Due | None:
         """The first window to be closed; without code to be told, many at once."""
@@ -165,16 +165,17 @@ class TimeWindows(Windowed):
         oldest = newest - (self._size - 1 - timestamp % every) // every * every
         for start in range(oldest, newest + 1, every):
             if start + self._after > time:
-                yield from self._in(number(start) + incoming.key, incoming)  # type: ignore[operator]
+                yield from self._in(start, incoming)
 
-    def _in(self, place: bytes, incoming: Incoming) -> Iterator[Act]:
+    def _in(self, start: int, incoming: Incoming) -> Iterator[Act]:
         """The event in one of its windows."""
-        shelf = self._shelf
+        shelf, place = self._shelf, number(start) + incoming.key  # type: ignore[operator]
         state = shelf.get(place)
         if state is None:
             state = self._new()
             self._closing.put(place)
-        call = Call((state, incoming.value), incoming.key, incoming.timestamp, incoming.headers)
+        span = (start, start + self._size)
+        call = Call((state, incoming.value), incoming.key, incoming.timestamp, incoming.headers, span=span)
         yield call
         if self._is_cleared(state, call):
             shelf.delete(place)
@@ -220,7 +221,8 @@ class TumblingWindows(TimeWindows):
         if state is None:
             state = self._new()
             self._closing.put(place)
-        call = Call((state, incoming.value), key, timestamp, incoming.headers)
+        span = (start, start + self._size)
+        call = Call((state, incoming.value), key, timestamp, incoming.headers, span=span)
         yield call
         if self._is_cleared(state, call):
             shelf.delete(place)

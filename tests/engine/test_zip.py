@@ -9,6 +9,7 @@ from reflow_kafka import Flow
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.engine.statistics import StageStatistics
 from reflow_kafka.state.memory import MemoryBackend
+from reflow_kafka.testing import FlowTest
 from tests.engine.memory import by_key, new_log, put, records, run, until_seen
 from tests.support.waiting import until
 
@@ -110,3 +111,15 @@ async def test_each_side_has_its_own_type() -> None:
     await run(log, flow)
     assert seen == [(Bid(5), "hello")]
     assert [record.value for record in await records(log, "out")] == [b"5"]
+
+
+def test_in_a_test_of_the_flow_a_side_that_waits_holds_nothing_up() -> None:
+    with FlowTest(zipping(limit=1)) as test:
+        for n in range(3):
+            test.send("left", n, key="a")
+        test.restart()
+        assert test.outputs("pair") == []
+        test.send("right", 0, key="a")
+        assert test.outputs("pair") == [[0, 0]]
+        test.end()
+        assert test.outputs("pair.timeout") == [[1, None], [2, None]]

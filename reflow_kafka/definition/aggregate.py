@@ -1,0 +1,138 @@
+"""Stages that aggregate without a handler of the user's: theirs is made here, of aggregations.
+
+Such a stage is one with state like any other. Its state holds that of each aggregation by its name, so that
+one may come or go with another version of the flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reflow_kafka.aggregations import Aggregation
+from reflow_kafka.context import Context
+from reflow_kafka.definition.build import stage_spec
+from reflow_kafka.definition.folding import merging, refuse_others, when_emitted
+from reflow_kafka.definition.place import Place
+from reflow_kafka.definition.spec import StageSpec
+from reflow_kafka.options import Retry
+from reflow_kafka.windows import Window
+
+States = dict[str, Any]
+
+TAKEN = ("end", "key", "start")
+"""What results are called besides the aggregations."""
+
+
+def aggregate_spec(
+    name: Any,
+    place: Place,
+    retry: Retry,
+    /,
+    *,
+    of: Any = None,
+    window: Any = None,
+    emit: Any = None,
+    **options: Any,
+) -> StageSpec:
+    """A stage that aggregates.
+
+    Raises:
+        DefinitionError: an argument is not what it must be.
+    """
+    if not isinstance(name, str):
+        place.fail(f"the first argument is the stage's name, not {name!r}")
+    refuse_others(options, name, place)
+    aggregate = Aggregate(_aggregations(of, name, place))
+    emit = when_emitted(emit, window, "update" if window is None else "close", name, place)
+    if window is None:
+        return stage_spec(aggregate.running, place, retry, name=name, state=aggregate.make, **options)
+    return stage_spec(
+        aggregate.silent if emit == "close" else aggregate.update,
+        place,
+        retry,
+        name=name,
+        state=aggregate.make,
+        window=merging(window, aggregate.merge, name, place),
+        on_close=aggregate.close if emit == "close" else None,
+        **options,
+    )
+
+
+def _aggregations(of: Any, name: str, place: Place) -> Mapping[str, Aggregation]:
+    if not isinstance(of, Mapping) or not of:
+        such = 'of={"mean": Mean("temp_f"), "count": Count()}'
+        place.fail(f"of= names what is aggregated, such as {such}, not {of!r}", stage=name)
+    for each, aggregation in of.items():
+        if not isinstance(each, str) or each in TAKEN:
+            place.fail(
+                f"of= names results: texts other than {', '.join(map(repr, TAKEN))}, not {each!r}", stage=name
+            )
+        if not isinstance(aggregation, Aggregation) or isinstance(aggregation, type):
+            place.fail(
+                f"of={{{each!r}: …}} is an aggregation, such as Mean({each!r}), or an object with methods "
+                f"make, add, merge and result, not {aggregation!r}",
+                stage=name,
+            )
+    return of
+
+
+class Aggregate:
+    """Several aggregations of the same events."""
+
+    def __init__(self, of: Mapping[str, Aggregation]) -> None:
+        self._of = dict(of)
+        self._each = [(name, aggregation.make, aggregation.add) for name, aggregation in of.items()]
+
+    def make(self) -> States:
+        """The states before the first event."""
+        return {name: aggregation.make() for name, aggregation in self._of.items()}
+
+    def add(self, states: States, value: Any, timestamp: int) -> None:
+        """Take one more event into the states."""
+        for name, make, add in self._each:
+            states[name] = add(states[name] if name in states else make(), value, timestamp)
+
+    def merge(self, states: States, later: States) -> States:
+        """One state of those of two sessions."""
+        return {
+            name: each.merge(states.get(name, each.make()), later.get(name, each.make()))
+            for name, each in self._of.items()
+        }
+
+    def results(self, states: States) -> dict[str, Any]:
+        """What is emitted of the states."""
+        return {
+            name: each.result(states[name] if name in states else each.make())
+            for name, each in self._of.items()
+        }
+
+    # ---- as the code of a stage
+
+    def running(self, states: States, value: Any, *, ctx: Context) -> dict[str, Any] | None:
+        """Without windows: each event leads to an update."""
+        if not self._taken(states, value, ctx):
+            return None
+        return {"key": ctx.key, **self.results(states)}
+
+    def update(self, states: States, value: Any, *, ctx: Context) -> dict[str, Any] | None:
+        """In windows: each event leads to an update of each of its own."""
+        if not self._taken(states, value, ctx) or ctx.window is None:
+            return None
+        return self.close(states, ctx.window)
+
+    def silent(self, states: States, value: Any, *, ctx: Context) -> None:
+        """In windows that emit when they are closed."""
+        self._taken(states, value, ctx)
+
+    def close(self, states: States, window: Window) -> dict[str, Any]:
+        """What a window emits."""
+        return {"key": window.key, "start": window.start, "end": window.end, **self.results(states)}
+
+    def _taken(self, states: States, value: Any, ctx: Context) -> bool:
+        if value is None:  # a tombstone has nothing to aggregate, and begins nothing
+            if states == self.make():
+                ctx.clear_state()
+            return False
+        self.add(states, value, ctx.timestamp)
+        return True

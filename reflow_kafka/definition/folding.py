@@ -1,0 +1,56 @@
+"""What stages that aggregate and those that reduce are told alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Final, Literal
+
+from reflow_kafka.definition.place import Place, did_you_mean, is_one_of
+from reflow_kafka.windows import Session
+
+When = Literal["close", "update"]
+WHEN: Final = ("close", "update")
+
+
+OPTIONS: Final = ("after", "close_on", "key", "on_error", "partitions", "rate", "retry", "ttl", "when")
+
+
+def refuse_others(options: Mapping[str, Any], name: str, place: Place) -> None:
+    """Refuse options that such a stage does not have."""
+    for option in options:
+        if option not in OPTIONS:
+            known = (*OPTIONS, "emit", "window")
+            place.fail(f"unknown option {option!r}{did_you_mean(option, known)}", stage=name)
+
+
+def when_emitted(given: Any, window: Any, usual: When, name: str, place: Place) -> When:
+    """Whether a window emits once, when it is closed, or each event an update.
+
+    Raises:
+        DefinitionError: neither; or there is no window to be closed.
+    """
+    if given is None:
+        return usual
+    if not is_one_of(given, WHEN):
+        place.fail(f"unknown emit={given!r}{did_you_mean(str(given), WHEN)}", stage=name)
+    if given == "close" and window is None:
+        place.fail('emit="close" needs a window that closes: add window=Tumbling(60), or such', stage=name)
+    when: When = given
+    return when
+
+
+def merging(window: Any, merge: Callable[[Any, Any], Any], name: str, place: Place) -> Any:
+    """The window; if it is of sessions, `merge` makes one of two.
+
+    Raises:
+        DefinitionError: it says itself how.
+    """
+    if not isinstance(window, Session):
+        return window
+    if window.merge is not None:
+        place.fail(
+            "how states of sessions are merged is known here: take merge= out of Session(...)", stage=name
+        )
+    gap, grace = (timedelta(milliseconds=time) for time in (window.gap, window.grace))
+    return Session(gap, grace=grace, merge=merge)
