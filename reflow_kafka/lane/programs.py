@@ -34,16 +34,16 @@ from reflow_kafka.timed.foreign_key import Answers as AnswersProgram
 from reflow_kafka.timed.foreign_key import Meetings as MeetingsProgram
 from reflow_kafka.timed.foreign_key import References as ReferencesProgram
 from reflow_kafka.timed.gather import GatherProgram
+from reflow_kafka.timed.kinds import windows_program
 from reflow_kafka.timed.program import Program
 from reflow_kafka.timed.states import States
 from reflow_kafka.timed.stream_join import Span, decode_chunk, encode_chunk
 from reflow_kafka.timed.stream_join import StreamJoin as StreamJoinProgram
 from reflow_kafka.timed.stream_table import AsOf, Latest, decode_history, encode_history
 from reflow_kafka.timed.table_table import TableJoin as TableJoinProgram
-from reflow_kafka.timed.windowed import Stock, TimeWindows, TumblingWindows
+from reflow_kafka.timed.windowed import Stock
 from reflow_kafka.timed.zipped import ZipProgram
 from reflow_kafka.topology.plan import Node, Plan
-from reflow_kafka.windows import Hopping, Tumbling
 
 T = TypeVar("T")
 
@@ -110,12 +110,7 @@ def _windowed(operator: Windowed, materials: Materials) -> Program:
         tells="on_close" in materials.node.stage.codes,
         by_wall=operator.close_on == "wall-clock",
     )
-    window = operator.window
-    if isinstance(window, Tumbling):
-        return TumblingWindows(stock, window)
-    if isinstance(window, Hopping):
-        return TimeWindows(stock, window)
-    raise NotImplementedError(window)
+    return windows_program(stock, operator.window)
 
 
 def _states(node: Node) -> States | None:

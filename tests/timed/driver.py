@@ -89,18 +89,27 @@ class Driver:
         return self._step(self.program.event(incoming, self.watermark, self.now), fail)
 
     def advance(
-        self, watermark: int | None = None, *, now: int | None = None, fail: int | None = None
+        self,
+        watermark: int | None = None,
+        *,
+        now: int | None = None,
+        fail: int | None = None,
+        most: int | None = None,
     ) -> list[Out]:
-        """Move the clocks and do all that is due; what fails is put off until `retry`.
+        """Move the clocks and do all that is due (`most`: at most so much); what fails waits for `retry`.
 
         With `fail=n` the n-th call of all that is due fails.
         """
         self.watermark = self.watermark if watermark is None else watermark
         self.now = self.now if now is None else now
         found: list[Out] = []
-        calls = self.calls
-        while (due := self.program.due(self.watermark, self.now, frozenset(self.put_off))) is not None:
+        calls, done = self.calls, 0
+        while (
+            done != most
+            and (due := self.program.due(self.watermark, self.now, frozenset(self.put_off))) is not None
+        ):
             assert due.id not in self.put_off, "what is put off is due again"
+            done += 1
             left = None if fail is None or fail <= self.calls - calls else fail - (self.calls - calls)
             out = self._step(due.acts, left)
             if out is None:

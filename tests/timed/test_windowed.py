@@ -20,7 +20,7 @@ from tests.timed.windowing import Held, Windows, driving, making
 
 
 class SideBySide:
-    """All multiples of a time are looked at."""
+    """All times are looked at that a window might begin at."""
 
     def __init__(self, kind: Any) -> None:
         self.size, self.every, self.grace = kind.size, getattr(kind, "every", kind.size), kind.grace
@@ -31,8 +31,8 @@ class SideBySide:
 
     def event(self, key: str, timestamp: int, value: int, watermark: int) -> list[tuple[int, ...]] | None:
         updates = []
-        for start in range(-30 * self.every, 41 * self.every, self.every):
-            if not start <= timestamp < start + self.size:
+        for start in range(timestamp - self.size + 1, timestamp + 1):
+            if start % self.every:
                 continue
             if watermark >= start + self.size + self.grace:
                 continue
@@ -191,6 +191,17 @@ def test_a_closing_that_fails_is_done_later_and_holds_nothing_up() -> None:
     assert values(driver.retry()) == [("key", 0, 10, (0,))]
     assert driver.program.holds(30) == 30
     assert driver.stored() == {}
+
+
+def test_going_back_forgets_what_has_failed() -> None:
+    driver = tumbling()
+    driver.event(1, timestamp=1)
+    driver.commit()
+    driver.advance(30, fail=1)
+    driver.advance(31)
+    driver.rewind()
+    assert values(driver.advance(31)) == [("key", 0, 10, (1,))]
+    assert len(driver.failures) == 1
 
 
 def test_a_closing_can_be_given_up() -> None:

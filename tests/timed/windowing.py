@@ -95,7 +95,8 @@ class _World:
 
 
 KEYS = st.sampled_from(["", "a", "a\x00", "b"])
-TIMES = st.integers(-12, 40)
+NEAR = st.integers(-20, 20)
+"""How far from the watermark the time of an event is."""
 
 
 class Windows(RuleBasedStateMachine):
@@ -113,8 +114,9 @@ class Windows(RuleBasedStateMachine):
         self.committed = copy.deepcopy(self.world)
         self.values = 0
 
-    @rule(key=KEYS, timestamp=TIMES, fail=st.none() | st.none() | st.integers(1, 4))
-    def event(self, key: str, timestamp: int, fail: int | None) -> None:
+    @rule(key=KEYS, near=NEAR, fail=st.none() | st.none() | st.integers(1, 4))
+    def event(self, key: str, near: int, fail: int | None) -> None:
+        timestamp = near + max(self.world.watermark, 0)
         self.values += 1
         found = self.driver.event(self.values, key=key.encode(), timestamp=timestamp, fail=fail)
         if found is None:
@@ -125,10 +127,16 @@ class Windows(RuleBasedStateMachine):
         assert updates is not None or found[0].timestamp == timestamp
         self.world.out += expected
 
-    @rule(step=st.integers(0, 15), fail=st.none() | st.none() | st.integers(1, 3))
+    @rule(step=st.integers(-5, 15), fail=st.none() | st.none() | st.integers(1, 3))
     def advance(self, step: int, fail: int | None) -> None:
         before = self.world.watermark
-        self.reach(step if before == LONG_AGO else before + step, fail)
+        self.reach(step if before == LONG_AGO else before + max(step, 0), fail)
+
+    @rule(step=st.integers(0, 15), most=st.integers(1, 3))
+    def advance_piece_by_piece(self, step: int, most: int) -> None:
+        """Events may come while there is still something due."""
+        self.world.watermark = max(self.world.watermark, 0) + step
+        self.closed(self.driver.advance(self.world.watermark, most=most), missing=None)
 
     def reach(self, watermark: int, fail: int | None = None) -> None:
         self.retry()
@@ -138,15 +146,18 @@ class Windows(RuleBasedStateMachine):
         assert all(out.timestamp >= held for out in found)
         self.closed(found, missing=len(self.driver.put_off))
 
-    def closed(self, found: list[Any], missing: int = 0) -> None:
-        """Compare what was told with what there is to tell, but for so much that has failed."""
+    def closed(self, found: list[Any], missing: int | None = 0) -> None:
+        """Compare what was told with what there is to tell, but for so much that has failed.
+
+        With `missing` None all of it may wait.
+        """
         model = self.world.model
         ripe = [w for w in model.windows if model.closes(w, self.world.watermark)]
         ripe.sort(key=lambda window: (window.end, window.key))
         told = [out.value for out in found]
         done = [window for window in ripe if window.told in told]
         assert told == [window.told for window in done]
-        assert len(ripe) - len(done) == missing
+        assert missing is None or len(ripe) - len(done) == missing
         model.windows = [window for window in model.windows if all(window is not d for d in done)]
         self.world.out += [(value, None) for value in told]
 

@@ -1,0 +1,24 @@
+"""Which program makes which kind of windows."""
+
+from __future__ import annotations
+
+from reflow_kafka.timed.counted import CountWindows
+from reflow_kafka.timed.program import Program
+from reflow_kafka.timed.sessions import SessionWindows
+from reflow_kafka.timed.windowed import Stock, TimeWindows, TumblingWindows
+from reflow_kafka.windows import Count, Hopping, Session, Tumbling, WindowSpec
+
+
+def windows_program(stock: Stock, kind: WindowSpec) -> Program:
+    """The program of a stage with windows of this kind."""
+    match kind:
+        case Tumbling():
+            return TumblingWindows(stock, kind)
+        case Hopping():
+            return TimeWindows(stock, kind)
+        case Session():
+            return SessionWindows(stock, kind)
+        case Count():
+            return CountWindows(stock, kind)
+        case _:
+            raise NotImplementedError(kind)
