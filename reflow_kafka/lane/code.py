@@ -23,7 +23,9 @@ class Code:
     def call(self, arguments: Sequence[Any]) -> Sequence[Any]:
         """The results of code that does not wait."""
         out = self.function(*arguments, **self.by_name)
-        return list(out) if self.shape is Shape.GENERATOR else (out,)
+        if self.shape is Shape.GENERATOR:
+            return list(out)
+        return () if out is None else (out,)
 
     async def call_waiting(self, arguments: Sequence[Any]) -> Sequence[Any]:
         """The results of any code."""

@@ -39,7 +39,7 @@ from reflow_kafka.serde.json import encode_any
 from reflow_kafka.serde.keys import timestamp_getter
 from reflow_kafka.serde.typed import edge_codec
 from reflow_kafka.state.shelf import Shelves
-from reflow_kafka.timed.program import LONG_AGO, NEVER, Act, Call, Due, Incoming, Program
+from reflow_kafka.timed.program import LONG_AGO, NEVER, NO_HEADERS, Act, Call, Due, Incoming, Program
 from reflow_kafka.topology.plan import Node
 
 
@@ -169,6 +169,8 @@ class TimedWorker(SerialWorker):
         handler = self.node.stage.handler
         takes_event = handler is not None and handler.takes_event
         upstream, side, place = entry.upstream, entry.side, f"{partition.topic}/{partition.partition}/"
+        operator = self.node.stage.operator
+        names = self._ctx is not None or operator is None or operator.by_id
 
         def enter(r: Record) -> Incoming:
             key, raw, timestamp = r.key, r.value, r.timestamp
@@ -184,27 +186,32 @@ class TimedWorker(SerialWorker):
                     timestamp = timestamp_of(value)
             if takes_event:
                 value = given(r, value, timestamp=timestamp, origin=partition, upstream=upstream)
-            return Incoming(key, value, timestamp, upstream, f"{place}{r.offset}", list(r.headers), side)
+            id = f"{place}{r.offset}" if names else ""
+            headers = list(r.headers) if r.headers else NO_HEADERS
+            return Incoming(key, value, timestamp, upstream, id, headers, side)
 
         return enter
 
     def _straight(self, partition: TopicPartition, enter: Callable[[Record], Incoming]) -> Run:
         """Events of code that does not wait."""
-        saw, event, deliver = self._clock.saw, self._program.event, self._emitter.deliver
+        clock, event, step, accept = self._clock, self._program.event, self._step, self._shelves.accept
+        saw, deliver = clock.saw, self._emitter.deliver
 
         def run(records: Iterable[Record]) -> None:
             now = self._now()
             for r in records:
                 try:
                     incoming = enter(r)
-                    prepared = self._step(event(incoming, self.watermark, now), incoming)
+                    watermark = clock.watermark if self._frozen is None else self._frozen
+                    prepared = step(event(incoming, watermark, now), incoming)
                 except Exception as error:
                     self._shelves.drop()
                     self._failed(r, error, self._in_code)
                     continue
-                self._shelves.accept()
+                accept()
                 self._stirred = True
-                deliver(prepared)
+                if prepared:
+                    deliver(prepared)
                 saw(partition, incoming.timestamp)
 
         return run
@@ -247,7 +254,8 @@ class TimedWorker(SerialWorker):
                 results = self._left_code(act, code.call(act.arguments))
             else:
                 results = (act.event,)
-            prepared += self._emitter.prepare(results, act, act.timestamp)
+            if results:
+                prepared += self._emitter.prepare(results, act, act.timestamp)
         self._shelves.encode()
         return prepared
 

@@ -14,8 +14,7 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Generic, TypeVar
 
-from sortedcontainers import SortedDict
-
+from reflow_kafka.state.layer import Layer
 from reflow_kafka.state.ordered import after
 from reflow_kafka.state.store import LaneStores
 
@@ -57,8 +56,8 @@ class Shelf(Generic[T]):
         self._objects: dict[bytes, T] = {}
         self._aged: dict[bytes, T] = {}
         self._generation = max(limit // 2, 1)
-        self._fresh: SortedDict = SortedDict()
-        self._pending: SortedDict = SortedDict()
+        self._fresh = Layer()
+        self._pending = Layer()
 
     # ---- reading
 
@@ -96,7 +95,7 @@ class Shelf(Generic[T]):
     def raw(self, key: bytes) -> bytes | None:
         """The encoded value of a key, as the last step has left it."""
         for layer in (self._fresh, self._pending):
-            raw = layer.get(key, _ABSENT)
+            raw = layer.values.get(key, _ABSENT)
             if raw is not _ABSENT:
                 return raw  # type: ignore[no-any-return]
         return self._stores.get(self.store, self.prefix + key)
@@ -117,8 +116,7 @@ class Shelf(Generic[T]):
             [(k, 0, v is not None) for k, v in sorted(self._step.items(), key=_key) if _within(k, start, end)]
         ]
         for rank, layer in enumerate((self._fresh, self._pending), 1):
-            found = layer.irange(start, end, inclusive=(True, False))
-            layers.append([(key, rank, layer[key] is not None) for key in found])
+            layers.append(_changed(layer, rank, start, end))
         layers.append(self._stored(start, end))
         last: bytes | None = None
         for key, _, there in heapq.merge(*layers):
@@ -164,25 +162,31 @@ class Shelf(Generic[T]):
         Raises:
             ValueError, TypeError: a value cannot be encoded; `drop` the step.
         """
-        encode = self._encode
-        self._encoded = [
-            (key, None if value is None else encode(value), value) for key, value in self._step.items()
-        ]
+        if self._step:
+            encode = self._encode
+            self._encoded = [
+                (key, None if value is None else encode(value), value) for key, value in self._step.items()
+            ]
 
     def accept(self) -> None:
         """Take the step that `encode` has prepared; cannot fail."""
-        fresh = self._fresh
-        for key, raw, value in self._encoded:
-            # A copy: what an encoder gives may hold 4 kB however short it is.
-            fresh[key] = None if raw is None else b"".join((raw, b""))
-            if raw is None:
-                self._objects.pop(key, None)
-                self._aged.pop(key, None)
-            elif self._objects.get(key) is not value:
-                self._keep(key, value)
-        self._encoded = []
-        self._step.clear()
-        self._read.clear()
+        if self._encoded:
+            values, new, objects = self._fresh.values, self._fresh.new, self._objects
+            for key, raw, value in self._encoded:
+                if key not in values:
+                    new.append(key)
+                # A copy: what an encoder gives may hold 4 kB however short it is.
+                values[key] = None if raw is None else b"".join((raw, b""))
+                if raw is None:
+                    objects.pop(key, None)
+                    self._aged.pop(key, None)
+                elif objects.get(key) is not value:
+                    self._keep(key, value)
+                    objects = self._objects
+            self._encoded = []
+            self._step.clear()
+        if self._read:
+            self._read.clear()
 
     def drop(self) -> None:
         """Forget the step; what was read in it may have been changed in place, so it is read again."""
@@ -197,24 +201,24 @@ class Shelf(Generic[T]):
 
     def __len__(self) -> int:
         """How many keys have changed since the last snapshot."""
-        return len(self._fresh)
+        return len(self._fresh.values)
 
     def snapshot(self) -> dict[bytes, bytes | None]:
         """What has changed since the last snapshot, by keys of the store; pending until `settled`."""
-        self._pending, self._fresh = self._fresh, SortedDict()
-        return {self.prefix + key: raw for key, raw in self._pending.items()}
+        self._pending, self._fresh = self._fresh, Layer()
+        return {self.prefix + key: raw for key, raw in self._pending.values.items()}
 
     def settled(self) -> None:
         """The last snapshot is in the store."""
-        self._pending = SortedDict()
+        self._pending = Layer()
 
     def rewind(self) -> None:
         """Forget everything since the last snapshot."""
         self.drop()
-        for key in self._fresh:
+        for key in self._fresh.values:
             self._objects.pop(key, None)
             self._aged.pop(key, None)
-        self._fresh = SortedDict()
+        self._fresh = Layer()
 
 
 MakeShelf = Callable[[bytes, Callable[[Any], bytes], Callable[[bytes], Any]], Shelf[Any]]
@@ -267,6 +271,11 @@ class Shelves:
         """Forget everything since the last snapshot."""
         for shelf in self._shelves:
             shelf.rewind()
+
+
+def _changed(layer: Layer, rank: int, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, int, bool]]:
+    values = layer.values
+    return ((key, rank, values[key] is not None) for key in layer.keys(start, end))
 
 
 def _key(item: tuple[bytes, Any]) -> bytes:
