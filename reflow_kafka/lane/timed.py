@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from reflow_kafka.clock import monotonic
 from reflow_kafka.context import Context
@@ -22,24 +21,21 @@ from reflow_kafka.errors import RetryLater
 from reflow_kafka.lane.calls import from_within
 from reflow_kafka.lane.clock import WorkClock
 from reflow_kafka.lane.code import Code
-from reflow_kafka.lane.compile import MissingKey
 from reflow_kafka.lane.emitter import Prepared, UnknownTopic
 from reflow_kafka.lane.failures import NO_EVENTS_FAULT
 from reflow_kafka.lane.gate import MAX_DIRTY
-from reflow_kafka.lane.given import given
 from reflow_kafka.lane.line import Item, Unit
 from reflow_kafka.lane.link import Written
 from reflow_kafka.lane.putoff import PutOff
 from reflow_kafka.lane.serial import SLICE, Run, SerialWorker
+from reflow_kafka.lane.steps import Steps, entrance, reading
 from reflow_kafka.lane.taking import Taking
 from reflow_kafka.lane.work import Share
 from reflow_kafka.lane.worker import Setting
 from reflow_kafka.log.api import Record, TopicPartition
 from reflow_kafka.serde.json import encode_any
-from reflow_kafka.serde.keys import timestamp_getter
-from reflow_kafka.serde.typed import edge_codec
 from reflow_kafka.state.shelf import Shelves
-from reflow_kafka.timed.program import LONG_AGO, NEVER, NO_HEADERS, Act, Call, Due, Incoming, Program
+from reflow_kafka.timed.program import LONG_AGO, NEVER, Direct, Due, Incoming, Program
 from reflow_kafka.topology.plan import Node
 
 
@@ -63,13 +59,14 @@ class TimedWorker(SerialWorker):
         super().__init__(node, setting)
         self._program = timing.program
         self._shelves = timing.shelves
-        self._codes = timing.codes
-        self._context = self._ctx = timing.context
+        self._context = timing.context
         self._now = timing.now
         self._clock = clock
-        self._suspends = any(code.shape.suspends for code in timing.codes.values())
+        self._steps = Steps(
+            timing.codes, timing.context, self._emitter, timing.shelves, node.changelog or node.name
+        )
+        self._suspends = self._steps.suspends
         self._is_careful = self._suspends
-        self._in_code = False
         self._frozen: int | None = None
         """The watermark since when an event waits for another try."""
         self._put_off = PutOff()
@@ -155,47 +152,19 @@ class TimedWorker(SerialWorker):
     # ---- events
 
     def _compiled(self, partition: TopicPartition) -> Run:
-        enter = self._entrance(partition)
-        run = self._waiting(partition, enter) if self._suspends else self._straight(partition, enter)
+        entry = self._inputs[partition]
+        enter = entrance(self.node, entry, partition, asks=self._context is not None)
+        if self._suspends:
+            run = self._waiting(partition, enter)
+        else:
+            run = self._in_short(partition, enter) or self._straight(partition, enter)
         self._runs[(partition, self._is_careful)] = run
         return run
 
-    def _entrance(self, partition: TopicPartition) -> Callable[[Record], Incoming]:
-        """From a record to the event that the program gets."""
-        entry = self._inputs[partition]
-        codec = edge_codec(entry.type, entry.format)
-        read, decode = codec.read or codec.decode, codec.decode
-        timestamp_of = timestamp_getter(entry.timestamp) if entry.timestamp else None
-        handler = self.node.stage.handler
-        takes_event = handler is not None and handler.takes_event
-        upstream, side, place = entry.upstream, entry.side, f"{partition.topic}/{partition.partition}/"
-        operator = self.node.stage.operator
-        names = self._ctx is not None or operator is None or operator.by_id
-
-        def enter(r: Record) -> Incoming:
-            key, raw, timestamp = r.key, r.value, r.timestamp
-            if key is None:
-                raise MissingKey("a stage that remembers got an event without key; set key= on the stage")
-            value: Any = None
-            if raw is not None:
-                try:
-                    value = read(raw)
-                except ValueError:  # what is wrong is said by `decode`, if something is
-                    value = decode(raw)
-                if timestamp_of is not None:
-                    timestamp = timestamp_of(value)
-            if takes_event:
-                value = given(r, value, timestamp=timestamp, origin=partition, upstream=upstream)
-            id = f"{place}{r.offset}" if names else ""
-            headers = list(r.headers) if r.headers else NO_HEADERS
-            return Incoming(key, value, timestamp, upstream, id, headers, side)
-
-        return enter
-
     def _straight(self, partition: TopicPartition, enter: Callable[[Record], Incoming]) -> Run:
         """Events of code that does not wait."""
-        clock, event, step, accept = self._clock, self._program.event, self._step, self._shelves.accept
-        saw, deliver = clock.saw, self._emitter.deliver
+        clock, event, accept = self._clock, self._program.event, self._shelves.accept
+        carry_out, saw, deliver = self._steps.carry_out, clock.saw, self._emitter.deliver
 
         def run(records: Iterable[Record]) -> None:
             now = self._now()
@@ -203,16 +172,53 @@ class TimedWorker(SerialWorker):
                 try:
                     incoming = enter(r)
                     watermark = clock.watermark if self._frozen is None else self._frozen
-                    prepared = step(event(incoming, watermark, now), incoming)
+                    prepared = carry_out(event(incoming, watermark, now), incoming, watermark)
                 except Exception as error:
                     self._shelves.drop()
-                    self._failed(r, error, self._in_code)
+                    self._failed(r, error, self._steps.in_code)
                     continue
                 accept()
                 self._stirred = True
                 if prepared:
                     deliver(prepared)
                 saw(partition, incoming.timestamp)
+
+        return run
+
+    def _in_short(self, partition: TopicPartition, enter: Callable[[Record], Incoming]) -> Run | None:
+        """Events most of which lead to no more than one call; None: of this stage they may lead to more."""
+        program, handler, stage = self._program, self._steps.alone(), self.node.stage.handler
+        if not isinstance(program, Direct) or handler is None or stage is None or stage.takes_event:
+            return None
+        one_by_one, read = self._straight(partition, enter), reading(self._inputs[partition])
+        clock, prepare, deliver = self._clock, self._emitter.prepare, self._emitter.deliver
+        saw, find, keep, lose = clock.saw, program.find, program.keep, program.lose
+
+        def run(records: Iterable[Record]) -> None:
+            for r in records:
+                in_code, state, prepared = False, None, None
+                try:
+                    value, timestamp = read(r)
+                    watermark = clock.watermark if self._frozen is None else self._frozen
+                    state = None if r.key is None else find(r.key, timestamp, watermark)
+                    if state is not None:
+                        in_code = True
+                        out = handler(state, value)
+                        in_code = False
+                        prepared = None if out is None else prepare((out,), r, timestamp)
+                        keep(state)
+                except Exception as error:
+                    if state is not None:
+                        lose()
+                    self._failed(r, error, in_code)
+                    continue
+                if state is None:
+                    one_by_one((r,))
+                    continue
+                self._stirred = True
+                if prepared:
+                    deliver(prepared)
+                saw(partition, timestamp)
 
         return run
 
@@ -224,16 +230,16 @@ class TimedWorker(SerialWorker):
             for r in records:
                 try:
                     incoming = enter(r)
-                    prepared = await self._step_waiting(
-                        event(incoming, self.watermark, self._now()), incoming
-                    )
+                    watermark = self.watermark
+                    acts = event(incoming, watermark, self._now())
+                    prepared = await self._steps.carry_out_waiting(acts, incoming, watermark)
                 except Exception as error:
                     self._shelves.drop()
-                    if self._failed(r, error, self._in_code):
+                    if self._failed(r, error, self._steps.in_code):
                         continue
                 except asyncio.CancelledError as error:
                     self._shelves.drop()
-                    if self._failed(r, from_within(error), self._in_code):
+                    if self._failed(r, from_within(error), self._steps.in_code):
                         continue
                 else:
                     self._shelves.accept()
@@ -243,51 +249,6 @@ class TimedWorker(SerialWorker):
                 self._finished(r.offset)
 
         return run
-
-    def _step(self, acts: Iterator[Act], cause: Incoming | Due) -> Prepared:
-        """Carry out the acts of a step, without any effect yet."""
-        prepared: Prepared = []
-        self._in_code = False
-        for act in acts:
-            if isinstance(act, Call):
-                code = self._enter_code(act, cause)
-                results = self._left_code(act, code.call(act.arguments))
-            else:
-                results = (act.event,)
-            if results:
-                prepared += self._emitter.prepare(results, act, act.timestamp)
-        self._shelves.encode()
-        return prepared
-
-    async def _step_waiting(self, acts: Iterator[Act], cause: Incoming | Due) -> Prepared:
-        prepared: Prepared = []
-        self._in_code = False
-        for act in acts:
-            if isinstance(act, Call):
-                code = self._enter_code(act, cause)
-                results = self._left_code(act, await code.call_waiting(act.arguments))
-            else:
-                results = (act.event,)
-            prepared += self._emitter.prepare(results, act, act.timestamp)
-        self._shelves.encode()
-        return prepared
-
-    def _enter_code(self, act: Call, cause: Incoming | Due) -> Code:
-        self._in_code = True
-        ctx = self._ctx
-        if ctx is not None:
-            ctx.key_bytes, ctx.timestamp, ctx._headers = act.key, act.timestamp, act.headers
-            ctx._cleared, ctx.watermark, ctx._span = False, self.watermark, act.span
-            if isinstance(cause, Incoming):
-                ctx._id, ctx.upstream = cause.id, cause.upstream
-            else:
-                ctx._id, ctx.upstream = f"{self._origin.topic}/{cause.id.hex()}", ""
-        return self._codes[act.code]
-
-    def _left_code(self, act: Call, results: Sequence[Any]) -> Sequence[Any]:
-        self._in_code = False
-        act.cleared = self._ctx is not None and self._ctx._cleared
-        return () if act.quiet else results
 
     # ---- events that wait: time stands still
 
@@ -368,10 +329,10 @@ class TimedWorker(SerialWorker):
 
     async def _carried_out(self, due: Due) -> Prepared:
         if not self._suspends:
-            return self._step(due.acts, due)
+            return self._steps.carry_out(due.acts, due, self.watermark)
         self._suspended = True
         try:
-            return await self._step_waiting(due.acts, due)
+            return await self._steps.carry_out_waiting(due.acts, due, self.watermark)
         finally:
             self._suspended = False
 
@@ -380,7 +341,7 @@ class TimedWorker(SerialWorker):
         self._shelves.drop()
         tries = self._put_off.tries(due.id) + 1
         delay = None
-        if self._in_code:
+        if self._steps.in_code:
             delay = self._retries.pause(self._origin, due.at, error, tries, len(self._put_off))
         if delay is None:
             self._give_up(due, error, tries)

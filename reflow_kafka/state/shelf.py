@@ -77,6 +77,27 @@ class Shelf(Generic[T]):
             self._read.append(key)
         return value  # type: ignore[no-any-return]
 
+    def at_hand(self, key: bytes) -> T | None:
+        """The value of a key, if it is decoded already; between steps only."""
+        return self._objects.get(key)
+
+    def replace(self, key: bytes, value: T) -> None:
+        """A step that changes nothing but a value that was at hand.
+
+        Raises:
+            ValueError, TypeError: it cannot be encoded; `spoiled` then.
+        """
+        raw = b"".join((self._encode(value), b""))
+        values = self._fresh.values
+        if key not in values:
+            self._fresh.new.append(key)
+        values[key] = raw
+
+    def spoiled(self, key: bytes) -> None:
+        """A value that was at hand has been changed in place, and does not count: read it again."""
+        self._objects.pop(key, None)
+        self._aged.pop(key, None)
+
     def _load(self, key: bytes) -> T | None:
         value = self._aged.get(key)
         if value is None:

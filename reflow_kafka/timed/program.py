@@ -125,3 +125,25 @@ class Choosy(Protocol):
 
         Whoever drives it takes one all the same if all sides would wait, or if nothing more comes.
         """
+
+
+@runtime_checkable
+class Direct(Protocol):
+    """A program most of whose events lead to one call of the handler, with a state that is decoded already.
+
+    Such an event needs no step: ``find``, the call, then ``keep`` or ``lose``. In W3 of the benchmarks (a
+    windowed mean) that saves a third of the CPU time.
+    """
+
+    def find(self, key: bytes, timestamp: int, watermark: int) -> Any | None:
+        """The state that the handler is to be called with; None: let `event` decide."""
+
+    def keep(self, state: Any) -> None:
+        """The handler has changed the state that was found last.
+
+        Raises:
+            ValueError, TypeError: it cannot be encoded; `lose` it.
+        """
+
+    def lose(self) -> None:
+        """The handler has failed: the state is what it was before."""

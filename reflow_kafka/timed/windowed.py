@@ -22,6 +22,7 @@ from reflow_kafka.state.shelf import Shelf
 from reflow_kafka.timed.closing import ALL, AT_ONCE, Closing
 from reflow_kafka.timed.program import LONG_AGO, NEVER, NO_HEADERS, Act, Call, Due, Emit, Incoming
 from reflow_kafka.timed.states import States
+from reflow_kafka.value import CLEARED
 from reflow_kafka.windows import Hopping, Tumbling, Window
 
 
@@ -206,6 +207,8 @@ class TumblingWindows(TimeWindows):
         super().__init__(stock, kind)
         self._start = 0
         self._prefix = number(0)
+        self._found = b""
+        self._boxed = stock.states.boxed
 
     def event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
         """One call."""
@@ -228,6 +231,31 @@ class TumblingWindows(TimeWindows):
             shelf.delete(place)
         else:
             shelf.put(place, state)
+
+    # ---- in short
+
+    def find(self, key: bytes, timestamp: int, watermark: int) -> Any | None:
+        """The state of an open window, if it is at hand."""
+        start = timestamp - timestamp % self._size
+        if self._wall is not None or start + self._after <= watermark:
+            return None
+        if start != self._start:
+            self._start, self._prefix = start, number(start)
+        self._found = self._prefix + key
+        return self._shelf.at_hand(self._found)
+
+    def keep(self, state: Any) -> None:
+        """The handler has changed it."""
+        if self._boxed and state.value is CLEARED:
+            self._shelf.delete(self._found)
+            self._shelf.encode()
+            self._shelf.accept()
+        else:
+            self._shelf.replace(self._found, state)
+
+    def lose(self) -> None:
+        """The handler has failed."""
+        self._shelf.spoiled(self._found)
 
 
 def told(start: int, end: int, state: bytes | None) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reflow_kafka import Context, Count, Event, Flow, Hopping, Session, State, Tumbling, Window
+from reflow_kafka import Context, Count, Event, Flow, Hopping, Retry, Session, State, Tumbling, Window
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.log.memory import MemoryLog
 from reflow_kafka.state.memory import MemoryBackend
@@ -146,3 +146,58 @@ async def test_closing_leaves_nothing_in_the_store(kind: Any) -> None:
         left[record.key] = record.value
     assert len(left) >= 3
     assert set(left.values()) == {None}
+
+
+@pytest.mark.parametrize("takes_context", [False, True])
+async def test_a_failing_event_leaves_its_window_as_it_was(takes_context: bool) -> None:
+    """Whether the state is at hand, which takes a short way, or not."""
+    failures: list[int] = []
+
+    def fold(state: list[int], value: int) -> dict[str, int]:
+        state.append(-value)  # half of the change
+        if value == 3 or (value == 2 and failures.count(2) < 2):
+            failures.append(value)
+            raise OSError("away")
+        state[-1] = value
+        return {"last": value}
+
+    def fold_with_context(state: list[int], value: int, ctx: Context) -> dict[str, int]:
+        return fold(state, value)
+
+    handler = fold_with_context if takes_context else fold
+    events = [("a", 1, 0), ("a", 2, 1), ("b", 7, 1), ("a", 3, 2), ("a", 4, 3), ("a", 5, 4), ("b", 8, 5)]
+    log = await new_numbers(*events)
+    flow = flow_of(Tumbling(1), handler=handler, retry=Retry(attempts=3, backoff=0.01, jitter=0))
+    await run(log, flow)
+    found = await by_key(log, "out")
+    assert [e for e in found["a"] if "last" in e] == [{"last": n} for n in (1, 2, 4, 5)]
+    assert found["a"][-1] == window(0, 1_000, "a", 1, 2, 4, 5)
+    assert found["b"][-1] == window(0, 1_000, "b", 7, 8)
+    assert sorted(failures) == [2, 2, 3, 3, 3]
+    (letter,) = await records(log, "windows.dead-letters")
+    assert letter.value == b"3"
+
+
+async def test_a_state_that_cannot_be_encoded_fails_its_event_alone() -> None:
+    def fold(state: list[Any], value: int) -> None:
+        state.append(object() if value == 2 else value)
+
+    log = await new_numbers(("a", 1, 0), ("a", 2, 1), ("a", 3, 2))
+    await run(log, flow_of(Tumbling(1), handler=fold))
+    assert await by_key(log, "out") == {"a": [window(0, 1_000, "a", 1, 3)]}
+    (letter,) = await records(log, "windows.dead-letters")
+    assert letter.value == b"2"
+
+
+async def test_a_cleared_window_is_not_told_of() -> None:
+    def fold(state: State[int], value: int) -> None:
+        state.value += value
+        if value == 0:
+            state.clear()
+
+    def total(state: State[int], window: Window) -> dict[str, Any]:
+        return {"start": window.start, "total": state.value}
+
+    log = await new_numbers(("a", 1, 0), ("a", 0, 1), ("b", 1, 2), ("b", 0, 3), ("b", 5, 4))
+    await run(log, flow_of(Tumbling(1), handler=fold, on_close=total, state=int))
+    assert await by_key(log, "out") == {"b": [{"start": 0, "total": 5}]}
