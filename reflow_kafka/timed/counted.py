@@ -50,7 +50,8 @@ class CountWindows(Windowed):
             self._closing.rewound()
         window.count += 1
         window.first, window.last = min(window.first, timestamp), max(window.last, timestamp)
-        call = Call((window.state, incoming.value), key, timestamp, incoming.headers)
+        span = (window.first, window.last)
+        call = Call((window.state, incoming.value), key, timestamp, incoming.headers, span=span)
         yield call
         if self._is_cleared(window.state, call):
             self._shelf.delete(key)

@@ -79,14 +79,17 @@ class SessionWindows(Windowed):
             session.last = max(session.last, timestamp)
             if timestamp < first:
                 sessions.begun.remove((first, id))
-                insort(sessions.begun, (timestamp, id))
+                first = timestamp
+                insort(sessions.begun, (first, id))
                 self._keys.put(key, sessions)
         elif timestamp + self._after <= time:
             yield self._late(incoming)
             return
         else:
             id, session = self._begin(key, sessions, timestamp)
-        call = Call((session.state, incoming.value), incoming.key, timestamp, incoming.headers)
+            first = timestamp
+        span = (first, session.last)
+        call = Call((session.state, incoming.value), incoming.key, timestamp, incoming.headers, span=span)
         yield call
         if self._is_cleared(session.state, call):
             self._forget(key, sessions, id, session)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from reflow_kafka import Flow, Hopping, Tumbling
+from reflow_kafka import Count as Windows
+from reflow_kafka import Flow, Hopping, Session, Tumbling
 from reflow_kafka.aggregations import Collect, Count, Earliest, First, Last, Latest, Max, Mean, Min, Sum, TopK
 from reflow_kafka.sketches import ApproxDistinct, Quantiles
 from reflow_kafka.testing import FlowTest
@@ -103,6 +104,30 @@ def test_windows_may_emit_updates_instead() -> None:
         ]  # the window before has closed at 10
         test.end()
         assert len(test.outputs("stats")) == 3
+
+
+SPANS = [("a", 5), ("a", 20), ("a", 30), ("a", 12)]
+"""Two sessions, and an event that joins them."""
+
+
+@pytest.mark.parametrize("emit", ["update", "close"])
+def test_sessions_are_aggregated_as_one_when_they_meet(emit: str) -> None:
+    with FlowTest(flow_of(window=Session(0.01, grace=0.1), emit=emit)) as test:
+        send(test, *((key, at, at) for key, at in SPANS))
+        test.end()
+        found = [(each["start"], each["end"], each["all"]) for each in test.outputs("stats")]
+    updates = [(5, 5, [5]), (20, 20, [20]), (20, 30, [20, 30]), (5, 30, [5, 20, 30, 12])]
+    assert found == (updates if emit == "update" else updates[-1:])
+
+
+@pytest.mark.parametrize("emit", ["update", "close"])
+def test_windows_of_so_many_events_are_aggregated(emit: str) -> None:
+    with FlowTest(flow_of(window=Windows(3), emit=emit)) as test:
+        send(test, *((key, at, at) for key, at in SPANS))
+        test.end()
+        found = [(each["start"], each["end"], each["all"]) for each in test.outputs("stats")]
+    updates = [(5, 5, [5]), (5, 20, [5, 20]), (5, 30, [5, 20, 30]), (12, 12, [12])]
+    assert found == (updates if emit == "update" else updates[2:])
 
 
 def test_values_that_cannot_be_aggregated_are_dead_letters_and_change_nothing() -> None:
