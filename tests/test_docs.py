@@ -6,6 +6,7 @@ needs a broker. Everything else is run by its language.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -60,6 +61,18 @@ def write_files(document: Path, folder: Path, rename: tuple[str, str] = ("", "")
         if block.note.startswith("file: "):
             text = block.text.replace(*rename) if rename[0] else block.text
             (folder / block.note.removeprefix("file: ")).write_text(text)
+
+
+def check_page(page: Path, folder: Path) -> None:
+    """The commands of a page print, with ``consume``, the lines of JSON that stand there; in any order."""
+    write_files(page, folder)
+    commands = [line for block in blocks(page) if block.language == "sh" for line in block.text.splitlines()]
+    printed = {line: shell(line, folder) for line in commands}
+    consumed = [text for line, text in printed.items() if " consume " in line]
+    found = [json.loads(line) for text in consumed for line in text.splitlines()]
+    told = [block.text for block in blocks(page) if block.language == "json" and not block.note]
+    wanted = [json.loads(line) for text in told for line in text.splitlines()]
+    assert sorted(found, key=str) == sorted(wanted, key=str)
 
 
 def test_the_readme_runs_on_the_embedded_log(tmp_path: Path) -> None:
