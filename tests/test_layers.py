@@ -40,6 +40,7 @@ PURE = (
     "lane/inflight.py",
     "lane/line.py",
     "lane/lines.py",
+    "lane/order.py",
     "lane/pace.py",
     "lane/putoff.py",
     "lane/record.py",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Final
 
 from reflow_kafka.lane.inflight import InFlight, Mark
+from reflow_kafka.lane.order import Head
 from reflow_kafka.log.api import Record, TopicPartition
 
 QUEUE: Final = 2
@@ -34,6 +35,8 @@ class Inbox:
         self._shared = dict(marks)
         self._queue: deque[tuple[TopicPartition, Sequence[Record]]] = deque()
         self._in_hand = dict.fromkeys(marks, 0)
+        self._more = dict.fromkeys(marks, True)
+        """Whether there may be more in the log than was given."""
 
     def __bool__(self) -> bool:
         """Whether any batch is in hand."""
@@ -45,12 +48,18 @@ class Inbox:
         """Whether another batch of this input may be given."""
         return self._in_hand[partition] < QUEUE
 
-    def give(self, partition: TopicPartition, records: Sequence[Record], reached: int) -> None:
-        """Take records (perhaps none); `reached` is the reader's position after them.
+    def give(
+        self, partition: TopicPartition, records: Sequence[Record], reached: int, *, more: bool = False
+    ) -> None:
+        """Take records (perhaps none); `reached` is the reader's position after them, `more` whether there
+        may be others behind it.
 
         Those that were finished before the lane was taken over, or before it went back, are left out.
         """
         self._given[partition] = reached
+        if self._more[partition] and not more:
+            self.wake.set()  # others may have waited for it
+        self._more[partition] = more
         if records and (fresh := self._flights[partition].fresh(records)):
             self._queue.append((partition, fresh))
             self._in_hand[partition] += 1
@@ -78,6 +87,11 @@ class Inbox:
             self.wake.clear()
             await self.wake.wait()
         return self.poll()
+
+    def head(self, partition: TopicPartition, side: int) -> Head:
+        """What comes next of an input."""
+        queued = (records[0].timestamp for tp, records in self._queue if tp == partition)
+        return Head(side, next(queued, None), self._more[partition])
 
     def finished(self, partition: TopicPartition) -> None:
         """A batch taken by `next` is finished to its last record, but for those that are open."""
@@ -127,6 +141,7 @@ class Inbox:
         for partition, mark in (self._shared if to is None else to).items():
             self._flights[partition] = InFlight(mark)
             self._given[partition] = mark.position
+            self._more[partition] = True
             seek(partition, mark.position)
 
     # ---- the end

@@ -173,7 +173,7 @@ class Session:
             for tp, generation in zip(wanted, generations, strict=True):
                 inbox = inboxes[tp]
                 if inbox.generation == generation:
-                    inbox.give(tp, batches.get(tp, ()), reader.position(tp))
+                    inbox.give(tp, batches.get(tp, ()), reader.position(tp), more=reader.behind(tp))
                 else:  # the worker went back meanwhile: what was fetched is void
                     reader.seek(tp, inbox.position(tp))
             if not everything:

@@ -126,6 +126,10 @@ class PageReader:
         """Offset of the next record to be returned."""
         return self._positions[partition]
 
+    def behind(self, partition: TopicPartition) -> bool:
+        """Nothing is known of the end."""
+        return True
+
     async def fetch(
         self,
         partitions: Collection[TopicPartition] | None = None,

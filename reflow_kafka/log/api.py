@@ -152,6 +152,9 @@ class Reader(Protocol):
     def position(self, partition: TopicPartition) -> int:
         """Offset of the next record to be returned; moves past transaction markers and gaps."""
 
+    def behind(self, partition: TopicPartition) -> bool:
+        """Whether there may be more than was returned: it is known, or nothing is known of the end yet."""
+
     async def close(self) -> None:
         """Release connections; never raises."""
 

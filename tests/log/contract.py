@@ -497,6 +497,28 @@ class IsolationContract:
         for each in (reader, dirty, slow, quick):
             await each.close()
 
+    async def test_a_reader_tells_whether_there_may_be_more(self, log: Log, unique: str) -> None:
+        tp = TopicPartition(await edge(log, unique), 0)
+        slow, quick = await log.take_over(unique, 0), await log.take_over(unique, 1)
+        await quick.commit(Commit({tp: [filled(quick, ["1", "2", "3"])]}))
+        await slow.send({tp: [filled(slow, ["open"])]})
+        reader = log.reader()
+        reader.assign({tp: 0})
+        assert reader.behind(tp)
+        deadline = time.monotonic() + DEADLINE
+        records: list[Record] = []
+        while len(records) < 3:
+            assert reader.behind(tp), "it has not been given all"
+            assert time.monotonic() < deadline
+            records += (await reader.fetch(timeout=0.2, max_records=1)).get(tp, ())
+        while reader.behind(tp):  # the end of the writer's transaction may take an offset
+            assert time.monotonic() < deadline
+            assert not await reader.fetch(timeout=0.2)
+        reader.seek(tp, 2)
+        assert reader.behind(tp)
+        for each in (reader, slow, quick):
+            await each.close()
+
     async def test_taking_over_aborts_what_was_open(self, log: Log, unique: str) -> None:
         tp = TopicPartition(await edge(log, unique), 0)
         first = await log.take_over(unique, 0)

@@ -45,6 +45,7 @@ class KafkaReader:
         isolation = "read_committed" if committed else "read_uncommitted"
         self._options = {**_DEFAULTS, **options, **_FIXED, "isolation_level": isolation}
         self._deadline = deadline
+        self._committed = committed
         self._consumer: Any = None
         self.closed = False
         # Position by partition as of the last complete fetch: what to return to after an error.
@@ -104,6 +105,14 @@ class KafkaReader:
     def position(self, partition: TopicPartition) -> int:
         """Offset of the next record to be returned."""
         return self._positions[partition]
+
+    def behind(self, partition: TopicPartition) -> bool:
+        """Whether there may be more than was returned, by what the broker told last of the end."""
+        if self._consumer is None:
+            return True
+        told = self._consumer.last_stable_offset if self._committed else self._consumer.highwater
+        end = told(self._partitions[partition])
+        return end is None or self._positions[partition] < end
 
     async def close(self) -> None:
         """Discard the consumer."""

@@ -79,6 +79,11 @@ class LocalReader:
         """Offset of the next record to be returned; moves past gaps."""
         return self._cursors[partition].position
 
+    def behind(self, partition: TopicPartition) -> bool:
+        """Whether there is more than was returned."""
+        cursor = self._cursors[partition]
+        return cursor.position < (cursor.partition.stable if self._committed else cursor.partition.end)
+
     def wake(self) -> None:
         """Let a waiting `fetch` look again."""
         self._news.set()

@@ -1,0 +1,45 @@
+"""In which order a stage takes the events of several inputs: that of their timestamps (pure).
+
+The input goes first whose next event is the oldest; of two that are as old, the one that stands later in the
+stage's `after`, so that a row is there for an event of its time. An input with nothing at hand holds the
+others up only while more is known to be in the log: one that is idle or read to its end never does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reflow_kafka.log.api import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is known of an input."""
+
+    side: int
+    """The place of its upstream in the stage's `after`."""
+    next: int | None
+    """Timestamp of its next event; None: nothing is at hand."""
+    more: bool
+    """Whether more is known to be in the log."""
+
+
+def first(heads: Sequence[Head]) -> int | None:
+    """The place of the input to be taken from; None: nothing is at hand, or something older may come."""
+    if any(head.next is None and head.more for head in heads):
+        return None
+    ages = [(head.next, -head.side, place) for place, head in enumerate(heads) if head.next is not None]
+    return min(ages)[2] if ages else None
+
+
+def before_others(heads: Sequence[Head], place: int, records: Sequence[Record]) -> int:
+    """How many of the next events of an input come before the next one of another, if not 0 as in `first`."""
+    others = [head for at, head in enumerate(heads) if at != place]
+    if any(head.next is None and head.more for head in others):
+        return 0
+    bound = min(((head.next, -head.side) for head in others if head.next is not None), default=None)
+    if bound is None:
+        return len(records)
+    back = -heads[place].side
+    return next((n for n, record in enumerate(records) if (record.timestamp, back) > bound), len(records))
