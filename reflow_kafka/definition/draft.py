@@ -41,7 +41,7 @@ class Draft:
         self.retry = retry
         self.on_error = on_error
         self._dead_letter_limit = dead_letter_limit
-        self._flow = flow
+        self.flow = flow
         self._name = name
         self._partitions = partitions
         self._where = place.where
@@ -64,7 +64,7 @@ class Draft:
         if target is not None:
             self._objects.setdefault(_identity(target), (target, []))[1].append(stage.name)
         self._checked = None
-        return Stage(self._flow, UpstreamRef(stage.name))
+        return Stage(self.flow, UpstreamRef(stage.name))
 
     def add_resource(self, resource: ResourceSpec, place: Place) -> None:
         """Take a resource in."""
@@ -83,6 +83,11 @@ class Draft:
     def defined(self, ref: UpstreamRef) -> StageSpec | None:
         """The stage that is referred to, if it is defined already."""
         return self._stages.get(ref.stage)
+
+    def is_global(self, name: str) -> bool:
+        """Whether it is the name of a global table."""
+        resource = self._resources.get(name)
+        return resource is not None and resource.table is not None
 
     @property
     def names(self) -> Iterable[str]:
@@ -116,7 +121,7 @@ class Draft:
             name, _, output = upstream.partition(".")
             return UpstreamRef(name, output or None)
         if isinstance(upstream, Stage):
-            if upstream.flow is not self._flow:
+            if upstream.flow is not self.flow:
                 place.fail(
                     f"{upstream!r} is of another flow: flows meet in a topic, sink there and source here",
                     stage=stage,

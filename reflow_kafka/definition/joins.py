@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn, get_args
 
-from reflow_kafka.definition.arguments import check_codec
+from reflow_kafka.definition.arguments import check_codec, read_topics
 from reflow_kafka.definition.build import name_for, operator_spec, source_spec
 from reflow_kafka.definition.check import check_stage
-from reflow_kafka.definition.handlers import SIDES, plain_callable, read_handler
+from reflow_kafka.definition.handlers import CONTEXT, SIDES, plain_callable, read_handler
 from reflow_kafka.definition.operators import (
     Answers,
     AsOfJoin,
@@ -22,7 +22,15 @@ from reflow_kafka.definition.operators import (
     TableJoin,
 )
 from reflow_kafka.definition.place import Place, did_you_mean, is_one_of
-from reflow_kafka.definition.spec import ANY, UNSET, OnError, StageSpec, UpstreamRef
+from reflow_kafka.definition.spec import (
+    ANY,
+    UNSET,
+    GlobalTableSpec,
+    OnError,
+    ResourceSpec,
+    StageSpec,
+    UpstreamRef,
+)
 from reflow_kafka.options import Retry
 from reflow_kafka.units import as_seconds
 
@@ -99,6 +107,41 @@ def table_spec(
     return _as_table(_plain(name, place, after=after, on_error=on_error, **options))
 
 
+def global_table_spec(
+    name: Any,
+    place: Place,
+    /,
+    *,
+    topic: Any = None,
+    type: Any = None,
+    format: Any = "json",
+    key: Any = None,
+    **unknown: object,
+) -> ResourceSpec:
+    """A table that each engine holds as a whole, taken by handlers by its name like a resource.
+
+    Raises:
+        DefinitionError: an argument is not what it must be.
+    """
+    if not isinstance(name, str) or not name.isidentifier() or name == CONTEXT:
+        place.fail(f"a global table's name is that of a parameter of handlers, not {name!r}")
+    for option in unknown:
+        _fail(
+            f"unknown option {option!r}{did_you_mean(option, ('topic', 'type', 'format', 'key'))}",
+            name,
+            place,
+        )
+    if not isinstance(topic, str):
+        _fail(f"its rows come from one topic, topic=..., not {topic!r}", name, place)
+    (topic,) = read_topics(topic, name, place)
+    read_type = ANY if type is None else type
+    check_codec(read_type, format, name, place)
+    if wrong := _wrong_name_of_key(key):
+        _fail(f"key= must be a field's name or a plain function of the row; it {wrong}", name, place)
+    table = GlobalTableSpec(topic, read_type, format, key)
+    return ResourceSpec(name=name, factory=dict, per="engine", by_name=(), where=place.where, table=table)
+
+
 # ---- what goes together
 
 
@@ -148,10 +191,14 @@ def _wrong_key(streams: bool, tables: bool, terms: Terms, options: Mapping[str, 
         yield 'a row to which none refers has no key in the result: how="inner" or how="left" with on='
     if options.get("key") is not None:
         yield "on= is the key of what is on the left; what is on the right keeps its own: take key= out"
-    empty = None if terms.on else "is empty"
-    wrong = empty if isinstance(terms.on, str) else plain_callable(terms.on, 1)
-    if wrong:
+    if wrong := _wrong_name_of_key(terms.on):
         yield f"on= must be a field's name or a plain function of the left value; it {wrong}"
+
+
+def _wrong_name_of_key(key: Any) -> str | None:
+    if key is None or isinstance(key, str):
+        return "is empty" if key == "" else None
+    return plain_callable(key, 1)
 
 
 # ---- what they become

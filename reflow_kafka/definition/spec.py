@@ -227,6 +227,16 @@ def emitted_by(stage: StageSpec) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class GlobalTableSpec:
+    """A topic whose whole content each engine holds."""
+
+    topic: str
+    type: Any = ANY
+    format: Any = "json"
+    key: KeyOf | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ResourceSpec:
     """A resource: opened once per engine (or worker) and handed to handlers by name."""
 
@@ -236,6 +246,8 @@ class ResourceSpec:
     by_name: tuple[str, ...]
     """Other resources that the factory itself takes."""
     where: str
+    table: GlobalTableSpec | None = None
+    """It is a table, which the engine makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +261,11 @@ class FlowSpec:
     dead_letter_limit: float = 0.5
     """Share of a stage's events within a minute that may become dead letters; beyond it the stage stops the
     flow. 1.0: it never does."""
+
+    @property
+    def tables(self) -> Mapping[str, GlobalTableSpec]:
+        """The global tables."""
+        return {name: each.table for name, each in self.resources.items() if each.table is not None}
 
     def stage(self, name: str) -> StageSpec:
         """The stage of that name."""

@@ -17,6 +17,7 @@ from reflow_kafka.definition.spec import FlowSpec
 from reflow_kafka.engine.preparation import prepare
 from reflow_kafka.engine.runner import Runner
 from reflow_kafka.engine.statistics import Statistics
+from reflow_kafka.engine.tables import global_table
 from reflow_kafka.errors import ReflowError, UsageError
 from reflow_kafka.flow import Flow
 from reflow_kafka.lane.calm import Calm
@@ -198,8 +199,9 @@ class Engine:
         backend = self._open_state()
         for spec in self._specs:
             plan = await prepare(spec, log, drop_edges=self._drop_edges)
+            given = {**await self._load_tables(spec, log), **(self._given or {})}
             shared = [name for name, resource in spec.resources.items() if resource.per == "engine"]
-            resources = await open_resources(spec.resources, shared, self._stack, self._given or {})
+            resources = await open_resources(spec.resources, shared, self._stack, given)
             options = MemberOptions(
                 flow=spec.name,
                 lanes=plan.lanes,
@@ -228,6 +230,14 @@ class Engine:
                 commit_interval=self._commit_interval,
             )
             self._runners.append(Runner(env))
+
+    async def _load_tables(self, spec: FlowSpec, log: Log) -> dict[str, Any]:
+        """The global tables that nobody has given, complete."""
+        wanted = {name: table for name, table in spec.tables.items() if name not in (self._given or {})}
+        return {
+            name: await self._stack.enter_async_context(global_table(name, table, log))
+            for name, table in wanted.items()
+        }
 
     async def _open_log(self) -> Log:
         if self._log is not None:

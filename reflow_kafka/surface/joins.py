@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, Unpack, overload
 
-from reflow_kafka.definition.joins import Joined, Terms, join_specs, table_spec
+from reflow_kafka.definition.joins import Joined, Terms, global_table_spec, join_specs, table_spec
 from reflow_kafka.definition.place import Place, callers_place, did_you_mean
-from reflow_kafka.definition.spec import KeyOf
+from reflow_kafka.definition.spec import KeyOf, UpstreamRef
 from reflow_kafka.handle import Stage, Table
+from reflow_kafka.serde.typed import Format
 from reflow_kafka.surface.adding import Surface, called, decorator
 from reflow_kafka.typed import F, T, TableOptions, TimedOptions, Upstream
 from reflow_kafka.units import Duration
@@ -67,6 +68,30 @@ class Joins(Surface):
         handle = draft.add(table_spec(name, place, draft.on_error, refs, **options), place)
         return Table(handle.flow, handle.ref)
 
+    @overload
+    def global_table(
+        self, name: str, /, *, topic: str, type: type[T], key: KeyOf | None = ..., format: str | Format = ...
+    ) -> Table[T]: ...
+    @overload
+    def global_table(
+        self, name: str, /, *, topic: str, key: KeyOf | None = ..., format: str | Format = ...
+    ) -> Table[Any]: ...
+    def global_table(self, name: str, /, **options: Any) -> Any:
+        """A table that each engine holds as a whole, in memory, loaded before its lanes start to work.
+
+        A handler that has a parameter of its name gets it, and asks it by any key: ``name.get(key)``, None if
+        there is no row. It shows what the topic holds at that moment, whatever the time of an event.
+
+        Args:
+            topic: where the rows come from: the last of each key counts, a tombstone deletes it.
+            type: what they are decoded as.
+            key: key of the rows: a field's name or a function of the row (the key they have).
+            format: how they are written, as for `source`.
+        """
+        place = callers_place()
+        self._draft.add_resource(global_table_spec(name, place, **options), place)
+        return Table(self._draft.flow, UpstreamRef(name))
+
     def join(
         self,
         left: Upstream,
@@ -120,10 +145,17 @@ class Joins(Surface):
         refs = self._draft.refs(upstream, place, stage=name)
         if len(refs) != 1:
             place.fail("a join has one stage on each side: merge several in a stage of their own", stage=name)
-        spec = self._draft.defined(refs[0])
-        if spec is None:
-            hint = did_you_mean(refs[0].stage, self._draft.names)
+        (ref,) = refs
+        spec = self._draft.defined(ref)
+        if spec is None and self._draft.is_global(ref.stage):
             place.fail(
-                f"{refs[0]} is not defined yet: define what is joined before the join{hint}", stage=name
+                f"{ref.stage!r} is a global table, at hand in every handler: give a stage a parameter "
+                f"{ref.stage} and ask it, {ref.stage}.get(key)",
+                stage=name,
             )
-        return Joined(refs[0], spec.table and refs[0].output is None)
+        if spec is None:
+            hint = did_you_mean(ref.stage, self._draft.names)
+            place.fail(
+                f"there is no {str(ref)!r} yet: define what is joined before the join{hint}", stage=name
+            )
+        return Joined(ref, spec.table and ref.output is None)

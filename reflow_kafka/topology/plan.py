@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -103,6 +103,8 @@ class Plan:
     """As many as the widest topic has partitions."""
     parks: bool
     """Whether events that wait long may move into a store: stages that wait do so, or did so once."""
+    tables: Mapping[str, int]
+    """Topics of global tables, with their partition counts."""
     hash: str
     """Changes whenever nodes, topics, keys or types change: a lane goes only to the newest plan."""
 
@@ -167,4 +169,5 @@ def external_topics(flow: FlowSpec) -> dict[str, Literal["source", "sink"]]:
             roles.update(dict.fromkeys(stage.source.topics, "source"))
         if stage.sink is not None and isinstance(stage.sink.topic, str):
             roles.setdefault(stage.sink.topic, "sink")
+    roles.update((table.topic, "source") for table in flow.tables.values())
     return roles

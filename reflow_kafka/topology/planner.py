@@ -49,7 +49,10 @@ def make_plan(flow: FlowSpec, counts: Mapping[str, int | None] = MappingProxyTyp
     internal += [n.changelog for node in nodes for n in node.chain if n.changelog is not None]
     check_names(internal, external_topics(flow))
     lanes = max((node.lanes for node in nodes), default=1)
-    return Plan(flow=flow, nodes=nodes, lanes=lanes, parks=parks, hash=_hash(flow, nodes, lanes))
+    tables = {table.topic: planner.count(table.topic) for table in flow.tables.values()}
+    return Plan(
+        flow=flow, nodes=nodes, lanes=lanes, parks=parks, tables=tables, hash=_hash(flow, nodes, lanes)
+    )
 
 
 def _check_sources(flow: FlowSpec) -> None:

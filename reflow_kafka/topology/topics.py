@@ -86,7 +86,7 @@ def topic_specs(plan: Plan) -> list[TopicSpec]:
         specs.append(TopicSpec(plan.parked_topic, plan.lanes, TopicKind.CHANGELOG))
     if plan.reply_topic is not None:
         specs.append(TopicSpec(plan.reply_topic, flow.partitions, TopicKind.REPLIES))
-    external: dict[str, TopicSpec] = {}
+    external = {topic: TopicSpec(topic, count, TopicKind.EXTERNAL) for topic, count in plan.tables.items()}
     for node in plan.all_nodes:
         for topic in node.inputs:
             if topic.internal:

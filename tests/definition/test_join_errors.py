@@ -26,7 +26,7 @@ def an_unknown_how(flow: Flow) -> None:
     flow.join("rows", "keep", how="lef", within=1)(meet)  # type: ignore[arg-type]
 
 
-@cases.refused("meet", "define what is joined before the join", "'keep'")
+@cases.refused("meet", "there is no 'kept' yet: define what is joined before", "'keep'")
 def a_name_to_come(flow: Flow) -> None:
     flow.join("rows", "kept", within=1)(meet)
 
@@ -199,6 +199,37 @@ def a_format_after_a_stage(flow: Flow) -> None:
 @cases.refused(None, "the table's name")
 def a_table_without_a_name(flow: Flow) -> None:
     flow.table(meet, topic="rows_of")  # type: ignore[call-overload]
+
+
+@cases.refused("meet", "is a global table", "everywhere.get(key)")
+def a_global_table(flow: Flow) -> None:
+    flow.join("rows", flow.global_table("everywhere", topic="everywhere"))(meet)
+
+
+@cases.refused(None, "that of a parameter of handlers", "'no-name'")
+def a_global_table_that_no_handler_can_take(flow: Flow) -> None:
+    flow.global_table("no-name", topic="everywhere")
+
+
+@cases.refused("everywhere", "from one topic", "None")
+def a_global_table_of_nothing(flow: Flow) -> None:
+    flow.global_table("everywhere")  # type: ignore[call-overload]
+
+
+@cases.refused("everywhere", "unknown option 'after'")
+def a_global_table_after_a_stage(flow: Flow) -> None:
+    flow.global_table("everywhere", topic="everywhere", after="rows")  # type: ignore[call-overload]
+
+
+@cases.refused("everywhere", "key= must be a field's name", "is empty")
+def a_global_table_with_an_empty_key(flow: Flow) -> None:
+    flow.global_table("everywhere", topic="everywhere", key="")
+
+
+@cases.refused(None, "'everywhere' is defined already")
+def two_global_tables_of_one_name(flow: Flow) -> None:
+    flow.global_table("everywhere", topic="everywhere")
+    flow.global_table("everywhere", topic="elsewhere")
 
 
 @pytest.mark.parametrize("case", cases)
