@@ -98,7 +98,7 @@ def check_source(flow: FlowSpec, name: str) -> None:
 
 
 def entries(plan: Plan) -> dict[str, Entry]:
-    """The sources over topics, by name; of several topics the first is written."""
+    """The sources and tables over topics, by name; of several topics the first is written."""
     found: dict[str, Entry] = {}
     for node in plan.nodes:
         for read in node.inputs:
@@ -111,4 +111,13 @@ def entries(plan: Plan) -> dict[str, Entry]:
                     key=key_getter(plan.flow.stage(read.upstream).key_of()),
                     timestamp=timestamp_getter(read.timestamp) if read.timestamp is not None else None,
                 )
+    for name, table in plan.flow.tables.items():
+        found[name] = Entry(
+            source=name,
+            topic=table.topic,
+            partitions=plan.tables[table.topic],
+            codec=edge_codec(table.type, table.format),
+            key=None,
+            timestamp=None,
+        )
     return found
