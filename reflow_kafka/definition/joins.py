@@ -55,6 +55,7 @@ class Terms:
     on: Any = None
     as_of: Any = None
     grace: Any = None
+    copartitioned: Any = False
 
 
 def join_specs(
@@ -82,6 +83,7 @@ def join_specs(
     operator = _operator(left, right, terms, name, place)
     refs = (left.ref, right.ref)
     spec = operator_spec(target, SIDES, operator, place, retry, after=refs, name=name, **options)
+    spec = replace(spec, copartitioned=terms.copartitioned)
     return [_as_table(spec) if left.table and right.table else spec]
 
 
@@ -180,6 +182,16 @@ def _wrong(left: Joined, right: Joined, terms: Terms, options: Mapping[str, Any]
         yield f"unknown as_of={terms.as_of!r}{did_you_mean(str(terms.as_of), AS_OF)}"
     if terms.grace is not None and (tables or terms.as_of == "latest"):
         yield "grace= is for how long events are waited for, and this join waits for none: take it out"
+    if not isinstance(terms.copartitioned, bool):
+        yield f"copartitioned= is True or False, not {terms.copartitioned!r}"
+    if terms.copartitioned:
+        for option, given in {
+            "on": terms.on,
+            "key": options.get("key"),
+            "partitions": options.get("partitions"),
+        }.items():
+            if given is not None:
+                yield f"copartitioned=True takes topics as they are partitioned: take it out, or {option}="
     if options.get("when") is not None:
         yield "when= is of no use to a join: leave events out in a stage before it"
 

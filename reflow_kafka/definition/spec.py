@@ -175,6 +175,8 @@ class StageSpec:
     """What it does besides calling its handler once for each event; it is a *timed* stage then."""
     codes: Mapping[str, Handler] = field(default_factory=dict)
     """Code of the user's besides the handler, by what it is for: ``on_close``, ``on_timer``."""
+    copartitioned: bool = False
+    """Its inputs have the same keys in partitions of the same number, whoever wrote them: so it is told."""
     table: bool = False
     """What it emits are the rows of a table: the last of a key counts, a tombstone deletes it."""
 

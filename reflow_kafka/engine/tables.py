@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from reflow_kafka.clock import monotonic
 from reflow_kafka.definition.spec import GlobalTableSpec
 from reflow_kafka.errors import LogError, OffsetOutOfRange
 from reflow_kafka.log.api import Log, Reader, Record, TopicPartition
@@ -124,11 +124,11 @@ class _Reading:
         partitions = [TopicPartition(topic, partition) for partition in range(count)]
         ends = await self._log.end_offsets(partitions)
         self._positions = await self._log.start_offsets(partitions)
-        last = told = time.monotonic()
+        last = told = monotonic()
         async with self._reader() as reader:
             while behind := [tp for tp in partitions if self._positions[tp] < ends[tp]]:
                 moved = await self._step(table, reader)
-                now = time.monotonic()
+                now = monotonic()
                 last = now if moved else last
                 if now - last > STALL:
                     topic, partition = waits = behind[0]

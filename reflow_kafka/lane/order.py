@@ -7,10 +7,10 @@ others up only while more is known to be in the log: one that is idle or read to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from reflow_kafka.log.api import Record
+from reflow_kafka.log.api import Record, TopicPartition
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +43,33 @@ def before_others(heads: Sequence[Head], place: int, records: Sequence[Record]) 
         return len(records)
     back = -heads[place].side
     return next((n for n, record in enumerate(records) if (record.timestamp, back) > bound), len(records))
+
+
+class InOrder:
+    """Which inputs of a stage are taken from: all but the first are left alone, see `taking.Taking`."""
+
+    def __init__(
+        self, sides: Mapping[TopicPartition, int], head: Callable[[TopicPartition, int], Head]
+    ) -> None:
+        self._sides = sides
+        self._inputs = list(sides)
+        self._head = head
+
+    def _heads(self) -> list[Head]:
+        return [self._head(partition, side) for partition, side in self._sides.items()]
+
+    def left(self) -> Collection[TopicPartition]:
+        """The inputs that are left alone, now that something is to be taken."""
+        place = first(self._heads())
+        return [partition for at, partition in enumerate(self._inputs) if at != place]
+
+    def takes(self, partition: TopicPartition, records: Sequence[Record]) -> int:
+        """How many of the next events of an input may be taken."""
+        return before_others(self._heads(), self._inputs.index(partition), records)
+
+    def taken(self) -> None:
+        """Something was taken."""
+
+    def nothing_more(self) -> bool:
+        """They stay in order, to the end."""
+        return False

@@ -26,6 +26,7 @@ from reflow_kafka.lane.failures import NO_EVENTS_FAULT
 from reflow_kafka.lane.gate import MAX_DIRTY
 from reflow_kafka.lane.line import Item, Unit
 from reflow_kafka.lane.link import Written
+from reflow_kafka.lane.order import InOrder
 from reflow_kafka.lane.putoff import PutOff
 from reflow_kafka.lane.serial import SLICE, Run, SerialWorker
 from reflow_kafka.lane.steps import Steps, entrance, reading
@@ -70,7 +71,10 @@ class TimedWorker(SerialWorker):
         self._frozen: int | None = None
         """The watermark since when an event waits for another try."""
         self._put_off = PutOff()
-        self._taking = Taking(timing.program, {tp: i.side for tp, i in self._inputs.items()})
+        sides = {tp: i.side for tp, i in self._inputs.items()}
+        operator = node.stage.operator
+        ordered = operator is not None and operator.ordered and len(sides) > 1
+        self._taking = InOrder(sides, self.inbox.head) if ordered else Taking(timing.program, sides)
         self._stirred = True
         """Whether anything has happened since it was looked for what is due."""
         self._looked_at = self._wake = LONG_AGO

@@ -103,6 +103,7 @@ class Joins(Surface):
         on: KeyOf | None = None,
         as_of: Literal["event-time", "latest"] | None = None,
         grace: Duration | None = None,
+        copartitioned: bool = False,
         **options: Unpack[TimedOptions],
     ) -> Callable[[F], F]:
         """Decorates ``fn(left, right)``, which gets what belongs together; what is not there is None.
@@ -126,10 +127,13 @@ class Joins(Surface):
                 the event waits until the watermark has passed it; ``"latest"``: the row there is when it
                 comes.
             grace: how long events are waited for after the watermark has passed their time (0).
+            copartitioned: True: topics on both sides have the same keys in partitions of the same number, so
+                they are read as they are, in the order of their timestamps, instead of being partitioned
+                anew.
             name, key, partitions, outputs, retry, on_error, timeout, rate: as for `stage`.
         """
         place = callers_place()
-        terms = Terms(how, within, on, as_of, grace)
+        terms = Terms(how, within, on, as_of, grace, copartitioned)
 
         def add(target: Any) -> Stage[Any]:
             draft = self._draft

@@ -13,8 +13,9 @@ def read_directly(graph: Topology, stage: StageSpec) -> bool:
 
     Only if nothing is lost by it: no other stage follows, no event changes its key or is left out, and
     the number of lanes is left to the topic. State needs all events of a key in one place, so then the
-    topic must be the stage's only input. It does not depend on partition counts: a topic that grows
-    must not change the shape of a running flow.
+    topic must be the stage's only input, unless the stage says that its inputs are partitioned alike; they
+    are then taken in order, so their records must bear the time of their events. It does not depend on
+    partition counts: a topic that grows must not change the shape of a running flow.
     """
     if stage.source is None or not stage.source.topics:
         return False
@@ -24,15 +25,17 @@ def read_directly(graph: Topology, stage: StageSpec) -> bool:
     reader = graph.stages[following[0].stage]
     if is_topic_sink(reader) or reader.when is not None or reader.partitions is not None:
         return False
-    if stage.key_of() is not None or reader.key_of() is not None:
+    side = reader.after.index(following[0].upstream)
+    if stage.key_of() is not None or reader.key_of(side) is not None:
         return False
     several = len(reader.after) > 1 or len(stage.source.topics) > 1
-    if several and any(s.remembers for s in in_one_worker(graph, reader)):
+    apart = several and not (reader.copartitioned and stage.source.timestamp is None)
+    if apart and any(s.remembers for s in in_one_worker(graph, reader)):
         return False
     if not callable(stage.source.timestamp):
         return True
     # A function that finds the timestamp expects the value as the source describes it.
-    wanted = reader.accepts()
+    wanted = reader.accepts(side)
     return wanted in (ANY, stage.type) or (stage.type is ANY and wanted is dict)
 
 

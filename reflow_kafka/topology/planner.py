@@ -70,6 +70,18 @@ def _check_sources(flow: FlowSpec) -> None:
                 )
 
 
+def _check_copartitioned(stage: StageSpec, inputs: tuple[Input, ...]) -> None:
+    """What is read as it stands must be divided alike."""
+    if len({entry.partitions for entry in inputs}) > 1:
+        found = ", ".join(f"{entry.topic!r} {entry.partitions}" for entry in inputs)
+        raise DefinitionError(
+            f"copartitioned=True, but its inputs have different numbers of partitions ({found}), so keys "
+            "would not meet: take it out, and they are partitioned anew",
+            stage=stage.name,
+            where=stage.where,
+        )
+
+
 def _hash(flow: FlowSpec, nodes: tuple[Node, ...], lanes: int) -> str:
     """What decides where events and state lie, and how they are written. The code of handlers does not
     count, so that a corrected handler can be rolled out engine by engine; neither do retries, resources and
@@ -118,6 +130,8 @@ class _Planner:
             inputs = tuple(
                 replace(i, side=side) for side, edge in enumerate(edges) for i in self.inputs(edge)
             )
+            if stage.copartitioned:
+                _check_copartitioned(stage, inputs)
             is_connector = stage.sink is not None and stage.sink.connector is not None
             lanes = max((i.partitions for i in inputs), default=1)
             return self.node(stage, "connector-sink" if is_connector else "handler", inputs, lanes)

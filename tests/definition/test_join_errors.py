@@ -136,6 +136,16 @@ def a_filter(flow: Flow) -> None:
     flow.join("rows", "keep", within=1, when=bool)(meet)
 
 
+@cases.refused("meet", "copartitioned=True takes topics as they are", "key=")
+def copartitioned_with_a_key(flow: Flow) -> None:
+    flow.join("rows", "keep", within=1, key="id", copartitioned=True)(meet)
+
+
+@cases.refused("meet", "copartitioned= is True or False", "1")
+def copartitioned_by_a_number(flow: Flow) -> None:
+    flow.join("rows", "keep", within=1, copartitioned=1)(meet)  # type: ignore[arg-type]
+
+
 @cases.refused("handle", "called with (left, right)")
 def a_handler_of_one(flow: Flow) -> None:
     flow.join("rows", "keep", within=1)(handle)

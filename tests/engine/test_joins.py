@@ -118,3 +118,30 @@ async def test_a_table_whose_rows_refer_to_another(how: Any) -> None:
         "f": [["o2", "2"], ["o2", None], None],
     }  # fmt: skip
     assert await found(log) == (inner if how == "inner" else left)
+
+
+@pytest.mark.parametrize("table_first", [False, True])
+async def test_topics_that_are_partitioned_alike_are_read_in_order(table_first: bool) -> None:
+    """Whatever there is of either when the flow starts: each order meets the price of its time."""
+    log = await new_log("orders", "prices")
+    flow = Flow("shop", partitions=2)
+    flow.source("orders", topic="orders")
+    flow.table("prices", topic="prices")
+
+    @flow.join("orders", "prices", how="left", as_of="latest", copartitioned=True)
+    def priced(order: Any, price: Any) -> Any:
+        return [order, price]
+
+    flow.sink("out", after=priced, topic="out")
+    orders = [("ab"[at % 2], at) for at in range(1_000, 1_900)]
+    prices = [(key, at) for key, at in orders if at % 3 == 0]
+    for topic, events in sorted({"orders": orders, "prices": prices}.items(), reverse=table_first):
+        for key, at in events:
+            await put(log, topic, (key, at), timestamp=at)
+    state = MemoryBackend()
+    await run(log, flow, state=state)
+    wanted: dict[str, list[Any]] = {"a": [], "b": []}
+    for key, at in orders:
+        wanted[key].append([at, max((p for k, p in prices if k == key and p <= at), default=None)])
+    assert await found(log) == wanted
+    assert await log.partition_counts(["shop.orders.priced"]) == {"shop.orders.priced": None}

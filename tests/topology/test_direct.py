@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from reflow_kafka.definition.spec import StageSpec
+from reflow_kafka.errors import DefinitionError
 from reflow_kafka.topology.plan import Input
 from tests.topology.flows import (
     Last24,
@@ -34,6 +35,11 @@ def test_a_stage_alone_behind_a_source_reads_its_topic() -> None:
         [source("s", "t"), stage("a", "s.error")],
         [source("s", "t"), source("r", "u"), stage("a", "s", "r", state=dict)],
         [source("s", "t", "u"), stage("a", "s", state=dict)],
+        [
+            source("s", "t", timestamp="at"),
+            source("r", "u", timestamp="at"),
+            stage("a", "s", "r", state=dict, copartitioned=True),
+        ],
         [source("s", "t", "u"), stage("a", "s"), stage("b", "a", chain=True, state=dict)],
         [source("s", "t", timestamp=lambda v: v["at"]), stage("a", "s", takes=Last24)],
         [source("s", "t", timestamp=lambda v: v.at, type=Last24), stage("a", "s", takes=dict)],
@@ -54,6 +60,7 @@ def test_everything_else_is_forwarded(stages: list[StageSpec]) -> None:
         [source("s", "t"), sink("a", "s")],
         [source("s", "t"), sink("a", "s", connector=PrintSink())],
         [source("s", "t", "u"), source("r", "v"), stage("a", "s", "r")],
+        [source("s", "t"), source("r", "u"), stage("a", "s", "r", state=dict, copartitioned=True)],
         [source("s", "t", timestamp=lambda v: v["at"]), stage("a", "s", takes=dict)],
         [source("s", "t"), stage("a", "s"), stage("b", "a.error")],
     ],
@@ -62,6 +69,13 @@ def test_what_loses_nothing_is_read_directly(stages: list[StageSpec]) -> None:
     nodes = nodes_of(*stages)
     assert "s" not in nodes
     assert not any(i.internal for i in nodes["a"].inputs)
+
+
+def test_topics_read_together_have_the_same_number_of_partitions() -> None:
+    flow = [source("s", "t"), source("r", "u"), stage("a", "s", "r", state=dict, copartitioned=True)]
+    assert nodes_of(*flow, counts={"t": 3, "u": 3})["a"].lanes == 3
+    with pytest.raises(DefinitionError, match=r"\('t' 3, 'u' 4\), so keys would not meet: take"):
+        nodes_of(*flow, counts={"t": 3, "u": 4})
 
 
 def test_direct_and_own_topics_may_meet_in_a_stage_without_state() -> None:
