@@ -11,7 +11,9 @@ from reflow_kafka.errors import UsageError
 from reflow_kafka.serde.keys import decode_key
 from reflow_kafka.serde.typed import state_codec
 from reflow_kafka.state.memory import MemoryView
-from reflow_kafka.state.ordered import read_number, text
+from reflow_kafka.state.ordered import read_number
+from reflow_kafka.timed.keyed import place_of, timers_at
+from reflow_kafka.timed.timers import read_timer
 from reflow_kafka.timers import Timer
 from reflow_kafka.windows import Hopping, Tumbling, Window
 
@@ -23,7 +25,7 @@ def state_of(stage: StageSpec, lanes: Sequence[MemoryView], key: bytes) -> Any:
     decode = state_codec(stage.state.type).decode
     if isinstance(stage.operator, Windowed):
         return {window: decode(raw) for lane in lanes for window, raw in _windows(stage, lane, key)}
-    place = b"s" + key if isinstance(stage.operator, Keyed) else key
+    place = place_of(key) if isinstance(stage.operator, Keyed) else key
     found = (lane.get(stage.name, place) for lane in lanes)
     return next((decode(raw) for raw in found if raw is not None), None)
 
@@ -43,14 +45,10 @@ def timers_of(stage: StageSpec, lanes: Sequence[MemoryView], key: bytes) -> list
     """The timers of a key that have not fired, the next one first."""
     if not isinstance(stage.operator, Keyed) or not stage.operator.timers:
         raise UsageError(f"stage {stage.name!r} has no timers, wanted one with on_timer=")
-    prefix = b"T" + text(key)
+    prefix = timers_at(key)
     timers = (
-        _timer(decode_key(place[len(prefix) :]), raw)
+        read_timer(place[len(prefix) :], raw)
         for lane in lanes
         for place, raw in lane.scan(stage.name, prefix)
     )
     return sorted(timers, key=lambda timer: (timer.at, timer.name))
-
-
-def _timer(name: str, entry: bytes) -> Timer:
-    return Timer(name, read_number(entry, 1), "wall-clock" if entry[:1] == b"w" else "event-time")

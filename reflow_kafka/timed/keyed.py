@@ -1,25 +1,26 @@
 """A stage with a state for each key, or none, and timers, an end of its life, or stores beside it (pure).
 
-Shelves, by what their keys begin with in the stage's store:
+States lie in the stage's store under their keys as they are, as those of a stage without all this do: so a
+stage may get it, or lose it, and keep its states. Everything else begins with `OWN`, and a letter:
 
-    s   states                  key → state
     t   timers by time          agenda, time, key, name → nothing          (`timed.timers`)
     T   timers by key           key, name → agenda, time
     n   named stores            name, key → value                          (`timed.stores`)
     x   what is over at a time  time, what → nothing                       (`timed.expiry`)
     l   when something is over  what → time
+    s   states                  key → state, for keys that begin with `OWN` themselves
 
-What can be over is a state, called ``s`` and its key, or an entry of a named store, called as in the store.
+What can be over is a state, called ``s`` and its key, or an entry of a named store, called ``n``, name, key.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from reflow_kafka.errors import UsageError
-from reflow_kafka.state.ordered import read_text
+from reflow_kafka.state.ordered import read_text, text
 from reflow_kafka.state.shelf import Shelf, as_is
 from reflow_kafka.timed.expiry import Expiry
 from reflow_kafka.timed.program import LONG_AGO, NEVER, Act, Call, Due, Incoming
@@ -28,9 +29,22 @@ from reflow_kafka.timed.stores import NamedStore, prefix_of
 from reflow_kafka.timed.timers import Timers
 from reflow_kafka.units import Clock
 
+OWN: Final = b"\xff\xfe\xff"
+"""No text begins so."""
+
 T = TypeVar("T")
 MakeShelf = Callable[[bytes, Callable[[T], bytes], Callable[[bytes], T]], Shelf[T]]
 """Makes one of the stage's shelves: what its keys begin with, how values are encoded and decoded."""
+
+
+def place_of(key: bytes) -> bytes:
+    """Where the state of a key lies in the stage's store."""
+    return OWN + b"s" + key if key.startswith(OWN) else key
+
+
+def timers_at(key: bytes) -> bytes:
+    """What the places of a key's timers begin with there, before their names; `read_timer` reads them."""
+    return OWN + b"T" + text(key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +109,21 @@ class Keyed:
     ) -> None:
         kinds = {} if stores is None else stores
         self._states = states
-        self._shelf = None if states is None else shelf(b"s", states.encode, states.decode)
+        self._shelf = None if states is None else shelf(b"", states.encode, states.decode)
         self._ttl = ttl
-        self._timers = Timers(shelf(b"t", as_is, as_is), shelf(b"T", as_is, as_is)) if timers else None
+        self._timers = (
+            Timers(shelf(OWN + b"t", as_is, as_is), shelf(OWN + b"T", as_is, as_is)) if timers else None
+        )
         mortal = ttl is not None or any(kind.ttl is not None for kind in kinds.values())
         self._expiry = (
-            Expiry(shelf(b"x", as_is, as_is), shelf(b"l", as_is, as_is), self._forget) if mortal else None
+            Expiry(shelf(OWN + b"x", as_is, as_is), shelf(OWN + b"l", as_is, as_is), self._forget)
+            if mortal
+            else None
         )
         self._stores = {
             name: NamedStore(
                 name,
-                shelf(prefix_of(name), as_is, as_is),
+                shelf(OWN + prefix_of(name), as_is, as_is),
                 encode=kind.encode,
                 decode=kind.decode,
                 ttl=kind.ttl,
@@ -156,9 +174,9 @@ class Keyed:
         call.arguments = (state, *call.arguments)
         yield call
         if not self._states.is_cleared(state, call):
-            self._shelf.put(key, state)
+            self._shelf.put(place_of(key), state)
             return
-        self._shelf.delete(key)
+        self._shelf.delete(place_of(key))
         if self._expiry is not None:
             self._expiry.drop(b"s" + key)
 
@@ -168,14 +186,14 @@ class Keyed:
             self._expiry.touch(b"s" + key, self._ttl)
             if over:
                 return states.new()
-        found = shelf.get(key)
+        found = shelf.get(place_of(key))
         return states.new() if found is None else found
 
     def _forget(self, what: bytes) -> None:
         """Forget what is over."""
         if what[:1] == b"s":
             if self._shelf is not None:
-                self._shelf.delete(what[1:])
+                self._shelf.delete(place_of(what[1:]))
             return
         store = self._stores.get(read_text(what, 1)[0].decode())
         if store is not None:  # else an earlier version of the flow had it

@@ -128,6 +128,12 @@ class Timers:
             agenda.rewound()
 
 
+def read_timer(name: bytes, entry: bytes) -> Timer:
+    """A timer from what the shelf of timers by key holds under its name."""
+    clock: Clock = "wall-clock" if entry[:1] == _WALL_CLOCK else "event-time"
+    return Timer(decode_key(name), read_number(entry, 1), clock)
+
+
 def _what(key: bytes, name: str) -> bytes:
     return text(key) + name.encode("utf-8", "surrogateescape")
 

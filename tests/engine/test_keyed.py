@@ -279,3 +279,22 @@ async def test_on_timer_takes_resources_by_name() -> None:
     await put(log, "in", ("a", "t"))
     await run(log, flow)
     assert await values(log, "out") == [["t!a"]]
+
+
+@pytest.mark.parametrize("first", [{}, {"ttl": 60}, {"stores": {"t": int}}])
+@pytest.mark.parametrize("then", [{}, {"ttl": 60}, {"on_timer": lambda state, timer: None}])
+async def test_states_stay_when_a_stage_gets_timers_or_loses_them(first: Any, then: Any) -> None:
+    log, state = await new_log("in", "out", partitions=1), MemoryBackend()
+    for options in (first, then):
+
+        def count(seen: State[int], value: Any) -> int:
+            seen.value += 1
+            return seen.value
+
+        flow = Flow("f", partitions=1)
+        flow.source("in", topic="in")
+        flow.stage(count, after="in", state=int, **options)
+        flow.sink("out", after=count, topic="out")
+        await put(log, "in", ("tea", 1), ("x" * 20, 1), ("", 1))
+        await run(log, flow, state=state)
+    assert await values(log, "out") == [1, 1, 1, 2, 2, 2]

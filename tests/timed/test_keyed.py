@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from reflow_kafka.state.cache import UnreadableState
+from reflow_kafka.timed.keyed import OWN
 from reflow_kafka.timed.program import NEVER
 from reflow_kafka.timed.stores import NamedStore
 from reflow_kafka.timers import Timer
@@ -128,7 +129,7 @@ def test_a_state_that_cannot_be_read_says_so() -> None:
     driver = counting()
     driver.event(1)
     driver.commit()
-    driver.stores.write({"stage": [(b"skey", b"no number")]}, driver._mark())
+    driver.stores.write({"stage": [(b"key", b"no number")]}, driver._mark())
     driver.restart()
     assert driver.event(1) is None
     assert isinstance(driver.failures[-1], UnreadableState)
@@ -394,9 +395,11 @@ class OneStage(RuleBasedStateMachine):
     def nothing_is_left_behind(self) -> None:
         self.driver.advance()
         self.sweep()
-        found = {shelf.prefix[:1]: len(list(shelf.keys())) for shelf in self.driver.shelves._shelves[:3]}
-        assert found[b"x"] == found[b"l"] == len(self.mortal)
-        assert found[b"s"] == sum(kind == "state" for kind, _ in self.mortal)
+        found = {shelf.prefix: len(list(shelf.keys())) for shelf in self.driver.shelves._shelves[:3]}
+        assert found[OWN + b"x"] == found[OWN + b"l"] == len(self.mortal)
+        stored = {key for key in self.driver.stored() if not key.startswith(OWN)}
+        assert len(stored) == sum(kind == "state" for kind, _ in self.mortal)
+        self.stored = dict(self.mortal), dict(self.for_ever)
 
     @invariant()
     def wakes_when_the_first_is_over(self) -> None:
