@@ -33,6 +33,11 @@ class Operator:
     hands_on: ClassVar[bool] = False
     """Whether it emits nothing but what it has taken."""
 
+    @property
+    def prompt(self) -> bool:
+        """Whether what is due must be done before the next event is begun."""
+        return False
+
     def takes(self, side: int) -> Any:
         """Type of what it takes from an input; None if the handler says it."""
         return None
@@ -60,6 +65,11 @@ class Keyed(Operator):
     """Seconds after which an untouched key is forgotten."""
     stores: Mapping[str, KeyValue] = field(default_factory=dict)
     timers: bool = False
+
+    @property
+    def prompt(self) -> bool:
+        """A timer sees the state as it was at its time, however many events are taken in at once."""
+        return self.timers
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,13 +66,14 @@ class TimedWorker(SerialWorker):
         self._steps = Steps(
             timing.codes, timing.context, self._emitter, timing.shelves, node.changelog or node.name
         )
-        self._suspends = self._steps.suspends
+        operator = node.stage.operator
+        self._prompt = operator is not None and operator.prompt
+        self._suspends = self._steps.suspends or self._prompt
         self._is_careful = self._suspends
         self._frozen: int | None = None
         """The watermark since when an event waits for another try."""
         self._put_off = PutOff()
         sides = {tp: i.side for tp, i in self._inputs.items()}
-        operator = node.stage.operator
         ordered = operator is not None and operator.ordered and len(sides) > 1
         self._taking = InOrder(sides, self.inbox.head) if ordered else Taking(timing.program, sides)
         self._stirred = True
@@ -232,6 +233,8 @@ class TimedWorker(SerialWorker):
 
         async def run(records: Iterable[Record]) -> None:
             for r in records:
+                if self._prompt and not await self._caught_up():
+                    return
                 try:
                     incoming = enter(r)
                     watermark = self.watermark
@@ -299,6 +302,24 @@ class TimedWorker(SerialWorker):
             await asyncio.sleep(0)
         return worked
 
+    async def _caught_up(self) -> bool:
+        """Do what is due by now before the next event is begun; False: no more is to be begun."""
+        until = time.perf_counter() + SLICE
+        while not self._is_idle():
+            wall = self._now()
+            due = self._program.due(self.watermark, wall, self._put_off.later(monotonic()))
+            if due is None:
+                self._rest(wall)
+            elif not await self._gate.admit(1, self._is_full):
+                return False
+            else:
+                await self._do(due)
+                self._gate.worked()
+            if time.perf_counter() > until:
+                await asyncio.sleep(0)
+                until = time.perf_counter() + SLICE
+        return True
+
     def _is_idle(self) -> bool:
         """Whether nothing can have become due since it was looked for last."""
         if self._stirred or self.watermark != self._looked_at or self._now() >= self._wake:
@@ -334,11 +355,11 @@ class TimedWorker(SerialWorker):
     async def _carried_out(self, due: Due) -> Prepared:
         if not self._suspends:
             return self._steps.carry_out(due.acts, due, self.watermark)
-        self._suspended = True
+        before, self._suspended = self._suspended, True
         try:
             return await self._steps.carry_out_waiting(due.acts, due, self.watermark)
         finally:
-            self._suspended = False
+            self._suspended = before
 
     def _fail(self, due: Due, error: Exception) -> None:
         """What time has brought could not be done: put it off, or do what the stage says."""

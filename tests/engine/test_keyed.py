@@ -82,6 +82,17 @@ async def test_a_timer_by_event_time_ends_a_visit_once() -> None:
     ]
 
 
+async def test_timers_fire_between_events_that_are_taken_in_at_once() -> None:
+    log = await new_log("in", "out", partitions=1)
+    for at in range(0, 1_000_000, 1_000):  # of each key every two minutes: a visit of its own
+        await put(log, "in", (f"k{at // 1_000 % 120}", str(at)), timestamp=at)
+    await run(log, visits())
+    found = await by_key(log, "out")
+    assert {key: [end["pages"] for end in ends] for key, ends in found.items()} == {
+        f"k{n}": [[str(at)] for at in range(n * 1_000, 1_000_000, 120_000)] for n in range(120)
+    }
+
+
 async def test_a_timer_by_the_wall_clock_needs_no_traffic() -> None:
     log = await new_log("in", "out")
     await put(log, "in", ("a", "1"), ("b", "2"), ("a", "3"))
