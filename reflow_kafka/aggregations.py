@@ -44,6 +44,9 @@ class Aggregation(Protocol):
 class Aggregated:
     """What ready-made aggregations share: they find in a value what is aggregated."""
 
+    by_time = False
+    """Whether the time of an event matters."""
+
     def __init__(self, of: KeyOf | None = None) -> None:
         self._take(of, callers_place())
 
@@ -51,18 +54,18 @@ class Aggregated:
         self._get = _getter(of, type(self).__name__, "of", place)
 
 
-class Count:
+class Count(Aggregated):
     """How many events there were; with `of` those where it is not None."""
 
     def __init__(self, of: KeyOf | None = None) -> None:
-        place = callers_place()
-        self._get = None if of is None else _getter(of, "Count", "of", place)
+        self._take(of, callers_place())
+        self._all = of is None
 
     def make(self) -> Any:
         return 0
 
     def add(self, state: Any, value: Any, timestamp: int) -> Any:
-        return state + 1 if self._get is None or self._get(value) is not None else state
+        return state + 1 if self._all or self._get(value) is not None else state
 
     def merge(self, state: Any, later: Any) -> Any:
         return state + later
@@ -185,6 +188,8 @@ class Last(Aggregated):
 class Earliest(Aggregated):
     """That of the oldest event by its timestamp; of several the first to arrive."""
 
+    by_time = True
+
     def make(self) -> Any:
         return None
 
@@ -203,6 +208,8 @@ class Earliest(Aggregated):
 
 class Latest(Aggregated):
     """That of the youngest event by its timestamp; of several the last to arrive."""
+
+    by_time = True
 
     def make(self) -> Any:
         return None

@@ -16,6 +16,7 @@ from reflow_kafka.definition.folding import merging, refuse_others, when_emitted
 from reflow_kafka.definition.place import Place
 from reflow_kafka.definition.spec import StageSpec
 from reflow_kafka.options import Retry
+from reflow_kafka.value import State
 from reflow_kafka.windows import Window
 
 States = dict[str, Any]
@@ -47,8 +48,9 @@ def aggregate_spec(
     emit = when_emitted(emit, window, "update" if window is None else "close", name, place)
     if window is None:
         return stage_spec(aggregate.running, place, retry, name=name, state=aggregate.make, **options)
+    silent = aggregate.silent_by_time if aggregate.by_time else aggregate.silent
     return stage_spec(
-        aggregate.silent if emit == "close" else aggregate.update,
+        silent if emit == "close" else aggregate.update,
         place,
         retry,
         name=name,
@@ -83,15 +85,12 @@ class Aggregate:
     def __init__(self, of: Mapping[str, Aggregation]) -> None:
         self._of = dict(of)
         self._each = [(name, aggregation.make, aggregation.add) for name, aggregation in of.items()]
+        self.by_time = any(getattr(aggregation, "by_time", True) for aggregation in of.values())
+        """Whether one of them asks for the time of events; those of others are believed to."""
 
     def make(self) -> States:
         """The states before the first event."""
         return {name: aggregation.make() for name, aggregation in self._of.items()}
-
-    def add(self, states: States, value: Any, timestamp: int) -> None:
-        """Take one more event into the states."""
-        for name, make, add in self._each:
-            states[name] = add(states[name] if name in states else make(), value, timestamp)
 
     def merge(self, states: States, later: States) -> States:
         """One state of those of two sessions."""
@@ -109,30 +108,37 @@ class Aggregate:
 
     # ---- as the code of a stage
 
-    def running(self, states: States, value: Any, *, ctx: Context) -> dict[str, Any] | None:
+    def running(self, state: State[States], value: Any, *, ctx: Context) -> dict[str, Any] | None:
         """Without windows: each event leads to an update."""
-        if not self._taken(states, value, ctx):
+        if not self._taken(state, value, ctx.timestamp):
             return None
-        return {"key": ctx.key, **self.results(states)}
+        return {"key": ctx.key, **self.results(state.value)}
 
-    def update(self, states: States, value: Any, *, ctx: Context) -> dict[str, Any] | None:
+    def update(self, state: State[States], value: Any, *, ctx: Context) -> dict[str, Any] | None:
         """In windows: each event leads to an update of each of its own."""
-        if not self._taken(states, value, ctx) or ctx.window is None:
+        if not self._taken(state, value, ctx.timestamp) or ctx.window is None:
             return None
-        return self.close(states, ctx.window)
+        return self.close(state, ctx.window)
 
-    def silent(self, states: States, value: Any, *, ctx: Context) -> None:
-        """In windows that emit when they are closed."""
-        self._taken(states, value, ctx)
+    def silent(self, state: State[States], value: Any) -> None:
+        """In windows that emit when they are closed, where no aggregation asks for the time: a short way."""
+        self._taken(state, value, 0)
 
-    def close(self, states: States, window: Window) -> dict[str, Any]:
+    def silent_by_time(self, state: State[States], value: Any, *, ctx: Context) -> None:
+        """The same of others."""
+        self._taken(state, value, ctx.timestamp)
+
+    def close(self, state: State[States], window: Window) -> dict[str, Any]:
         """What a window emits."""
-        return {"key": window.key, "start": window.start, "end": window.end, **self.results(states)}
+        times = {"start": window.start, "end": window.end}
+        return {"key": window.key, **times, **self.results(state.value)}
 
-    def _taken(self, states: States, value: Any, ctx: Context) -> bool:
+    def _taken(self, state: State[States], value: Any, timestamp: int) -> bool:
+        states = state.value
         if value is None:  # a tombstone has nothing to aggregate, and begins nothing
             if states == self.make():
-                ctx.clear_state()
+                state.clear()
             return False
-        self.add(states, value, ctx.timestamp)
+        for name, make, add in self._each:
+            states[name] = add(states[name] if name in states else make(), value, timestamp)
         return True

@@ -103,6 +103,7 @@ class Zip(Operator):
     """Pairs of two inputs."""
 
     outputs: ClassVar[tuple[str, ...]] = ("timeout",)
+    by_id: ClassVar[bool] = False
     limit: int = 100
     """How many events of a key one side may be ahead."""
 

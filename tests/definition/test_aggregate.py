@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from reflow_kafka import Context, Count, Flow, Session, Tumbling
+from reflow_kafka import Context, Count, Flow, Session, State, Tumbling
 from reflow_kafka import aggregations as agg
 from reflow_kafka.definition.aggregate import Aggregate
 from reflow_kafka.definition.spec import FlowSpec, StageSpec
+from reflow_kafka.value import CLEARED
 from reflow_kafka.windows import Window
 
 from .cases import Cases, handle
@@ -29,40 +30,52 @@ def at(timestamp: int, key: bytes = b"k") -> Context:
 
 def test_states_of_all_aggregations_are_kept_by_name() -> None:
     aggregate = Aggregate({"n": agg.Count(), "last": agg.Latest("v")})
-    states = aggregate.make()
-    assert aggregate.running(states, {"v": 1}, ctx=at(5)) == {"key": "k", "n": 1, "last": 1}
-    assert aggregate.running(states, {"v": 2}, ctx=at(3)) == {"key": "k", "n": 2, "last": 1}
-    assert states == {"n": 2, "last": [5, 1]}
+    state = State(aggregate.make())
+    assert aggregate.running(state, {"v": 1}, ctx=at(5)) == {"key": "k", "n": 1, "last": 1}
+    assert aggregate.running(state, {"v": 2}, ctx=at(3)) == {"key": "k", "n": 2, "last": 1}
+    assert state.value == {"n": 2, "last": [5, 1]}
     window = Window(0, 10, "k")
-    assert aggregate.close(states, window) == {"key": "k", "start": 0, "end": 10, "n": 2, "last": 1}
+    assert aggregate.close(state, window) == {"key": "k", "start": 0, "end": 10, "n": 2, "last": 1}
 
 
 def test_sessions_merge_each_by_its_name() -> None:
     aggregate = Aggregate({"n": agg.Count(), "all": agg.Collect()})
-    assert aggregate.merge({"n": 1, "all": ["a"]}, {"n": 2, "all": ["b", "c"]}) == {
-        "n": 3,
-        "all": ["a", "b", "c"],
-    }
+    merged = aggregate.merge({"n": 1, "all": ["a"]}, {"n": 2, "all": ["b", "c"]})
+    assert merged == {"n": 3, "all": ["a", "b", "c"]}
 
 
 def test_aggregations_come_and_go_with_versions_of_a_flow() -> None:
     aggregate = Aggregate({"n": agg.Count(), "new": agg.Sum()})
     assert aggregate.results({"n": 3, "old": 1}) == {"n": 3, "new": 0}
     assert aggregate.merge({"n": 3}, {"n": 1, "new": 4}) == {"n": 4, "new": 4}
-    states = {"n": 3}
-    aggregate.add(states, 5, 0)
-    assert states == {"n": 4, "new": 5}
+    state = State({"n": 3})
+    aggregate.silent(state, 5)
+    assert state.value == {"n": 4, "new": 5}
 
 
 def test_tombstones_have_nothing_to_aggregate_and_begin_nothing() -> None:
     aggregate = Aggregate({"n": agg.Count()})
-    states, ctx = aggregate.make(), at(0)
-    assert aggregate.running(states, None, ctx=ctx) is None
-    assert ctx._cleared
-    aggregate.add(states, 1, 0)
-    ctx = at(0)
-    assert aggregate.running(states, None, ctx=ctx) is None
-    assert (states, ctx._cleared) == ({"n": 1}, False)
+    state = State(aggregate.make())
+    assert aggregate.running(state, None, ctx=at(0)) is None
+    assert state.value is CLEARED
+    state = State({"n": 1})
+    assert aggregate.running(state, None, ctx=at(0)) is None
+    assert state.value == {"n": 1}
+
+
+class Own:
+    """Says nothing about the time."""
+
+    make = add = merge = result = staticmethod(lambda *_: 0)
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "by_time"), [(agg.Mean(), False), (agg.Latest(), True), (Own(), True)]
+)
+def test_only_those_that_ask_for_the_time_are_told(aggregation: Any, by_time: bool) -> None:
+    spec = stage(lambda flow: flow.aggregate("all", after="rows", of={"it": aggregation}, window=Tumbling(1)))
+    assert spec.handler is not None
+    assert spec.handler.by_name == (("ctx",) if by_time else ())
 
 
 # ---- what they become
