@@ -14,7 +14,7 @@ import click
 import uvloop
 
 from benchmarks import latency, startup
-from benchmarks.events import Readings
+from benchmarks.events import PER_MS, WINDOW_MS, Readings
 from benchmarks.job import AT_LEAST_ONCE, EXACTLY_ONCE
 from benchmarks.names import Names
 from benchmarks.peers.environment import Unavailable
@@ -71,7 +71,7 @@ class Session:
         self._into = into
         self._systems = [SYSTEMS[name] for name in options["systems"]]
         self._numbers = count(1)
-        self._inputs: dict[int, Input] = {}
+        self._inputs: dict[tuple[int, bool], Input] = {}
 
     async def run(self) -> Report:
         """Measure; what is known so far is written after each step."""
@@ -104,7 +104,7 @@ class Session:
             title = f"round {turn}, {workload}, {system.name}, {guarantee}"
             try:
                 run = await self._bench.run(
-                    system, workload, guarantee, self._input(system), self._name(system)
+                    system, workload, guarantee, self._input(system, workload), self._name(system)
                 )
             except RunFailed as error:
                 self._failed(f"{title}: {error}")
@@ -121,13 +121,16 @@ class Session:
                         if workload in system.workloads:
                             yield turn, system, workload, guarantee
 
-    def _input(self, system: System) -> Input:
+    def _input(self, system: System, workload: str) -> Input:
         """As many events as the system is given, made at their first use."""
+        windows = workload == "W3"
         share = min(1.0, (system.limit or self._options["events"]) / self._options["events"])
         warm_up, events = (int(self._options[name] * share) for name in ("warm_up", "events"))
-        if events not in self._inputs:
-            self._inputs[events] = Input(Readings(warm_up + events), warm_up)
-        return self._inputs[events]
+        if (events, windows) not in self._inputs:
+            if windows:  # so that the first of them are closed in the warm-up
+                warm_up = max(warm_up, 2 * WINDOW_MS * PER_MS)
+            self._inputs[events, windows] = Input(Readings(warm_up + events, closing=windows), warm_up)
+        return self._inputs[events, windows]
 
     async def _latencies(self) -> None:
         quick = self._options["quick"]

@@ -1,4 +1,7 @@
-"""The input: readings of 10,000 sensors at 50 sites, about 90 bytes of JSON each, the same at every call."""
+"""The input: readings of 10,000 sensors at 50 sites, about 90 bytes of JSON each, the same at every call.
+
+Each sensor has one a second, on average.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,14 @@ import orjson
 SENSORS = 10_000
 SITES = 50
 WINDOW = 10
+"""Readings in the mean of the last ones."""
+WINDOW_MS = 10_000
+"""Milliseconds in a tumbling window."""
 FIRST_TIMESTAMP = 1_700_000_000_000
+CLOSING_MS = 90_000
+"""After so many milliseconds all windows have closed, also those that wait for what is late."""
+PER_MS = SENSORS // 1_000
+"""Readings per millisecond of event time."""
 
 
 class Event(NamedTuple):
@@ -26,11 +36,15 @@ class Event(NamedTuple):
 
 
 class Readings:
-    """So many readings: number i is of sensor `sensor[i]` and says `temperature[i]`."""
+    """So many readings: number i is of sensor `sensor[i]` and says `temperature[i]`.
 
-    def __init__(self, count: int) -> None:
+    With `closing` there follows one of each sensor, so much later that all windows have closed before it.
+    """
+
+    def __init__(self, count: int, *, closing: bool = False) -> None:
         chance = random.Random(1)
         self.count = count
+        self.closing = closing
         self.sensor = array("H")
         self.temperature = array("d")
         for _ in range(count):
@@ -52,16 +66,22 @@ class Readings:
 
     def __iter__(self) -> Iterator[Event]:
         for id in range(self.count):
-            timestamp = FIRST_TIMESTAMP + id
-            value = {
-                "id": id,
-                "sensor": sensor_name(self.sensor[id]),
-                "site": site_name(self.sensor[id]),
-                "temperature": self.temperature[id],
-                "ts": timestamp,
-            }
-            # A copy of its own size: what orjson returns holds 4 kB however short it is, 17 GB in 4 M events.
-            yield Event(value["sensor"].encode(), b"".join((orjson.dumps(value), b"")), timestamp)
+            yield _event(id, self.sensor[id], self.temperature[id], timestamp_of(id))
+        if self.closing:
+            late = timestamp_of(self.count) + CLOSING_MS
+            yield from (_event(self.count + sensor, sensor, 0.0, late) for sensor in range(SENSORS))
+
+
+def _event(id: int, sensor: int, temperature: float, timestamp: int) -> Event:
+    name = sensor_name(sensor)
+    value = {"id": id, "sensor": name, "site": site_name(sensor), "temperature": temperature, "ts": timestamp}
+    # A copy of its own size: what orjson returns holds 4 kB however short it is, 17 GB in 4 M events.
+    return Event(name.encode(), b"".join((orjson.dumps(value), b"")), timestamp)
+
+
+def timestamp_of(id: int) -> int:
+    """Event time of a reading, epoch ms."""
+    return FIRST_TIMESTAMP + id // PER_MS
 
 
 def sensor_name(sensor: int) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
-from benchmarks.events import FIRST_TIMESTAMP, SENSORS, Readings, sensor_name, site_name
+from benchmarks.events import SENSORS, WINDOW_MS, Readings, sensor_name, site_name, timestamp_of
 
 THRESHOLD = 13
 _TOLERANCE = 1e-9  # sums of ten numbers, in whatever order and precision a language adds them
@@ -42,8 +42,28 @@ class Verdict:
         return ", ".join(f"{getattr(self, fault):,} {fault}" for fault in faults if getattr(self, fault))
 
 
-class Oracle:
-    """Takes the outputs partition by partition, in their order, and says what is wrong with them.
+class Oracle(Protocol):
+    """Takes outputs, partition by partition, and says what is wrong with them."""
+
+    expected: int
+    """How many there are to be."""
+
+    def take(self, key: bytes | None, value: bytes) -> None:
+        """Look at the next output."""
+
+    def verdict(self) -> Verdict:
+        """What came of it."""
+
+
+def oracle_of(workload: str, readings: Readings, count: int | None = None) -> Oracle:
+    """The oracle of a workload; with `count`, of the first so many readings."""
+    if workload == "W3":
+        return WindowOracle(readings, count)
+    return ReadingOracle(workload, readings, count)
+
+
+class ReadingOracle:
+    """Of workloads whose every output names the reading that it comes from.
 
     With `count`, those of the first so many readings.
     """
@@ -96,7 +116,7 @@ class Oracle:
                 "sensor": name,
                 "site": site_name(sensor),
                 "temperature": celsius,
-                "ts": FIRST_TIMESTAMP + id,
+                "ts": timestamp_of(id),
                 "fahrenheit": celsius * 1.8 + 32,
             }
         )
@@ -111,3 +131,53 @@ class Oracle:
         site = site_name(self._readings.sensor[output["id"]])
         count = self._counts[site] = self._counts.get(site, 0) + 1
         return output["count"] == count and output["site"] == site and key == site.encode()
+
+
+class WindowOracle:
+    """The mean of each sensor in each window, once; those of a window come after those before it.
+
+    With `count`, only of windows of which a later reading of the sensor tells that they are over: every
+    system has closed those, whether its keys or its partitions have a clock.
+    """
+
+    def __init__(self, readings: Readings, count: int | None = None) -> None:
+        whole = count is None or count >= readings.count
+        sums: dict[tuple[int, int], tuple[float, int]] = {}
+        newest: dict[int, int] = {}
+        for id in range(readings.count if whole else count or 0):
+            sensor, start = readings.sensor[id], timestamp_of(id) // WINDOW_MS * WINDOW_MS
+            total, number = sums.get((sensor, start), (0.0, 0))
+            sums[sensor, start] = (total + readings.temperature[id], number + 1)
+            newest[sensor] = start
+        self._means = {
+            (sensor_name(sensor), start): total / number
+            for (sensor, start), (total, number) in sums.items()
+            if whole or start < newest[sensor]
+        }
+        self._end = timestamp_of(readings.count)
+        self._left = set(self._means)
+        self._last: dict[str, int] = {}
+        self._wrong = self._duplicated = self._disordered = 0
+        self.expected = len(self._means)
+
+    def take(self, key: bytes | None, value: bytes) -> None:
+        """Look at the next output."""
+        output = orjson.loads(value)
+        sensor, start = output.get("sensor"), output.get("start", 0)
+        if start >= self._end:  # what closes the others may be closed itself
+            return
+        mean = self._means.get((sensor, start))
+        if mean is None or key != sensor.encode() or abs(output["avg"] - mean) >= _TOLERANCE:
+            self._wrong += 1
+        elif (sensor, start) not in self._left:
+            self._duplicated += 1
+        else:
+            self._left.remove((sensor, start))
+            self._disordered += start < self._last.get(sensor, start)
+            self._last[sensor] = start
+
+    def verdict(self) -> Verdict:
+        """What came of it."""
+        missing = len(self._left)
+        right = self.expected - missing
+        return Verdict(self.expected, right, missing, self._duplicated, self._wrong, self._disordered)

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.events import Event, Readings
 from benchmarks.job import Job
-from benchmarks.oracle import Oracle, Verdict
+from benchmarks.oracle import Verdict, oracle_of
 from benchmarks.processes import Worker
 from benchmarks.systems import System
 from benchmarks.topics import EmbeddedTopics, KafkaTopics, Topics
@@ -117,9 +117,9 @@ class Bench:
                 Worker([*system.command(), *job.arguments()], Path(job.directory, "worker.log")) as worker,
             ):
                 watch = Watch(worker, self.kafka, job, self.broker_cpu, time.monotonic() + self.time_limit)
-                expected = Oracle(job.workload, input.readings).expected
+                expected = oracle_of(job.workload, input.readings).expected
                 if system.committed:
-                    await watch.until(Oracle(job.workload, input.readings, input.warm_up).expected)
+                    await watch.until(oracle_of(job.workload, input.readings, input.warm_up).expected)
                     begin = await watch.look()
                     if begin.end >= expected:
                         raise RunFailed("it read what was held back: its figures would mean nothing")
@@ -148,7 +148,7 @@ class Bench:
             part = Job(
                 job.workload, job.guarantee, "", LANES, job.input, job.output, job.name, str(topics.directory)
             )
-            oracle = Oracle(job.workload, input.readings, count)
+            oracle = oracle_of(job.workload, input.readings, count)
             with Worker([*system.command(), *part.arguments()], Path(job.directory, "worker.log")) as worker:
                 watch = Watch(worker, topics, part, self.broker_cpu, time.monotonic() + self.time_limit)
                 end = await watch.until(oracle.expected)
@@ -199,7 +199,7 @@ class Watch:
 
 async def check(job: Job, topics: Topics, readings: Readings, count: int | None = None) -> Verdict:
     """Compare all outputs with what they must be."""
-    oracle = Oracle(job.workload, readings, count)
+    oracle = oracle_of(job.workload, readings, count)
     async for key, value in topics.read(job.output, LANES):
         oracle.take(key, value)
     return oracle.verdict()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from quixstreams import Application, State
@@ -26,6 +27,11 @@ def mean(reading: dict[str, Any], state: State) -> dict[str, Any]:
         del last[0]
     state.set("last", last)
     return {"id": reading["id"], "sensor": reading["sensor"], "avg": sum(last) / len(last)}
+
+
+def window_mean(window: dict[str, Any], key: str, timestamp: int, headers: object) -> dict[str, Any]:
+    """The mean of a sensor in a window."""
+    return {"sensor": key, "start": window["start"], "avg": window["value"]}
 
 
 def count(reading: dict[str, Any], state: State) -> dict[str, Any]:
@@ -58,6 +64,11 @@ def main() -> None:
         results = readings.filter(lambda reading: reading["temperature"] >= THRESHOLD).apply(fahrenheit)
     elif job.workload == "W2":
         results = readings.apply(mean, stateful=True)
+    elif job.workload == "W3":
+        temperatures = readings.apply(lambda reading: reading["temperature"])
+        # As everywhere else the time of a partition closes its windows, not that of each key.
+        windows = temperatures.tumbling_window(timedelta(seconds=10)).mean().final("partition")
+        results = windows.apply(window_mean, metadata=True)
     else:
         by_site = readings.apply(fahrenheit).group_by("site", key_serializer="str", key_deserializer="str")
         results = by_site.apply(count, stateful=True)

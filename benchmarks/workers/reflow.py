@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.job import Job
-from reflow_kafka import Flow, State, run
+from reflow_kafka import Flow, State, Tumbling, Window, run
 
 WINDOW = 10
 THRESHOLD = 13
@@ -50,6 +50,21 @@ class Mean(msgspec.Struct):
     avg: float
 
 
+class Sum(msgspec.Struct):
+    """The temperatures of a sensor in a window."""
+
+    total: float = 0.0
+    count: int = 0
+
+
+class WindowMean(msgspec.Struct):
+    """Their mean."""
+
+    sensor: str
+    start: int
+    avg: float
+
+
 class Count(msgspec.Struct):
     """How many readings a site had, at a reading."""
 
@@ -84,6 +99,22 @@ def typed_w2(flow: Flow, job: Job) -> None:
         if len(temperatures) > WINDOW:
             del temperatures[0]
         return Mean(reading.id, reading.sensor, sum(temperatures) / len(temperatures))
+
+    flow.sink("out", after=mean, topic=job.output)
+
+
+def typed_w3(flow: Flow, job: Job) -> None:
+    """The mean per sensor and window."""
+
+    def close(sum: Sum, window: Window) -> WindowMean:
+        return WindowMean(window.key, window.start, sum.total / sum.count)
+
+    readings = flow.source("readings", topic=job.input, type=Reading)
+
+    @flow.stage(after=readings, state=Sum, window=Tumbling(10), on_close=close)
+    def mean(sum: Sum, reading: Reading) -> None:
+        sum.total += reading.temperature
+        sum.count += 1
 
     flow.sink("out", after=mean, topic=job.output)
 
@@ -129,6 +160,22 @@ def dict_w2(flow: Flow, job: Job) -> None:
     flow.sink("out", after=mean, topic=job.output)
 
 
+def dict_w3(flow: Flow, job: Job) -> None:
+    """The mean per sensor and window."""
+
+    def close(sum: list[float], window: Window) -> dict[str, Any]:
+        return {"sensor": window.key, "start": window.start, "avg": sum[0] / sum[1]}
+
+    readings = flow.source("readings", topic=job.input)
+
+    @flow.stage(after=readings, state=lambda: [0.0, 0], window=Tumbling(10), on_close=close)
+    def mean(sum: list[float], reading: dict[str, Any]) -> None:
+        sum[0] += reading["temperature"]
+        sum[1] += 1
+
+    flow.sink("out", after=mean, topic=job.output)
+
+
 def dict_w4(flow: Flow, job: Job) -> None:
     """Map, re-key by site, count."""
 
@@ -166,9 +213,11 @@ def _pass(flow: Flow, name: str, after: Any) -> Any:
 DEFINITIONS: dict[tuple[str, str], Callable[[Flow, Job], None]] = {
     ("dict", "W1"): dict_w1,
     ("dict", "W2"): dict_w2,
+    ("dict", "W3"): dict_w3,
     ("dict", "W4"): dict_w4,
     ("typed", "W1"): typed_w1,
     ("typed", "W2"): typed_w2,
+    ("typed", "W3"): typed_w3,
     ("typed", "W4"): typed_w4,
     ("dict", "L1"): one_hop,
     ("dict", "L2"): two_hops,

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from benchmarks.events import Readings
-from benchmarks.oracle import THRESHOLD, Oracle, Verdict
+from benchmarks.events import PER_MS, SENSORS, Readings
+from benchmarks.oracle import THRESHOLD, Verdict, oracle_of
 
 COUNT = 500
 READINGS = Readings(COUNT)
@@ -44,11 +44,22 @@ def counted() -> Outputs:
     return outputs
 
 
-WORKLOADS = {"W1": converted, "W2": means, "W4": counted}
+def window_means() -> Outputs:
+    windows: dict[tuple[int, str], list[float]] = {}
+    for event in READINGS:
+        value = orjson.loads(event.value)
+        windows.setdefault((value["ts"] // 10_000 * 10_000, value["sensor"]), []).append(value["temperature"])
+    return [
+        (sensor.encode(), {"sensor": sensor, "start": start, "avg": sum(found) / len(found)})
+        for (start, sensor), found in windows.items()
+    ]
+
+
+WORKLOADS = {"W1": converted, "W2": means, "W3": window_means, "W4": counted}
 
 
 def judge(workload: str, outputs: Outputs) -> Verdict:
-    oracle = Oracle(workload, READINGS)
+    oracle = oracle_of(workload, READINGS)
     for key, value in outputs:
         oracle.take(key, orjson.dumps(value))
     return oracle.verdict()
@@ -92,7 +103,7 @@ def no_key(key: bytes | None, value: dict[str, Any]) -> tuple[bytes | None, dict
 
 
 def unknown_id(key: bytes | None, value: dict[str, Any]) -> tuple[bytes | None, dict[str, Any]]:
-    return key, {**value, "id": COUNT}
+    return key, {**value, "id": COUNT, "sensor": "s-99999"}
 
 
 @pytest.mark.parametrize("spoil", [another_value, another_key, no_key, unknown_id])
@@ -128,7 +139,26 @@ def test_a_dropped_reading_that_comes_out_is_wrong() -> None:
 
 
 def test_a_part_of_the_readings() -> None:
-    oracle = Oracle("W2", READINGS, 10)
+    oracle = oracle_of("W2", READINGS, 10)
     for key, value in means()[:10]:
         oracle.take(key, orjson.dumps(value))
+    assert oracle.verdict().ok
+
+
+def test_windows_of_a_part_of_the_readings() -> None:
+    """Those count which a later reading of the same sensor closes."""
+    many = Readings(30_000 * PER_MS)
+    oracle = oracle_of("W3", many, 25_000 * PER_MS)
+    assert oracle_of("W3", many).expected > 2.9 * SENSORS
+    assert 1.9 * SENSORS < oracle.expected <= 2 * SENSORS
+
+
+def test_readings_that_close_windows_are_not_counted() -> None:
+    closing = list(Readings(COUNT, closing=True))[COUNT:]
+    assert len(closing) == SENSORS
+    oracle = oracle_of("W3", READINGS)
+    for key, value in window_means():
+        oracle.take(key, orjson.dumps(value))
+    start = closing[0].timestamp // 10_000 * 10_000
+    oracle.take(b"s-00000", orjson.dumps({"sensor": "s-00000", "start": start, "avg": 0.0}))
     assert oracle.verdict().ok

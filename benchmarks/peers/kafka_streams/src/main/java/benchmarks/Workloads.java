@@ -4,23 +4,31 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.ObjectReader;
 import com.fasterxml.jackson.databind.ObjectWriter;
 import java.io.IOException;
+import java.time.Duration;
 import java.util.Properties;
 import org.apache.kafka.common.serialization.Deserializer;
 import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.common.serialization.Serializer;
+import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.KafkaStreams;
+import org.apache.kafka.streams.KeyValue;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.kstream.Consumed;
+import org.apache.kafka.streams.kstream.Grouped;
 import org.apache.kafka.streams.kstream.KStream;
+import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
 import org.apache.kafka.streams.kstream.Repartitioned;
+import org.apache.kafka.streams.kstream.Suppressed;
+import org.apache.kafka.streams.kstream.TimeWindows;
 import org.apache.kafka.streams.processor.api.ContextualFixedKeyProcessor;
 import org.apache.kafka.streams.processor.api.FixedKeyProcessorContext;
 import org.apache.kafka.streams.processor.api.FixedKeyRecord;
 import org.apache.kafka.streams.state.KeyValueStore;
 import org.apache.kafka.streams.state.Stores;
+import org.apache.kafka.streams.state.WindowStore;
 
 /** The workloads on Kafka Streams, one instance with one thread. Arguments: a job. */
 public final class Workloads {
@@ -42,6 +50,20 @@ public final class Workloads {
   }
 
   public record Mean(long id, String sensor, double avg) {}
+
+  public record WindowMean(String sensor, long start, double avg) {}
+
+  /** The temperatures of a sensor in a window. */
+  public static final class Sum {
+    public double total;
+    public long count;
+
+    Sum add(Reading reading) {
+      total += reading.temperature;
+      count++;
+      return this;
+    }
+  }
 
   public record Count(long id, String site, long count) {}
 
@@ -157,6 +179,26 @@ public final class Workloads {
             .processValues(Averager::new, "last")
             .to(output, Produced.with(KEYS, json(Mean.class)));
       }
+      case "W3" ->
+          readings(builder, input)
+              .groupByKey(Grouped.with(KEYS, json(Reading.class)))
+              .windowedBy(TimeWindows.ofSizeWithNoGrace(Duration.ofSeconds(10)))
+              .aggregate(
+                  Sum::new,
+                  (sensor, reading, sum) -> sum.add(reading),
+                  Materialized.<String, Sum, WindowStore<Bytes, byte[]>>as("sums")
+                      .withKeySerde(KEYS)
+                      .withValueSerde(json(Sum.class)))
+              // EmitStrategy.onWindowClose() emits only with a record that comes a second later.
+              .suppress(Suppressed.untilWindowCloses(Suppressed.BufferConfig.unbounded()))
+              .toStream()
+              .map(
+                  (window, sum) ->
+                      KeyValue.pair(
+                          window.key(),
+                          new WindowMean(
+                              window.key(), window.window().start(), sum.total / sum.count)))
+              .to(output, Produced.with(KEYS, json(WindowMean.class)));
       case "W4" -> {
         builder.addStateStore(
             Stores.keyValueStoreBuilder(
