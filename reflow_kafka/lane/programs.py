@@ -109,6 +109,7 @@ def _windowed(operator: Windowed, materials: Materials) -> Program:
         states,
         tells="on_close" in materials.node.stage.codes,
         by_wall=operator.close_on == "wall-clock",
+        codecs=materials.codecs(),
     )
     return windows_program(stock, operator.window)
 

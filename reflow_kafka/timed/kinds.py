@@ -5,8 +5,9 @@ from __future__ import annotations
 from reflow_kafka.timed.counted import CountWindows
 from reflow_kafka.timed.program import Program
 from reflow_kafka.timed.sessions import SessionWindows
+from reflow_kafka.timed.sliding import SlidingWindows
 from reflow_kafka.timed.windowed import Stock, TimeWindows, TumblingWindows
-from reflow_kafka.windows import Count, Hopping, Session, Tumbling, WindowSpec
+from reflow_kafka.windows import Count, Hopping, Session, Sliding, Tumbling, WindowSpec
 
 
 def windows_program(stock: Stock, kind: WindowSpec) -> Program:
@@ -20,5 +21,5 @@ def windows_program(stock: Stock, kind: WindowSpec) -> Program:
             return SessionWindows(stock, kind)
         case Count():
             return CountWindows(stock, kind)
-        case _:
-            raise NotImplementedError(kind)
+        case Sliding():
+            return SlidingWindows(stock, kind)

@@ -17,6 +17,7 @@ from typing import Any
 
 from reflow_kafka.event import Event
 from reflow_kafka.serde.keys import decode_key
+from reflow_kafka.serde.typed import Codec
 from reflow_kafka.state.ordered import number, read_number
 from reflow_kafka.state.shelf import Shelf
 from reflow_kafka.timed.closing import ALL, AT_ONCE, Closing
@@ -37,6 +38,8 @@ class Stock:
     """Whether there is code for `on_close`; without it windows just go."""
     by_wall: bool = False
     """Whether the wall clock closes them."""
+    codecs: Sequence[Codec] = ()
+    """How values are written, for each of the stage's inputs."""
 
 
 class Wall:

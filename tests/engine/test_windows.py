@@ -6,7 +6,19 @@ from typing import Any
 
 import pytest
 
-from reflow_kafka import Context, Count, Event, Flow, Hopping, Retry, Session, State, Tumbling, Window
+from reflow_kafka import (
+    Context,
+    Count,
+    Event,
+    Flow,
+    Hopping,
+    Retry,
+    Session,
+    Sliding,
+    State,
+    Tumbling,
+    Window,
+)
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.log.memory import MemoryLog
 from reflow_kafka.state.memory import MemoryBackend
@@ -128,6 +140,23 @@ async def test_sessions_meet() -> None:
     }
 
 
+async def test_windows_slide() -> None:
+    def collect(state: list[int], event: Event[int]) -> None:
+        state.append(event.value)
+
+    log = await new_numbers(("a", 1, 9_000), ("a", 2, 9_600), ("a", 3, 8_500))
+    await run(log, flow_of(Sliding(1, grace=5), handler=collect))
+    assert await by_key(log, "out") == {
+        "a": [
+            window(7_500, 8_500, "a", 3),
+            window(8_000, 9_000, "a", 1, 3),
+            window(8_501, 9_501, "a", 1),
+            window(8_600, 9_600, "a", 1, 2),
+            window(9_001, 10_001, "a", 2),
+        ]
+    }
+
+
 async def test_windows_of_so_many_events() -> None:
     log = await new_numbers(*(("ab"[n % 2], n, 1_000 - n) for n in range(5)))
     await run(log, flow_of(Count(2)))
@@ -137,7 +166,9 @@ async def test_windows_of_so_many_events() -> None:
     }
 
 
-@pytest.mark.parametrize("kind", [Tumbling(1), Hopping(1, 0.5), Session(1, merge=list.extend), Count(7)])
+@pytest.mark.parametrize(
+    "kind", [Tumbling(1), Hopping(1, 0.5), Session(1, merge=list.extend), Count(7), Sliding(0.05)]
+)
 async def test_closing_leaves_nothing_in_the_store(kind: Any) -> None:
     log = await new_numbers(*(("abc"[n % 3], n, 1_000 + 10 * n) for n in range(300)))
     await run(log, flow_of(kind))

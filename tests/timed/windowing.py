@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from reflow_kafka.serde.typed import state_codec
+from reflow_kafka.serde.typed import edge_codec, state_codec
 from reflow_kafka.state.shelf import Shelf, Shelves
 from reflow_kafka.state.store import LaneStores
 from reflow_kafka.timed.program import LONG_AGO, NEVER, Program
@@ -46,7 +46,7 @@ def making(program: Any, kind: Any, states: States, **options: Any) -> Make:
         def shelf(prefix: bytes, encode: Any, decode: Any) -> Shelf[Any]:
             return shelves.add(Shelf(stores, STORE, prefix, encode, decode))
 
-        made: Program = program(Stock(shelf, states, **options), kind)
+        made: Program = program(Stock(shelf, states, codecs=[edge_codec(Any)], **options), kind)
         return made
 
     return make
