@@ -61,6 +61,11 @@ class Wall:
         self._reached = max(reached, now)
         return self._reached
 
+    @property
+    def reached(self) -> int:
+        """The time that was told last."""
+        return LONG_AGO if self._reached is None else self._reached
+
     def closed(self) -> None:
         """Something has been closed at the time told last."""
         if self._reached is not None:
@@ -140,10 +145,15 @@ class Windowed(ABC):
         return time + self._after
 
     def holds(self, watermark: int) -> int:
-        """The end of the oldest window that is there."""
-        if not self._tells or (oldest := self._closing.oldest()) is None:
+        """Older than what closes next: what is open now, or may be opened by events that still count."""
+        if not self._tells:
             return watermark
-        return min(watermark, oldest + self._stamp)
+        oldest = self._closing.oldest()
+        there = NEVER if oldest is None else oldest + self._stamp
+        if watermark == NEVER:
+            return there
+        time = watermark if self._wall is None else min(watermark, self._wall.reached)
+        return min(there, max(time + 1 - self._after + self._stamp, LONG_AGO))
 
     def rewound(self) -> None:
         """Look again at what there is."""

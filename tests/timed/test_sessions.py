@@ -309,10 +309,14 @@ def test_the_wall_clock_closes_sessions() -> None:
     assert values(driver.advance(now=17)) == [("key", 0, 6, (1, 2))]
 
 
-def test_what_is_held_back_is_the_end_of_the_oldest_session() -> None:
+def test_what_is_held_back_is_what_an_event_may_still_begin_or_join() -> None:
     driver = sessions()
+    assert driver.program.holds(LONG_AGO) == LONG_AGO
     driver.event(1, timestamp=3)
-    assert driver.program.holds(2) == 2
-    assert driver.program.holds(12) == 3
+    assert driver.program.holds(12) == 2
     driver.advance(14)
-    assert driver.program.holds(14) == 14
+    assert driver.program.holds(14) == 4
+    driver.event(1, timestamp=4)
+    assert driver.program.holds(NEVER) == 4
+    driver.advance(NEVER)
+    assert driver.program.holds(NEVER) == NEVER

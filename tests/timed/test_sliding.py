@@ -251,10 +251,10 @@ def test_the_wall_clock_closes_windows() -> None:
     assert driver.stored().keys() == {b"i"}
 
 
-def test_what_is_held_back_is_the_end_of_the_oldest_window() -> None:
+def test_what_is_held_back_is_the_grace() -> None:
     driver = sliding(grace=5)
     driver.event(1, timestamp=0)
-    assert driver.program.holds(-3) == -3
-    assert driver.program.holds(4) == 0
+    assert driver.program.holds(4) == -1
+    assert driver.program.holds(NEVER) == 0
     driver.advance(NEVER)
-    assert driver.program.holds(4) == 4
+    assert driver.program.holds(NEVER) == NEVER
