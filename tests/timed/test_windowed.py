@@ -226,15 +226,13 @@ def test_without_code_to_tell_windows_just_go() -> None:
     assert driver.calls == 1_200
 
 
-def test_what_is_held_back_is_the_end_of_the_oldest_window() -> None:
+def test_what_is_held_back_is_the_grace_and_what_is_still_to_be_closed() -> None:
     driver = tumbling(grace=5)
-    assert driver.program.holds(3) == 3
     driver.event(1, timestamp=0)
     driver.event(1, timestamp=10)
-    assert [driver.program.holds(w) for w in (LONG_AGO, 3, 9, 10, 14)] == [LONG_AGO, 3, 9, 9, 9]
+    assert [driver.program.holds(w) for w in (LONG_AGO, 3, 14, 16, 30)] == [LONG_AGO, -2, 9, 9, 9]
     driver.advance(15)
-    assert driver.program.holds(15) == 15
-    assert driver.program.holds(22) == 19
+    assert [driver.program.holds(w) for w in (15, 24, 30)] == [10, 19, 19]
     driver.advance(NEVER)
     assert driver.program.holds(NEVER) == NEVER
 
