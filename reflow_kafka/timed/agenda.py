@@ -15,7 +15,7 @@ from sortedcontainers import SortedSet
 
 from reflow_kafka.state.ordered import after, number, read_number
 from reflow_kafka.state.shelf import Shelf
-from reflow_kafka.timed.program import NEVER
+from reflow_kafka.timed.program import LONG_AGO, NEVER
 
 AHEAD: Final = 256
 """Entries that are read, or swept away, at a time."""
@@ -32,6 +32,8 @@ class Agenda:
         """Keys of all entries before `_known`; some may be gone."""
         self._known: bytes | None = kind
         """None: all are known."""
+        self._soonest = LONG_AGO
+        """No entry is for an earlier time."""
 
     def key(self, at: int, what: bytes) -> bytes:
         """The key of an entry on the shelf: sorts as entries come, and names one among all of this shelf."""
@@ -46,6 +48,8 @@ class Agenda:
         """Enter something, with a note that stands on the shelf under its key."""
         key = self.key(at, what)
         self._shelf.put(key, note)
+        if at < self._soonest:
+            self._soonest = at
         if self._known is not None and key >= self._known:
             return
         self._next.add(key)
@@ -59,9 +63,16 @@ class Agenda:
 
     def first(self, until: int = NEVER, skip: Callable[[bytes], bool] | None = None) -> bytes | None:
         """The key of the first entry whose time is not after `until`, but for those to be skipped."""
+        if until < self._soonest:
+            return None
         for key in self.entries(until):
             if skip is None or not skip(key):
                 return key
+        following = self._next[0] if self._next else self._known
+        if following is None:
+            self._soonest = NEVER + 1
+        elif following != self._kind:
+            self._soonest = read_number(following, len(self._kind))
         return None
 
     def entries(self, until: int = NEVER) -> Iterator[bytes]:
@@ -94,3 +105,4 @@ class Agenda:
         """The shelf holds something else now."""
         self._next.clear()
         self._known = self._kind
+        self._soonest = LONG_AGO

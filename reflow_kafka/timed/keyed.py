@@ -145,8 +145,9 @@ class Keyed:
         if self._timers is not None:
             if left := self._timers.left(watermark):
                 return left
-            if id := self._timers.due(watermark, now, put_off):
-                return self._fires(id, self._timers, watermark, now)
+            found = self._timers.due(watermark, now, put_off)
+            if found is not None:
+                return found if isinstance(found, Due) else self._fires(found, self._timers, watermark, now)
         return None if self._expiry is None else self._expiry.due(now)
 
     def _fires(self, id: bytes, timers: Timers, watermark: int, now: int) -> Due:

@@ -3,6 +3,10 @@
 On the shelf of timers by key (``T``) stands, under the key and the name, which agenda a timer is in and for
 when. The shelf of timers by time (``t``) holds the agendas; what is to happen is the key and the name again.
 
+A timer that is set anew with each event, for ever later times, would move in its agenda each time. It stays
+where it is instead, and what stands by its key then also tells where that is; when that time has come, it
+moves to where it belongs.
+
 There are three agendas: by event time, by the wall clock, and one of timers that were set at the end of time,
 when a finite run fires all it has. Those wait until time goes on in another run: a timer that sets itself
 again would else never let a run end.
@@ -25,6 +29,7 @@ from reflow_kafka.units import Clock
 _EVENT_TIME: Final = b"e"
 _WALL_CLOCK: Final = b"w"
 _ANOTHER_RUN: Final = b"r"
+_TOO_EARLY: Final = b"m"
 
 
 class Timers:
@@ -42,37 +47,47 @@ class Timers:
     def set(self, key: bytes, name: str, clock: Clock, at: int, watermark: int) -> None:
         """Set a timer of a key."""
         what = _what(key, name)
-        self._strike_out(what)
         kind = _WALL_CLOCK if clock == "wall-clock" else _ANOTHER_RUN if watermark == NEVER else _EVENT_TIME
+        entry = self._by_key.get(what)
+        if entry is not None:
+            place = _place(entry)
+            if entry[:1] == kind != _ANOTHER_RUN and place <= at:
+                self._by_key.put(what, kind + number(at) + (number(place) if place < at else b""))
+                return
+            self._agendas[entry[:1]].remove(place, what)
         self._enter(kind, at, what)
 
     def cancel(self, key: bytes, name: str) -> None:
         """Forget a timer, if there is one of this name."""
         what = _what(key, name)
-        if self._strike_out(what):
+        entry = self._by_key.get(what)
+        if entry is not None:
+            self._agendas[entry[:1]].remove(_place(entry), what)
             self._by_key.delete(what)
 
     def _enter(self, kind: bytes, at: int, what: bytes) -> None:
         self._agendas[kind].add(at, what)
         self._by_key.put(what, kind + number(at))
 
-    def _strike_out(self, what: bytes) -> bool:
-        entry = self._by_key.get(what)
-        if entry is None:
-            return False
-        self._agendas[entry[:1]].remove(read_number(entry, 1), what)
-        return True
-
     # ---- for the program
 
-    def due(self, watermark: int, now: int, put_off: frozenset[bytes]) -> bytes | None:
-        """The id of the first timer whose time has come; those of keys that have one put off wait with it."""
+    def due(self, watermark: int, now: int, put_off: frozenset[bytes]) -> bytes | Due | None:
+        """The id of the first timer whose time has come, or what is to be done before that can be told.
+
+        The timers of keys that have one put off wait with it.
+        """
         self._learn(put_off)
         event = self._agendas[_EVENT_TIME].first(watermark, self._skip)
         wall = self._agendas[_WALL_CLOCK].first(now, self._skip)
-        if event is None or wall is None:
-            return event or wall
-        return event if event[1:] <= wall[1:] else wall
+        first = event or wall if event is None or wall is None else min(event, wall, key=_by_time)
+        if first is not None and len(entry := self._by_key.get(first[9:]) or b"") > 9:
+            return Due(_TOO_EARLY, NEVER, self._move(first, read_number(entry, 1)))
+        return first
+
+    def _move(self, id: bytes, at: int) -> Iterator[Act]:
+        self.remove(id)
+        self._enter(id[:1], at, id[9:])
+        yield from ()
 
     def _learn(self, put_off: frozenset[bytes]) -> None:
         if put_off != self._put_off:
@@ -90,13 +105,11 @@ class Timers:
 
     def remove(self, id: bytes) -> None:
         """Forget a timer that fires or is given up."""
-        kind, at, key, name = _read(id)
-        what = text(key) + name
-        self._agendas[kind].remove(at, what)
-        self._by_key.delete(what)
+        self._agendas[id[:1]].remove(read_number(id, 1), id[9:])
+        self._by_key.delete(id[9:])
 
     def wake(self) -> int | None:
-        """When the next one is due by the wall clock, but for those put off when `due` was asked last."""
+        """When to look again by the wall clock, but for those that were put off when `due` was asked last."""
         first = self._agendas[_WALL_CLOCK].first(skip=self._skip)
         return None if first is None else _read(first)[1]
 
@@ -115,10 +128,8 @@ class Timers:
 
     def _let_count(self, ids: list[bytes]) -> Iterator[Act]:
         for id in ids:
-            _, at, key, name = _read(id)
-            what = text(key) + name
-            self._agendas[_ANOTHER_RUN].remove(at, what)
-            self._enter(_EVENT_TIME, at, what)
+            self.remove(id)
+            self._enter(_EVENT_TIME, read_number(id, 1), id[9:])
         yield from ()
 
     def rewound(self) -> None:
@@ -136,6 +147,15 @@ def read_timer(name: bytes, entry: bytes) -> Timer:
 
 def _what(key: bytes, name: str) -> bytes:
     return text(key) + name.encode("utf-8", "surrogateescape")
+
+
+def _place(entry: bytes) -> int:
+    """The time at which a timer is in its agenda, from what stands by its key."""
+    return read_number(entry, len(entry) - 8)
+
+
+def _by_time(id: bytes) -> bytes:
+    return id[1:]
 
 
 def _read(id: bytes) -> tuple[bytes, int, bytes, bytes]:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from reflow_kafka.errors import UsageError
-from reflow_kafka.timed.keyed import OWN, place_of
+from reflow_kafka.timed.keyed import OWN, place_of, timers_at
 from reflow_kafka.timed.program import LONG_AGO, NEVER
+from reflow_kafka.timed.timers import read_timer
 from reflow_kafka.timers import Timer
 from reflow_kafka.units import Clock
 from tests.timed.driver import Driver, Out, values
@@ -147,6 +148,30 @@ def test_a_timer_may_set_itself_again() -> None:
     assert values(driver.advance(100)) == [[10, 20, 30]]
 
 
+@pytest.mark.parametrize("clock", [EVENT, WALL])
+def test_one_that_is_put_off_again_and_again_moves_only_when_its_first_time_has_come(clock: Clock) -> None:
+    driver = keyed(
+        state=None, handler=lambda at: book(driver).timer("t", clock, at, 0), on_timer=lambda timer: timer
+    )
+    driver.event(10)
+    driver.commit()
+    for at in range(11, 100):
+        driver.event(at)
+        assert len(driver.commit()["stage"]) == 1
+        assert read_timer(b"t", driver.stored()[timers_at(b"key") + b"t"]) == Timer("t", at, clock)
+    assert driver.advance(98, now=98) == []
+    assert len(driver.commit()["stage"]) == 3
+    driver.event(50)
+    driver.event(51)
+    driver.event(30)
+    assert values(driver.advance()) == [Timer("t", 30, clock)]
+    driver.event(200)
+    driver.event(300)
+    driver.advance(250, now=250)
+    assert values(driver.advance(300, now=300)) == [Timer("t", 300, clock)]
+    assert driver.stored() == {}
+
+
 def test_one_that_sets_itself_again_lets_a_run_end_and_goes_on_in_the_next() -> None:
     def again(timer: Timer) -> Timer:
         book(driver).timer(timer.name, EVENT, timer.at + 10, 0)
@@ -265,6 +290,8 @@ class OneStage(RuleBasedStateMachine):
         self.fired: dict[bytes, list[str]] = {}
         self.stored: tuple[Model, dict[bytes, list[str]]] = ({}, {})
         self.held_up: set[bytes] = set()
+        self.looked = False
+        """Whether it was looked for what is due since something has changed."""
 
     def handler(self, state: list[str], commands: list[Any]) -> None:
         for name, timer in commands:
@@ -319,6 +346,7 @@ class OneStage(RuleBasedStateMachine):
 
     @rule(key=KEYS, commands=COMMANDS, fails=st.booleans())
     def event(self, key: bytes, commands: list[Any], fails: bool) -> None:
+        self.looked = False
         out = self.driver.event(commands, key=key, fail=1 if fails else None)
         assert (out is None) == fails
         if fails:
@@ -334,12 +362,14 @@ class OneStage(RuleBasedStateMachine):
     def advance(self, watermark: int, now: int, fail: int | None) -> None:
         found = self.driver.advance(watermark, now=now, fail=fail)
         assert [(out.value, out.key) for out in found] == self.fires(fail)
+        self.looked = True
 
     @precondition(lambda self: self.held_up)
     @rule()
     def retry(self) -> None:
         self.held_up.clear()
         assert [(out.value, out.key) for out in self.driver.retry()] == self.fires(None)
+        self.looked = True
 
     @rule()
     def commit(self) -> None:
@@ -353,6 +383,7 @@ class OneStage(RuleBasedStateMachine):
         else:
             self.driver.restart()
         self.held_up.clear()
+        self.looked = False
         self.timers, self.fired = dict(self.stored[0]), {k: list(v) for k, v in self.stored[1].items()}
 
     @invariant()
@@ -360,11 +391,16 @@ class OneStage(RuleBasedStateMachine):
         walls = [
             at for (key, _), (clock, at) in self.timers.items() if clock == WALL and key not in self.held_up
         ]
-        assert self.driver.program.wake(self.driver.now) == min(walls, default=None)
+        wake = self.driver.program.wake(self.driver.now)
+        assert (wake is None) == (not walls)
+        assert wake is None or wake <= min(walls)
         watermark = self.driver.watermark
         events = [at for clock, at in self.timers.values() if clock != WALL and watermark < NEVER]
         events += [at for clock, at in self.timers.values() if clock == EVENT]
-        assert self.driver.program.holds(watermark) == min([*events, watermark])
+        assert self.driver.program.holds(watermark) <= min([*events, watermark])
+        if self.looked:
+            assert self.driver.program.holds(watermark) == min([*events, watermark])
+            assert wake is None or wake > self.driver.now
 
     @invariant()
     def keeps_nothing_else(self) -> None:
