@@ -73,8 +73,12 @@ class MemoryView:
 
     def scan(self, store: str, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Keys that start with `prefix`, in byte order."""
+        return self.range(store, prefix, after(prefix))
+
+    def range(self, store: str, start: bytes, end: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Keys from `start` to before `end` (empty: to the last), in byte order."""
         found = self._stores.get(store, {})
-        return ((key, found[key]) for key in sorted(found) if key.startswith(prefix))
+        return ((key, found[key]) for key in sorted(found) if start <= key and (not end or key < end))
 
 
 class MemoryStores:

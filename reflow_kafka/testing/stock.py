@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from reflow_kafka.definition.operators import Keyed, Windowed
 from reflow_kafka.definition.spec import StageSpec
@@ -11,34 +12,39 @@ from reflow_kafka.errors import UsageError
 from reflow_kafka.serde.keys import decode_key
 from reflow_kafka.serde.typed import state_codec
 from reflow_kafka.state.memory import MemoryView
-from reflow_kafka.state.ordered import read_number
+from reflow_kafka.state.shelf import Shelf
+from reflow_kafka.state.store import LaneStores
 from reflow_kafka.timed.keyed import place_of, timers_at
+from reflow_kafka.timed.kinds import windows_program
+from reflow_kafka.timed.states import States
 from reflow_kafka.timed.timers import read_timer
+from reflow_kafka.timed.windowed import Stock
 from reflow_kafka.timers import Timer
-from reflow_kafka.windows import Hopping, Tumbling, Window
+from reflow_kafka.windows import Window
 
 
 def state_of(stage: StageSpec, lanes: Sequence[MemoryView], key: bytes) -> Any:
     """The state of a key, None if there is none; of a stage with windows, those that are open, by window."""
     if stage.state is None:
         raise UsageError(f"stage {stage.name!r} has no state, wanted one with state=")
-    decode = state_codec(stage.state.type).decode
     if isinstance(stage.operator, Windowed):
-        return {window: decode(raw) for lane in lanes for window, raw in _windows(stage, lane, key)}
+        return {window: state for lane in lanes for window, state in _windows(stage, lane, key)}
     place = place_of(key) if isinstance(stage.operator, Keyed) else key
     found = (lane.get(stage.name, place) for lane in lanes)
+    decode = state_codec(stage.state.type).decode
     return next((decode(raw) for raw in found if raw is not None), None)
 
 
-def _windows(stage: StageSpec, lane: MemoryView, key: bytes) -> Iterator[tuple[Window, bytes]]:
-    assert isinstance(stage.operator, Windowed)
-    kind = stage.operator.window
-    if not isinstance(kind, Tumbling | Hopping):
-        raise UsageError(f"stage {stage.name!r}: windows of {type(kind).__name__} cannot be looked at")
-    for place, raw in lane.scan(stage.name, b"w"):
-        if place[9:] == key:
-            start = read_number(place, 1)
-            yield Window(start, start + kind.size, decode_key(key)), raw
+def _windows(stage: StageSpec, lane: MemoryView, key: bytes) -> Iterator[tuple[Window, Any]]:
+    spec, operator = stage.state, stage.operator
+    assert spec is not None
+    assert isinstance(operator, Windowed)
+    codec = state_codec(spec.type)
+    states = States(spec.factory, boxed=spec.boxed, encode=codec.encode, decode=codec.decode)
+    stores = cast(LaneStores, lane)  # shelves read no more than can be looked at
+    program = windows_program(Stock(functools.partial(Shelf, stores, stage.name), states), operator.window)
+    for start, end, state in program.open(key):
+        yield Window(start, end, decode_key(key)), states.value(state)
 
 
 def timers_of(stage: StageSpec, lanes: Sequence[MemoryView], key: bytes) -> list[Timer]:

@@ -69,6 +69,12 @@ class CountWindows(Windowed):
         """At the end of a finite run, a window that is not full."""
         return super().due(watermark, now, put_off) if watermark == NEVER else None
 
+    def open(self, key: bytes) -> Iterator[tuple[int, int, Any]]:
+        """The window that is not full."""
+        window: Counted | None = self._shelf.get(key)
+        if window is not None:
+            yield window.first, window.last, window.state
+
     def _close(self, place: bytes) -> Iterator[Act]:
         window: Counted | None = self._shelf.get(place)
         assert window is not None

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from reflow_kafka.timed.counted import CountWindows
-from reflow_kafka.timed.program import Program
 from reflow_kafka.timed.sessions import SessionWindows
 from reflow_kafka.timed.sliding import SlidingWindows
-from reflow_kafka.timed.windowed import Stock, TimeWindows, TumblingWindows
+from reflow_kafka.timed.windowed import Stock, TimeWindows, TumblingWindows, Windowed
 from reflow_kafka.windows import Count, Hopping, Session, Sliding, Tumbling, WindowSpec
 
 
-def windows_program(stock: Stock, kind: WindowSpec) -> Program:
+def windows_program(stock: Stock, kind: WindowSpec) -> Windowed:
     """The program of a stage with windows of this kind."""
     match kind:
         case Tumbling():

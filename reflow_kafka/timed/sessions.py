@@ -144,6 +144,14 @@ class SessionWindows(Windowed):
         self._shelf.put(place, b"")
         self._closing.put(place)
 
+    def open(self, key: bytes) -> Iterator[tuple[int, int, Any]]:
+        """The sessions of a key that are there."""
+        sessions = self._keys.get(text(key)) or Sessions()
+        for first, id in sessions.begun:
+            session: Open | None = self._sessions.get(text(key) + number(id))
+            assert session is not None
+            yield first, session.last, session.state
+
     # ---- closing
 
     def _close(self, place: bytes) -> Iterator[Act]:

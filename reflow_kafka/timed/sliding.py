@@ -151,6 +151,13 @@ class SlidingWindows(Windowed):
 
     # ---- closing
 
+    def open(self, key: bytes) -> Iterator[tuple[int, int, Any]]:
+        """The windows of a key that are there; looks at all there are."""
+        for place, slot in self._shelf.items():
+            if place[8:] == key and slot.made and slot.state is not None:
+                start = read_number(place)
+                yield start, start + self._size, slot.state
+
     def _close(self, place: bytes) -> Iterator[Act]:
         slot: Slot | None = self._shelf.get(place)
         assert slot is not None

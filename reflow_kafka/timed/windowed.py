@@ -96,6 +96,14 @@ class Windowed(ABC):
         """What an event leads to."""
 
     @abstractmethod
+    def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
+        """Forget a window that cannot be closed: its key, and what its dead letter tells."""
+
+    @abstractmethod
+    def open(self, key: bytes) -> Iterator[tuple[int, int, Any]]:
+        """The windows of a key that are there: start, end, state; for who looks at them from outside."""
+
+    @abstractmethod
     def _close(self, place: bytes) -> Iterator[Act]:
         """Close the window at a place of the shelf."""
 
@@ -195,6 +203,13 @@ class TimeWindows(Windowed):
             shelf.delete(place)
         else:
             shelf.put(place, state)
+
+    def open(self, key: bytes) -> Iterator[tuple[int, int, Any]]:
+        """The windows of a key that are there; looks at all there are."""
+        for place, state in self._shelf.items():
+            if place[8:] == key:
+                start = read_number(place)
+                yield start, start + self._size, state
 
     def _close(self, place: bytes) -> Iterator[Act]:
         if self._tells:
