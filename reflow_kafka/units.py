@@ -48,5 +48,17 @@ def epoch_ms(instant: Instant) -> int:
     return found
 
 
+def since_1970(number: float) -> int:
+    """The epoch milliseconds that somebody means who writes a number into his data.
+
+    They are meant, unless the number lies where only seconds make sense: from 100 million (in March 1973; as
+    milliseconds the 2nd of January 1970) to 100 billion (the year 5138), and likewise before 1970.
+
+    Raises:
+        ValueError: it lies so far away that no record can bear it.
+    """
+    return round(number * 1000) if 100_000_000 <= abs(number) < 100_000_000_000 else epoch_ms(int(number))
+
+
 _FARTHEST: Final = 2**63 - 1
 """A record has 64 bits for its timestamp."""

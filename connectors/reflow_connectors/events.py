@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from reflow_kafka.errors import ReflowError
 from reflow_kafka.event import Event
-from reflow_kafka.units import Instant
+from reflow_kafka.units import Instant, since_1970
 
 KeyOf = str | Callable[[Any], object]
 """A field's name, or a function of the value."""
@@ -92,14 +92,14 @@ def getter(of: KeyOf) -> Callable[[Any], Any]:
 
 
 def instant(value: Any) -> Instant:
-    """An instant from data: ISO 8601 (without offset: UTC), a datetime, or epoch milliseconds."""
+    """An instant from data: ISO 8601 (without offset: UTC), a datetime, or a number (`since_1970`)."""
     if isinstance(value, str):
         try:
             return datetime.fromisoformat(value)
         except ValueError:
-            return int(value)
-    if isinstance(value, datetime | int) and not isinstance(value, bool):
+            return since_1970(int(value))
+    if isinstance(value, datetime):
         return value
-    if isinstance(value, float):
-        return int(value)
-    raise ValueError(f"found {value!r} as timestamp, wanted ISO 8601 or epoch milliseconds")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return since_1970(value)
+    raise ValueError(f"found {value!r} as timestamp, wanted ISO 8601, or milliseconds or seconds since 1970")

@@ -18,6 +18,7 @@ from reflow_kafka.errors import UsageError
 from reflow_kafka.log.api import Headers, OutRecord, Record
 from reflow_kafka.serde.json import encode_any, loads
 from reflow_kafka.serde.keys import encode_key, key_getter, timestamp_getter
+from reflow_kafka.units import epoch_ms
 
 _timestamp_of = timestamp_getter("timestamp")
 
@@ -50,9 +51,16 @@ def _from_envelope(line: bytes) -> OutRecord:
     return OutRecord(
         key=_raw(fields.get("key")),
         value=None if value is None else encode_any(value),
-        timestamp=_now() if fields.get("timestamp") is None else _timestamp_of(fields),
+        timestamp=_timestamp(fields),
         headers=[(name, _raw(value)) for name, value in headers.items()],
     )
+
+
+def _timestamp(fields: dict[str, Any]) -> int:
+    given = fields.get("timestamp")
+    if type(given) is int:  # never seconds: what `consume` has written comes back as it was
+        return epoch_ms(given)
+    return _now() if given is None else _timestamp_of(fields)
 
 
 def _raw(given: Any) -> bytes | None:

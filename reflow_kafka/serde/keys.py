@@ -16,7 +16,7 @@ from typing import Any, overload
 import msgspec
 import orjson
 
-from reflow_kafka.units import epoch_ms
+from reflow_kafka.units import epoch_ms, since_1970
 
 _native: Callable[[bytes, int], int] | None
 try:
@@ -164,8 +164,9 @@ def _field_key(name: str) -> Callable[[Any], bytes | None]:
 def timestamp_getter(timestamp: KeyOf) -> Callable[[Any], int]:
     """What finds the event time in a value, by field name or function, in epoch milliseconds.
 
-    It may stand there as a number (epoch milliseconds), a datetime, or text in ISO 8601; without a zone it
-    is UTC. The getter raises KeyError if the field is missing, ValueError if it holds no time.
+    It may stand there as a datetime, as text in ISO 8601 (without a zone it is UTC), or as a number, of
+    milliseconds or seconds (`since_1970`). The getter raises KeyError if the field is missing, ValueError if
+    it holds no time.
     """
     find = field_getter(timestamp, "timestamp") if isinstance(timestamp, str) else timestamp
     return lambda value: _instant(find(value))
@@ -201,15 +202,17 @@ def _missing(name: str, purpose: str, value: Any) -> str:
 
 
 def _instant(found: Any) -> int:
-    if type(found) is int or isinstance(found, datetime):
+    if isinstance(found, datetime):
         return epoch_ms(found)
+    if type(found) is int:
+        return since_1970(found)
     if isinstance(found, str):
         try:
             return epoch_ms(datetime.fromisoformat(found))
         except ValueError:
             pass
     elif isinstance(found, int | float) and not isinstance(found, bool) and isfinite(found):
-        return epoch_ms(int(found))
+        return since_1970(found)
     raise ValueError(
-        f"found {found!r} as timestamp, wanted epoch milliseconds, a datetime or text in ISO 8601"
+        f"found {found!r} as timestamp, wanted epoch milliseconds or seconds, a datetime or text in ISO 8601"
     )

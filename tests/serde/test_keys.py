@@ -157,6 +157,26 @@ def test_timestamps(at: Any) -> None:
     assert timestamp_getter(lambda v: v.at)(Reading("a", at)) == 1_262_304_000_000
 
 
+@pytest.mark.parametrize(
+    ("at", "ms"),
+    [
+        (1_262_304_000, 1_262_304_000_000),
+        (1_262_304_000.25, 1_262_304_000_250),
+        (100_000_000, 100_000_000_000),
+        (99_999_999, 99_999_999),
+        (99_999_999_999, 99_999_999_999_000),
+        (100_000_000_000, 100_000_000_000),
+        (0, 0),
+        (-5, -5),
+        (1.7, 1),
+        (-1_262_304_000, -1_262_304_000_000),
+        (-1_262_304_000_000, -1_262_304_000_000),
+    ],
+)
+def test_numbers_are_seconds_where_only_seconds_make_sense(at: float, ms: int) -> None:
+    assert timestamp_getter("at")({"at": at}) == ms
+
+
 @pytest.mark.parametrize("at", ["yesterday", None, float("nan"), float("inf"), True, []])
 def test_what_is_no_time_is_refused(at: Any) -> None:
     with pytest.raises(ValueError, match="as timestamp, wanted epoch milliseconds"):

@@ -77,8 +77,8 @@ class JsonLinesSource(_FileSource):
             over the lanes; each is read in order.
         key: The events' key: a field's name, or a function of the value. None: they have none, and the
             source stage may give them one.
-        timestamp: The events' time: a field's name, or a function of the value, that gives ISO 8601 or epoch
-            milliseconds. None: the time at which they are read.
+        timestamp: The events' time: a field's name, or a function of the value, that gives ISO 8601, or
+            milliseconds or seconds since 1970. None: the time at which they are read.
         follow: Go on at the end of a file and read what is appended (`tail -f`), instead of ending.
         on_bad: What happens to a line that is not JSON, or has no such key or timestamp: ``"skip"`` logs and
             counts it, ``"stop"`` stops the flow, a function gets the `BadRecord` and returns the value to
