@@ -243,7 +243,10 @@ class Flow(Joins, Gathers, Dedupes, Aggregates):
             type: what its values are decoded as (JSON of any kind).
             format: how they are written: ``"json"``, ``"str"``, ``"bytes"`` or a `Format`.
             key: key of the events leaving it: a field's name or a function of the value (the key they have).
-            timestamp: event time: a field's name or a function of the value (the record's timestamp).
+            timestamp: event time: a field's name or a function of the value (the record's timestamp). There
+                it is a datetime, text in ISO 8601, or a number of milliseconds, or seconds, since 1970.
+            out_of_orderness: by how much an event may be older than one before it and not be late (nothing).
+            idle_after: when a lane without traffic stops holding up the time of others (after 30 seconds).
             auto_offset_reset: where a topic is read from at first: ``"earliest"``, ``"latest"``, ``"none"``.
             every, cron, timezone: a period in seconds or a timedelta; or a cron expression, and its time zone
                 (UTC). Once each time, in the whole flow, it emits ``{"scheduled": ISO time, "tick": n}``.

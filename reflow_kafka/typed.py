@@ -135,6 +135,8 @@ class SourceOptions(TypedDict, total=False):
 
     key: KeyOf | None
     timestamp: KeyOf | None
+    out_of_orderness: Duration
+    idle_after: Duration
 
 
 class TableOptions(TypedDict, total=False):

@@ -9,8 +9,10 @@ from typing import Any, Literal
 from reflow_kafka.definition.place import Place, did_you_mean, is_one_of
 from reflow_kafka.serde.json import UnsupportedType
 from reflow_kafka.serde.typed import edge_codec
+from reflow_kafka.units import as_seconds
 
 TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+LONGEST = 100 * 366 * 86_400.0
 RESETS = ("earliest", "latest", "none")
 
 
@@ -44,6 +46,13 @@ def read_reset(given: Any, name: str, place: Place) -> Literal["earliest", "late
         place.fail(f"unknown auto_offset_reset={given!r}{did_you_mean(str(given), RESETS)}", stage=name)
     reset: Literal["earliest", "latest", "none"] = "earliest" if given is None else given
     return reset
+
+
+def read_delay(option: str, given: Any, name: str, place: Place) -> float:
+    delay = as_seconds(given)
+    if not 0 <= delay <= LONGEST:
+        place.fail(f"{option}= is a time in seconds or a timedelta, not negative, not {given!r}", stage=name)
+    return delay
 
 
 def check_codec(type: Any, format: Any, name: str, place: Place) -> None:

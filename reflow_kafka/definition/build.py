@@ -10,6 +10,7 @@ from reflow_kafka.connector import Sink, Source
 from reflow_kafka.definition.arguments import (
     check_codec,
     check_connector,
+    read_delay,
     read_reset,
     read_topics,
 )
@@ -146,6 +147,8 @@ def source_spec(
     format: Any = None,
     key: Any = None,
     timestamp: Any = None,
+    out_of_orderness: Any = 0.0,
+    idle_after: Any = 30.0,
     auto_offset_reset: Any = None,
     state: Any = None,
     every: Any = None,
@@ -196,6 +199,8 @@ def source_spec(
         position=state,
         format="json" if format is None else format,
         timestamp=timestamp,
+        out_of_orderness=read_delay("out_of_orderness", out_of_orderness, name, place),
+        idle_after=read_delay("idle_after", idle_after, name, place),
         auto_offset_reset=read_reset(auto_offset_reset, name, place),
     )
     read_type = ANY if type is None else type

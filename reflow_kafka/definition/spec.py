@@ -123,6 +123,10 @@ class SourceSpec:
     """For a generator: factory of its position (``state=``); its type stands in the stage's `state`."""
     format: Any = "json"
     timestamp: KeyOf | None = None
+    out_of_orderness: float = 0.0
+    """Seconds by which an event may be older than one before it, in its lane, without being late."""
+    idle_after: float = 30.0
+    """Seconds without traffic after which a lane does not hold up the time of others."""
     auto_offset_reset: Literal["earliest", "latest", "none"] = "earliest"
 
 

@@ -79,6 +79,8 @@ def _details(stage: StageView) -> Iterator[str]:
         yield f"key {stage.key}"
     if stage.timestamp is not None:
         yield f"timestamp {stage.timestamp}"
+    if stage.out_of_orderness:
+        yield f"out of order by {_time(stage.out_of_orderness)}"
     if stage.when is not None:
         yield f"when {stage.when}"
     if stage.state is not None:

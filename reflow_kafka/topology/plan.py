@@ -74,11 +74,18 @@ class Node:
     changelog: str | None
     """Topic behind the stage's state (for connector sources: behind their positions)."""
     lanes: int
+    tells_time: bool = False
+    """Whether a timed stage follows it, directly or not: its lane records tell how far its time has come."""
 
     @property
     def name(self) -> str:
         """The stage's name."""
         return self.stage.name
+
+    @property
+    def timed(self) -> bool:
+        """Whether it does something by time."""
+        return self.stage.operator is not None
 
     @property
     def waits(self) -> bool:
@@ -112,6 +119,11 @@ class Plan:
     def all_nodes(self) -> tuple[Node, ...]:
         """Every stage that runs, chained or not: whoever has state, writes topics, or is counted."""
         return tuple(n for node in self.nodes for n in node.chain)
+
+    @property
+    def timed(self) -> bool:
+        """Whether any stage does something by time; else no lane tells of it."""
+        return any(node.timed for node in self.nodes)
 
     @property
     def group(self) -> str:

@@ -37,7 +37,8 @@ def make_plan(flow: FlowSpec, counts: Mapping[str, int | None] = MappingProxyTyp
         DefinitionError: names of topics collide, or two sources read one topic.
     """
     _check_sources(flow)
-    planner = _Planner(Topology.of(flow), counts)
+    graph = Topology.of(flow)
+    planner = _Planner(graph, counts, _leading_to_time(graph))
     nodes = planner.nodes()
     internal = [progress_topic(flow.name), dead_letter_topic(flow.name)]
     internal += [i.topic for node in nodes for i in node.inputs if i.internal]
@@ -53,6 +54,14 @@ def make_plan(flow: FlowSpec, counts: Mapping[str, int | None] = MappingProxyTyp
     return Plan(
         flow=flow, nodes=nodes, lanes=lanes, parks=parks, tables=tables, hash=_hash(flow, nodes, lanes)
     )
+
+
+def _leading_to_time(graph: Topology) -> frozenset[str]:
+    leading: set[str] = set()
+    for name in reversed(graph.order):
+        if any(s.operator is not None or s.name in leading for s in graph.downstreams(name)):
+            leading.add(name)
+    return frozenset(leading)
 
 
 def _check_sources(flow: FlowSpec) -> None:
@@ -114,6 +123,8 @@ class _Planner:
 
     graph: Topology
     counts: Mapping[str, int | None]
+    leading: frozenset[str]
+    """Stages which a timed stage follows, directly or not."""
 
     def nodes(self) -> tuple[Node, ...]:
         stages = (self.graph.stages[name] for name in self.graph.order)
@@ -155,6 +166,7 @@ class _Planner:
             outputs=tuple(self.output(edge, lanes) for edge in self.graph.out_of(stage.name)),
             changelog=changelog_topic(self.graph.flow.name, stage.name) if remembers else None,
             lanes=lanes,
+            tells_time=stage.name in self.leading,
         )
 
     def inputs(self, edge: Edge) -> tuple[Input, ...]:

@@ -52,6 +52,9 @@ class StageView:
     key: str | None
     when: str | None
     timestamp: str | None
+    out_of_orderness: float | None
+    """Of a source, as `idle_after`; seconds."""
+    idle_after: float | None
     state: str | None
     """Type of its state."""
     changelog: str | None
@@ -151,6 +154,8 @@ def _stage(flow: FlowSpec, stage: StageSpec, node: Node | None, host: str | None
         key=_name_or_none(stage.key_of()),
         when=_name_or_none(stage.when),
         timestamp=_name_or_none(stage.source.timestamp) if stage.source is not None else None,
+        out_of_orderness=None if stage.source is None else stage.source.out_of_orderness,
+        idle_after=None if stage.source is None else stage.source.idle_after,
         state=None if stage.state is None else type_name(stage.state.type),
         changelog=None if node is None else node.changelog,
         outputs=stage.outputs,

@@ -163,6 +163,8 @@ def test_json() -> None:
         "key": None,
         "when": None,
         "timestamp": None,
+        "out_of_orderness": None,
+        "idle_after": None,
         "state": "Last24",
         "changelog": "weather.average.changelog",
         "outputs": [],
