@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from reflow_kafka.clock import monotonic
 from reflow_kafka.engine.standbys import Standbys
 from reflow_kafka.engine.statistics import FlowStatistics, RestoreStatistics, StageStatistics
+from reflow_kafka.engine.times import Times
 from reflow_kafka.errors import LogError, NotPermitted
 from reflow_kafka.lane.env import LaneEnv
 from reflow_kafka.lane.lane import Lane, Phase
 from reflow_kafka.lane.record import RECORD_KEY, RUN_KEY, decode
 from reflow_kafka.lane.tail import FIRST_LOOK
 from reflow_kafka.lane.work import Queue, Tally
-from reflow_kafka.log.api import OutRecord, TopicPartition
+from reflow_kafka.log.api import OutRecord, Reader, TopicPartition
 from reflow_kafka.state.changelog import RestoreProgress
 
 logger = logging.getLogger(__name__)
@@ -46,9 +47,15 @@ class Runner:
         self._past: dict[str, Tally] = {}
         self._past_commits = 0
         self._stop = asyncio.Event()
+        self._progress = [TopicPartition(env.plan.progress_topic, lane) for lane in range(env.plan.lanes)]
+        self._records: Reader | None = None
+        """Follows the lane records."""
+        self._marked = False
+        """Whether somebody has said that this run has ended."""
         self._changed = asyncio.Event()
         self._restores: dict[int, RestoreProgress] = {}
         self._standbys = Standbys(env, self._changed.set)
+        self._times = Times(env, lambda: [place.lane for place in self._places.values()])
         env.restoring = self._restoring
 
     @property
@@ -62,17 +69,20 @@ class Runner:
 
     async def run(self) -> None:
         """Open what is wanted, release what is not, until stopped; raises what ended a lane for good."""
-        watching = asyncio.create_task(self._watch_records())
+        watching = [asyncio.create_task(self._watch_records())]
+        if self.env.plan.timed:
+            watching.append(asyncio.create_task(self._times.run()))
         try:
             await self._follow(watching)
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, self._standbys.close(), return_exceptions=True)
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, self._standbys.close(), return_exceptions=True)
             for place in self._places.values():
                 place.task.cancel()
             await asyncio.gather(*(p.task for p in self._places.values()), return_exceptions=True)
 
-    async def _follow(self, watching: asyncio.Task[None]) -> None:
+    async def _follow(self, watching: Iterable[asyncio.Task[None]]) -> None:
         stopped = asyncio.create_task(self._stop.wait())
         following = asyncio.create_task(self._follow_membership())
         changed = asyncio.create_task(self._changed.wait())
@@ -90,11 +100,12 @@ class Runner:
                     return
                 waits: set[asyncio.Task[Any]] = {p.task for p in self._places.values()}
                 waits |= {changed, following}
-                waits |= {watching} if not watching.done() else set()
+                waits |= {task for task in watching if not task.done()}
                 waits |= {stopped} if not self._stop.is_set() else set()
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                if watching.done() and not watching.cancelled():
-                    watching.result()
+                for ended in watching:
+                    if ended.done() and not ended.cancelled():
+                        ended.result()
                 self._collect()
                 if following.done():
                     following.result()
@@ -142,12 +153,13 @@ class Runner:
             if not place.task.cancelled():
                 place.task.result()
 
-    # ---- the end of a finite run
+    # ---- what all lanes tell
 
     async def _watch_records(self) -> None:
-        """Follow all lane records, once the run is to end, until it has."""
+        """Follow all lane records, if they tell of time or once the run is to end, until it has."""
         finite = self.env.finite
-        await finite.wanted.wait()
+        if not self._times.listens:
+            await finite.wanted.wait()
         while not finite.ended.is_set():
             try:
                 await self._follow_records()
@@ -160,42 +172,57 @@ class Runner:
         self.stop()
 
     async def _follow_records(self) -> None:
-        finite, plan, log = self.env.finite, self.env.plan, self.env.log
-        partitions = [TopicPartition(plan.progress_topic, lane) for lane in range(plan.lanes)]
-        starts, ends = await log.start_offsets(partitions), await log.end_offsets(partitions)
+        finite, log, progress = self.env.finite, self.env.log, self._progress
+        starts, ends = await log.start_offsets(progress), await log.end_offsets(progress)
         reader = log.reader(committed=True)
         try:
-            reader.assign({tp: max(starts[tp], ends[tp] - 2 * FIRST_LOOK) for tp in partitions})
+            reader.assign({tp: max(starts[tp], ends[tp] - 2 * FIRST_LOOK) for tp in progress})
+            self._records = reader
             while not finite.ended.is_set():
                 for tp, records in (await reader.fetch(timeout=0.5)).items():
                     for record in records:
                         self._learn(tp.partition, record.key, record.value)
-                if finite.all_done():
+                if finite.wanted.is_set() and not self._marked and finite.all_done():
                     await self._end_run()
+                if finite.wanted.is_set() and self._marked:
+                    finite.ended.set()
         finally:
+            self._records = None
             await reader.close()
 
     def _learn(self, lane: int, key: bytes | None, value: bytes | None) -> None:
         if key == RUN_KEY and value == self.env.membership.run.encode():
-            self.env.finite.ended.set()
+            self._marked = True
         elif key == RECORD_KEY and value is not None:
             with contextlib.suppress(ValueError):
-                self.env.finite.learned(lane, decode(value))
+                record = decode(value)
+                self.env.finite.learned(lane, record)
+                self._times.learned(lane, record)
 
     async def _end_run(self) -> None:
         """Tell all engines of the run that it has ended."""
         mark = OutRecord(RUN_KEY, self.env.membership.run.encode(), self.env.now())
         await self.env.log.publish(self.env.plan.progress_topic, 0, [mark])
-        self.env.finite.ended.set()
+        self._marked = True
 
     # ---- telling
 
     def caught_up(self, end: Callable[[TopicPartition], int], before: float) -> bool:
         """Whether its lanes are here, and have done everything below the ends of their inputs."""
         lanes = [place.lane for place in self._places.values()]
-        return self.env.membership.wanted() == self._places.keys() and all(
-            lane.caught_up(end, before) for lane in lanes
-        )
+        if self.env.membership.wanted() != self._places.keys():
+            return False
+        return all(lane.caught_up(end, before) for lane in lanes) and self._time_settled(end)
+
+    def _time_settled(self, end: Callable[[TopicPartition], int]) -> bool:
+        """Whether all that lanes have told of time was heard, and has come as far as it can."""
+        if not self.env.plan.timed:
+            return True
+        if self._times.listens:
+            reader = self._records
+            if reader is None or any(reader.position(tp) < end(tp) for tp in self._progress):
+                return False
+        return self._times.settled()
 
     def _restoring(self, progress: RestoreProgress) -> None:
         self._restores[progress.lane] = progress

@@ -13,7 +13,8 @@ from reflow_kafka.definition.operators import Operator
 from reflow_kafka.definition.spec import Handler, StateBy, UpstreamRef, emitted_by
 from reflow_kafka.lane.calm import Calm
 from reflow_kafka.lane.chain import Chain
-from reflow_kafka.lane.clock import WorkClock
+from reflow_kafka.lane.clock import FeedClock
+from reflow_kafka.lane.clocks import Clocks
 from reflow_kafka.lane.code import Code
 from reflow_kafka.lane.drain import Drain
 from reflow_kafka.lane.emitter import Emitter, Lead, UnknownTopic
@@ -86,6 +87,7 @@ class Builder:
     learn: Callable[[str], Awaitable[None]]
     """Finds out, for `counts`."""
     now: Callable[[], int]
+    clocks: Clocks
 
     def works(self) -> list[Work]:
         """One for each node of this lane."""
@@ -206,6 +208,7 @@ class Builder:
             share=self._share(node),
             throttle=self._throttle(node),
             parking=Parking(node.name, self.stores, self.now) if self._parks(node) else None,
+            clock=self.clocks.of(node),
             **own,
         )
 
@@ -223,7 +226,7 @@ class Builder:
         asked = any("ctx" in code.by_name for code in codes.values())
         timing = Timing(program, materials.shelves, codes, context if asked else None, self.now)
         setting = self._setting(node, leads, exits, lifecycle=lifecycle)
-        return TimedWorker(node, setting, timing, WorkClock())
+        return TimedWorker(node, setting, timing)
 
     def _throttle(self, node: Node) -> Throttle | None:
         rate = node.stage.rate
@@ -276,6 +279,8 @@ class Builder:
     def _feed(self, node: Node, leads: Sequence[Lead], exits: _Exits) -> Feed:
         spec = node.stage.source
         assert spec is not None
+        clock = self.clocks.of(node)
+        assert clock is None or isinstance(clock, FeedClock)
         return Feed(
             node,
             self.lane,
@@ -287,6 +292,7 @@ class Builder:
             gate=self.gate,
             stored=lambda part: self.stores.get(node.name, part) if node.changelog else None,
             timestamp=timestamp_getter(spec.timestamp) if spec.timestamp else None,
+            clock=clock,
             learn=self.learn,
             now=self.now,
         )

@@ -1,47 +1,299 @@
-"""The time of a stage's events in one lane: what is known of it, and what is told to others."""
+"""The time of one stage in one lane: what is known of it, and what is told to others (pure).
+
+It never goes back: not when a lane that was idle has traffic again, not when an event comes late, and not
+when the lane moves. Only the end of time is taken back: it holds for the run alone, and is not stored.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from operator import attrgetter
+from typing import Any, Final
 
-from reflow_kafka.log.api import TopicPartition
-from reflow_kafka.timed.watermark import LaneTime
-from reflow_kafka.units import LONG_AGO, NEVER
+from reflow_kafka.lane.inbox import Inbox
+from reflow_kafka.log.api import Record, TopicPartition
+from reflow_kafka.timed.clocks import EdgeClock, PartClock, SourceClock
+from reflow_kafka.timed.watermark import UNKNOWN, Board, Habits, LaneTime, combine
+from reflow_kafka.units import NEVER
+
+_timestamp = attrgetter("timestamp")
+STEP: Final = 1_000
+"""Milliseconds by which time must have gone on with the wall clock to be told again, or …"""
+SHARE: Final = 100
+"""… this part of the time since it was told first, whichever is more."""
 
 
 class WorkClock:
-    """Of a stage that reads topics of others directly: its own events tell the time."""
+    """The time of a stage that reads topics.
 
-    def __init__(self, out_of_orderness: int = 0, watermark: int = LONG_AGO) -> None:
-        self.watermark = watermark
+    Args:
+        told: what the lane's last record tells.
+        now: the wall clock, in epoch ms.
+        habits: how lanes tell each other of time.
+        sources: the topics of others that it reads.
+        edges: the edges that it reads.
+        tells: whether others want to know.
+    """
+
+    def __init__(
+        self,
+        told: LaneTime,
+        now: Callable[[], int],
+        habits: Habits,
+        sources: Mapping[TopicPartition, SourceClock] | None = None,
+        edges: Mapping[TopicPartition, EdgeClock] | None = None,
+        *,
+        tells: bool = True,
+    ) -> None:
+        self._habits = habits
+        self._tells = tells
+        self.watermark = told.clock
         """No event is expected any more that is older (epoch ms)."""
-        self._behind = out_of_orderness
-        self._shared = watermark
+        self._clock = told.clock
+        """The same, but for the end of time."""
+        self._base = told.watermark
+        """The same as far as events tell: without what has gone on with the wall clock."""
+        self._now = now
+        self._sources = sources or {}
+        self._edges = edges or {}
+        only = list(self._sources.values())
+        self._alone = only[0] if len(only) == 1 and not self._edges else None
+        """The only input, if that is a topic of others."""
+        self._inputs: list[SourceClock | EdgeClock] = [*self._sources.values(), *self._edges.values()]
+        self._idle = False
+        self._idle_since = 0
+        self._ended = False
+        self._over = False
+        self._said = (self._clock, self._base, False, False)
+        """Clock, base, idle and ended when they were told for the last time."""
+        self._said_at = 0
+        self._shared = (self._clock, self._base)
+        self._moved_at = now()
 
-    def saw(self, partition: TopicPartition, timestamp: int) -> None:
-        """An event is finished."""
-        if timestamp - self._behind > self.watermark:
-            self.watermark = timestamp - self._behind
+    # ---- what is known
 
-    def update(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Everything below these positions is finished."""
+    def hearing(self, partition: TopicPartition, getter: Callable[[Any], int]) -> Callable[[Any], int]:
+        """What finds the time of an event in its value, and is heard here."""
+        source = self._sources.get(partition)
+        if source is None:
+            return getter
+        saw = source.saw
 
-    def wake(self, now: int) -> int | None:
-        """When by the wall clock (epoch ms) the watermark may move by itself."""
-        return None
+        def timestamp_of(value: Any) -> int:
+            found = getter(value)
+            saw(found)
+            return found
 
-    def told(self, holds: int) -> LaneTime:
-        """What to tell; the stage emits nothing older than `holds`."""
-        return LaneTime(watermark=min(self.watermark, holds), clock=self.watermark)
+        return timestamp_of
 
-    def share(self) -> None:
-        """A commit takes what has been finished so far."""
-        self._shared = self.watermark
+    def saw(self, partition: TopicPartition, records: Sequence[Record]) -> None:
+        """Records have been taken in hand whose own timestamps are those of the events."""
+        source = self._sources.get(partition)
+        if source is not None and records:
+            source.saw(max(map(_timestamp, records)))
 
-    def rewind(self) -> None:
-        """Return to the last share."""
-        self.watermark = self._shared
+    def passing(self, partition: TopicPartition) -> Callable[[int], None]:
+        """What hears the time of each event of an input when it is finished.
+
+        Nothing may be open that was before it, but for what `update` and `stand` were told of.
+        """
+        source = self._sources.get(partition)
+        if source is None:
+            return _ignore
+        if source is not self._alone:
+            return source.passed
+        only = source
+
+        def passed(timestamp: int) -> None:
+            if timestamp > only.top:
+                only.passed(timestamp)
+                if (watermark := only.watermark) > self._base:
+                    self._follow(LaneTime(watermark, watermark), self._moved_at)
+
+        return passed
+
+    def stand(self) -> None:
+        """Time stands still until the next update: an event has to wait."""
+        for source in self._sources.values():
+            source.stand()
+
+    def update(self, inbox: Inbox, *, standing: bool = False) -> bool:
+        """Note how far everything is finished; whether the watermark has changed.
+
+        Args:
+            inbox: knows it.
+            standing: events wait for their turn that the inbox knows nothing of any more; so does time.
+        """
+        if standing:
+            self.stand()
+            self._idle = self._ended = False
+            return False
+        now = self._now()
+        for tp, source in self._sources.items():
+            source.advance(inbox.position(tp), inbox.reached(tp), inbox.resting(tp), now)
+        for tp, edge in self._edges.items():
+            edge.advance(inbox.position(tp))
+        return self._follow(combine(self._times(now)), now)
+
+    def _times(self, now: int) -> Iterable[LaneTime]:
+        yield from (source.time(now) for source in self._sources.values())
+        for edge in self._edges.values():
+            yield from edge.times(now)
+
+    def _follow(self, time: LaneTime, now: int) -> bool:
+        if time.idle is not None and not self._idle:
+            self._idle_since = now
+        self._idle, self._ended = time.idle is not None, time.ended
+        if not time.ended:
+            if time.watermark > self._base:
+                self._base = time.watermark
+                self._moved_at = now
+            self._clock = max(self._clock, time.clock)
+        before = self.watermark
+        self.watermark = NEVER if time.ended or self._over else self._clock
+        return self.watermark != before
 
     def end(self) -> None:
         """The run has come to its end: nothing is expected any more."""
+        self._over = True
         self.watermark = NEVER
+
+    # ---- what must be asked
+
+    def asks(self, board: Board) -> dict[TopicPartition, Callable[[int], None]]:
+        """Partitions of which it must be known where they end now, all of them; and whom to tell.
+
+        What the board tells at this moment counts from there on.
+        """
+        now = self._now()
+        asked: dict[TopicPartition, Callable[[int], None]] = {}
+        for tp, source in self._sources.items():
+            if source.asks(now):
+                asked[tp] = partial(self._source_ends, source)
+        for tp, edge in self._edges.items():
+            if edge.asks(version := board.version(edge.upstream)):
+                asked[tp] = partial(edge.bar, board.snapshot(edge.upstream), version)
+        return asked
+
+    def _source_ends(self, source: SourceClock, end: int) -> None:
+        source.ends(end, self._now())
+
+    def at_rest(self, board: Board) -> bool:
+        """Whether it has gone by all that was told, and nothing is to be told, as long as nothing comes."""
+        edges = self._edges.values()
+        waits = any(edge.waits or edge.asks(board.version(edge.upstream)) for edge in edges)
+        return not waits and not self._untold
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for events that were there before something was told."""
+        return any(edge.waits for edge in self._edges.values())
+
+    @property
+    def moved_at(self) -> int:
+        """When anything but the wall clock has moved it for the last time, in its ms."""
+        return max((source.since for source in self._sources.values()), default=self._moved_at)
+
+    # ---- what is told
+
+    def told(self, holds: int = NEVER) -> LaneTime:
+        """What to tell with this commit; the stage emits nothing older than `holds`."""
+        self._said = (self._clock, self._base, self._idle, self._ended)
+        self._said_at = self._now()
+        return LaneTime(
+            watermark=min(self._base, holds),
+            clock=self._clock,
+            idle=min(self._clock, holds) if self._idle else None,
+            ended=self._ended and holds == NEVER,
+        )
+
+    def news(self) -> bool:
+        """Whether there is anything to tell that others may wait for, even if nothing else is committed."""
+        if self._untold:
+            return True
+        if not self._tells or not (self._idle or self._ended):
+            return False
+        now = self._now()
+        if now - self._said_at >= self._habits.renewal:
+            return True
+        clock, *_ = self._said
+        return self._idle and self._clock - clock >= max(STEP, (now - self._idle_since) // SHARE)
+
+    @property
+    def _untold(self) -> bool:
+        """Whether events have brought anything that is not told yet."""
+        clock, base, idle, ended = self._said
+        if not self._tells:
+            return False
+        if (self._idle, self._ended) != (idle, ended):
+            return True
+        return not self._idle and (self._clock > clock or self._base > base)
+
+    # ---- going back
+
+    def share(self) -> None:
+        """A commit takes what has been finished so far."""
+        self._shared = (self._clock, self._base)
+        for clock in self._inputs:
+            clock.share()
+
+    def rewind(self) -> None:
+        """Return to the last share."""
+        self._clock, self._base = self._shared
+        for clock in self._inputs:
+            clock.rewind()
+        self.watermark = NEVER if self._over else self._clock
+
+
+class FeedClock(WorkClock):
+    """The time of a source that is no topic: the lowest of its parts'.
+
+    Args:
+        told: what the lane's last record tells.
+        now: the wall clock, in epoch ms.
+        habits: how lanes tell each other of time.
+        out_of_orderness: milliseconds by which an event may be older than one before it.
+        idle_after: milliseconds without traffic after which a part does not count.
+        final: once its parts have ended, nothing follows: there will be no others.
+    """
+
+    def __init__(
+        self,
+        told: LaneTime,
+        now: Callable[[], int],
+        habits: Habits,
+        out_of_orderness: int,
+        idle_after: int,
+        *,
+        final: bool = False,
+    ) -> None:
+        super().__init__(told, now, habits)
+        self._limits = (out_of_orderness, idle_after)
+        self._final = final
+        self._parts: dict[str, PartClock] = {}
+        self._known = False
+        """Whether it is known which parts there are."""
+
+    def scanned(self, parts: Iterable[str]) -> None:
+        """These parts there are, some perhaps new."""
+        self._known = True
+        for part in parts:
+            self.part(part)
+
+    def part(self, name: str) -> PartClock:
+        """The clock of a part."""
+        if name not in self._parts:
+            self._parts[name] = PartClock(*self._limits, self._base, final=self._final)
+        return self._parts[name]
+
+    def _times(self, now: int) -> Iterable[LaneTime]:
+        if not self._known:
+            return (UNKNOWN,)
+        if not self._parts:  # there may be some one day
+            return (LaneTime(idle=self._clock),)
+        return [part.time(now) for part in self._parts.values()]
+
+
+def _ignore(timestamp: int) -> None:
+    """The lanes before it tell the time."""

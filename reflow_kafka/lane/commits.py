@@ -31,9 +31,12 @@ from reflow_kafka.lane.takeover import Ownership
 from reflow_kafka.lane.work import Share, Work
 from reflow_kafka.log.api import BatchBuilder, Commit, CommittedPosition, TopicPartition
 from reflow_kafka.state.store import StoreMark
+from reflow_kafka.timed.watermark import LaneTime
 from reflow_kafka.topology.topics import PARKED
 
 IDLE: Final = 60.0
+TELL_CPU: Final = 0.0015
+"""Seconds of CPU that a commit of nothing but how far time has come takes."""
 EARLY: Final = 0.02
 """Seconds between batches written ahead of their commit while the process is busy."""
 
@@ -73,6 +76,9 @@ class Committer:
         self._finishing = False
         self._early = env.guarantee == "at-least-once"
         self._handed = 0.0
+        self._news = False
+        """Whether there is something to tell of time, even if nothing else is to be committed."""
+        self._told = 0.0
         self._progress = TopicPartition(env.plan.progress_topic, lane)
 
     async def begin(self) -> None:
@@ -92,6 +98,17 @@ class Committer:
         """Commit now, whatever there is."""
         self._forced = True
         self._gate.changed.set()
+
+    def tell(self) -> None:
+        """There is news of time: commit soon, if nothing else is to be committed anyway.
+
+        Commits of nothing but time take a tenth of the CPU at most, all those of this process together.
+        """
+        every = self._env.habits.every
+        apart = every and max(every, TELL_CPU * self._env.lanes() / 0.1)
+        if not self._news and monotonic() - self._told >= apart:
+            self._news = True
+            self._gate.worked()
 
     def finish(self) -> None:
         """Commit what there is, then end."""
@@ -164,10 +181,11 @@ class Committer:
         self._pace.committing(monotonic())
         cpu = time.thread_time() - began
         moved = bool(commit.batches) or marks != self.marks
-        if not moved and not self._forced and not self._early:
+        if not (moved or self._forced or self._news or self._early):
             return
-        self._forced = False
-        self._add_positions(commit, marks, ends)
+        self._forced = self._news = False
+        self._told = monotonic()
+        self._add_positions(commit, marks, ends, _times(shares))
         reached("commit.taken")
         try:
             async with self._env.calm.commit():
@@ -218,7 +236,13 @@ class Committer:
                 append(timestamp=now, key=key, value=value)
         return builders
 
-    def _add_positions(self, commit: Commit, marks: dict[TopicPartition, Mark], ends: dict[str, int]) -> None:
+    def _add_positions(
+        self,
+        commit: Commit,
+        marks: dict[TopicPartition, Mark],
+        ends: dict[str, int],
+        times: Mapping[str, LaneTime],
+    ) -> None:
         """Positions and lane record; both say what is finished above a position."""
         runs: dict[str, str] = {}
         for tp, mark in marks.items():
@@ -237,6 +261,7 @@ class Committer:
             inputs={**self._env.direct_inputs(), **self._record.inputs},
             run=self._env.membership.run,
             done=self._done,
+            times=times,
         )
         builder = self._writer.batch()
         builder.append(timestamp=self._env.now(), key=RECORD_KEY, value=encode(self._record))
@@ -306,6 +331,10 @@ def _changelogs(work: Work) -> set[str | None]:
 
 def _marks(shares: Sequence[tuple[Work, Share]]) -> dict[TopicPartition, Mark]:
     return {tp: mark for _, share in shares for tp, mark in share.marks.items()}
+
+
+def _times(shares: Sequence[tuple[Work, Share]]) -> dict[str, LaneTime]:
+    return {stage: time for _, share in shares for stage, time in share.times.items()}
 
 
 def _outputs(shares: Sequence[tuple[Work, Share]]) -> dict[TopicPartition, list[BatchBuilder]]:

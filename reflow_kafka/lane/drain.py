@@ -58,6 +58,7 @@ class Drain:
         inputs = [i for i in node.inputs if lane < i.partitions]
         self.node = node
         self.tally = Tally()
+        self.clock = None
         self.inputs = tuple(TopicPartition(i.topic, lane) for i in inputs)
         self.inbox = Inbox({tp: marks[tp] for tp in self.inputs})
         self._inputs = dict(zip(self.inputs, inputs, strict=True))
@@ -92,6 +93,9 @@ class Drain:
     async def close(self) -> None:
         if self._writer is not None:
             await quietly(self._writer.close)
+
+    def keep_time(self) -> None:
+        """Nobody follows whom it would concern."""
 
     def in_hand(self) -> bool:
         return False  # a sink may be slow: commits of other stages do not wait for it

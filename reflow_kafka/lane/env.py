@@ -19,6 +19,7 @@ from reflow_kafka.lane.share import DeadLetterShare
 from reflow_kafka.log.api import Log, Membership, TopicKind, TopicPartition, TopicSpec
 from reflow_kafka.state.changelog import RestoreProgress
 from reflow_kafka.state.store import StateBackend
+from reflow_kafka.timed.watermark import TIMELESS, Habits
 from reflow_kafka.topology.plan import Input, Plan
 from reflow_kafka.topology.topics import PARKED
 
@@ -58,6 +59,8 @@ class LaneEnv:
     stuck_timeout: float = 600.0
     """Seconds after which a lane that is taken over again and again without moving stops the engine."""
     now: Callable[[], int] = clock.now
+    habits: Habits = field(default_factory=lambda: Habits() if clock.current().runs else TIMELESS)
+    """How lanes tell each other of time."""
     """The time of day in epoch milliseconds."""
     restoring: Callable[[RestoreProgress], None] | None = None
     taking_over: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TAKE_OVERS))

@@ -15,8 +15,9 @@ import orjson
 
 from reflow_kafka.connector import ConnectorContext, Reader, Source
 from reflow_kafka.errors import DataLoss, FlowStopped, LogDoubt, LogError, ReflowError
-from reflow_kafka.event import Event
+from reflow_kafka.event import INHERITED, Event
 from reflow_kafka.lane.calls import call, quietly
+from reflow_kafka.lane.clock import FeedClock
 from reflow_kafka.lane.dead_letter import error_headers, fitting
 from reflow_kafka.lane.emitter import Emitter, Prepared, UnknownTopic, headers_of
 from reflow_kafka.lane.env import place_logger
@@ -27,6 +28,7 @@ from reflow_kafka.lane.work import Queue, Share, Tally
 from reflow_kafka.log.api import BatchBuilder, TopicPartition
 from reflow_kafka.serde.keys import murmur2
 from reflow_kafka.topology.plan import Node
+from reflow_kafka.units import LONG_AGO
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class Feed:
         gate: Gate,
         stored: Callable[[bytes], bytes | None],
         timestamp: Callable[[Any], int] | None,
+        clock: FeedClock | None,
         learn: Callable[[str], Awaitable[None]],
         now: Callable[[], int],
     ) -> None:
@@ -73,6 +76,7 @@ class Feed:
         self.inputs: tuple[TopicPartition, ...] = ()
         self.inbox = Inbox({})
         self.tally = Tally()
+        self.clock = clock
         self._lane = lane
         self._flow = flow
         self._log = place_logger(log, flow=flow, stage=node.name, lane=lane)
@@ -106,6 +110,10 @@ class Feed:
             except Exception:
                 self._log.exception("closing part %r failed", part)
 
+    def keep_time(self) -> None:
+        if self.clock is not None:
+            self.clock.update(self.inbox)
+
     def in_hand(self) -> bool:
         return False
 
@@ -135,7 +143,11 @@ class Feed:
         if self.node.changelog is not None:
             changes = {part.encode(): orjson.dumps(position) for part, position in self._changed.items()}
         self._shared, self._changed = self._changed, {}
-        return Share(batches=self._outbox.take(), changes={self.node.name: changes})
+        share = Share(batches=self._outbox.take(), changes={self.node.name: changes})
+        if self.clock is not None:
+            self.keep_time()
+            share.times = {self.node.name: self.clock.told()}
+        return share
 
     def settled(self) -> None:
         """Positions are handed to the readers in `committed`."""
@@ -173,6 +185,8 @@ class Feed:
                     for part in sorted(parts - running.keys()):
                         running[part] = tasks.create_task(self._read_part(part))
                     self._parts = parts
+                    if self.clock is not None:
+                        self.clock.scanned(parts)
                     self._gate.worked()
                 await asyncio.wait([stopped], timeout=wait)
             for task in running.values():
@@ -197,6 +211,8 @@ class Feed:
             except ReflowError as error:
                 raise FlowStopped(f"source {self.node.name!r} stopped the flow: {error}") from error
             except Exception as error:
+                if self.clock is not None:
+                    self.clock.part(part).disturbed()
                 self._log.warning("part %r failed (%s: %s); again in %.1f s",
                                   part, type(error).__name__, error, delay)  # fmt: skip
                 failed = self._readers.pop(part, None)
@@ -224,11 +240,16 @@ class Feed:
         if not admitted:
             return False
         events = await call(reader.read, admitted)
+        clock = None if self.clock is None else self.clock.part(part)
         if events is None:
             self._ended.add(part)
+            if clock is not None:
+                clock.end(self._now())
             self._gate.worked()
             return False
         if not events:
+            if clock is not None:
+                clock.silent(self._now())
             if self._endless:  # it has given what was due, and no end of a run waits for what is to come
                 self._ended.add(part)
             if (position := reader.position()) != self._positions[part]:  # it moves without events, too
@@ -237,27 +258,30 @@ class Feed:
             await asyncio.sleep(IDLE)
             return True
         prepared = [await self._prepare(event) for event in events]
-        for results in prepared:  # no await from here on: results and position belong together
+        for _, results in prepared:  # no await from here on: results and position belong together
             self._emitter.deliver(results)
+        if clock is not None:
+            clock.emitted(max(at for at, _ in prepared))
         self._positions[part] = self._changed[part] = reader.position()
         self.tally.events += len(events)
         self._gate.worked()
         await asyncio.sleep(0)
         return True
 
-    async def _prepare(self, event: Event[Any]) -> Prepared:
-        """What becomes of an event: its results, or its dead letter."""
+    async def _prepare(self, event: Event[Any]) -> tuple[int, Prepared]:
+        """The time of an event, and what becomes of it: its results, or its dead letter."""
         try:
             now = self._now()
             timestamp = now if self._timestamp is None else self._timestamp(event.value)
             origin = _Origin(-1, timestamp, None, None)
+            at = timestamp if event._timestamp is INHERITED else event._timestamp
             try:
-                return self._emitter.prepare((event,), origin, timestamp)
+                return at, self._emitter.prepare((event,), origin, timestamp)
             except UnknownTopic as unknown:
                 await self._learn(unknown.topic)
-                return self._emitter.prepare((event,), origin, timestamp)
+                return at, self._emitter.prepare((event,), origin, timestamp)
         except Exception as error:
-            return self._failed(event, error)
+            return LONG_AGO, self._failed(event, error)
 
     def _failed(self, event: Event[Any], error: Exception) -> Prepared:
         policy = self.node.stage.on_error

@@ -105,6 +105,14 @@ class Inbox:
         """Everything below is finished."""
         return self._flights[partition].position
 
+    def reached(self, partition: TopicPartition) -> int:
+        """Everything below is finished, but for what is open."""
+        return self._flights[partition].reached
+
+    def resting(self, partition: TopicPartition) -> bool:
+        """Whether everything taken from the reader is finished."""
+        return not self._in_hand[partition] and self.position(partition) == self._given[partition]
+
     def reach(self, partition: TopicPartition, offset: int) -> None:
         """Everything below is finished, but for what is open."""
         self._flights[partition].reach(offset)

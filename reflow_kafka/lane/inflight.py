@@ -92,6 +92,11 @@ class InFlight:
             self._order.popleft()
         return self._order[0] if self._order else self._reached
 
+    @property
+    def reached(self) -> int:
+        """Everything below is finished, but for what is open."""
+        return self._reached
+
     def mark(self) -> Mark:
         """What to commit; `InFlight(mark)` goes on from there."""
         position = at = self.position

@@ -30,6 +30,7 @@ from reflow_kafka.errors import (
     StateError,
     TopologyMismatch,
 )
+from reflow_kafka.lane.clock import WorkClock
 from reflow_kafka.lane.env import LaneEnv, place_logger
 from reflow_kafka.lane.refusals import Refusals
 from reflow_kafka.lane.resources import open_for_workers
@@ -112,6 +113,15 @@ class Lane:
     def caught_up(self, end: Callable[[TopicPartition], int], before: float) -> bool:
         """Whether it has done everything below the ends of its inputs; see `Session.caught_up`."""
         return self._session is not None and self._session.caught_up(end, before)
+
+    @property
+    def clocks(self) -> list[WorkClock]:
+        """The clocks of its stages, while it runs."""
+        return self._session.clocks if self._session else []
+
+    def keep_time(self) -> bool:
+        """Note how far time has come in each stage, and tell; False while it does not run."""
+        return self._session is not None and self._session.keep_time()
 
     def stop(self) -> None:
         """Finish what is in progress, commit, end; `run` returns then."""

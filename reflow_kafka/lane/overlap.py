@@ -31,7 +31,6 @@ from reflow_kafka.lane.processes.pool import Processes
 from reflow_kafka.lane.threads import Threads
 from reflow_kafka.lane.worker import Setting, Worker
 from reflow_kafka.log.api import TopicPartition
-from reflow_kafka.serde.keys import timestamp_getter
 from reflow_kafka.serde.typed import edge_codec
 from reflow_kafka.topology.plan import Node
 
@@ -116,8 +115,7 @@ class OverlapWorker(Worker):
 
     def _entry(self, tp: TopicPartition) -> Entry:
         entry = self._inputs[tp]
-        timestamp = timestamp_getter(entry.timestamp) if entry.timestamp else None
-        return Entry(edge_codec(entry.type, entry.format).decode, entry.upstream, timestamp)
+        return Entry(edge_codec(entry.type, entry.format).decode, entry.upstream, self._timestamp_of(tp))
 
     async def close(self) -> None:
         if self._threads is not None:
@@ -154,6 +152,7 @@ class OverlapWorker(Worker):
         now = monotonic()
         while not self._backlog.crowded(self._in_hand_limit) and (batch := self.inbox.poll()):
             partition, records = batch
+            self._heard(partition, records)
             for record in records:
                 self._backlog.line_up(partition, record, now)
             self.inbox.finished(partition)

@@ -12,6 +12,8 @@ from typing import Final
 
 import msgspec
 
+from reflow_kafka.timed.watermark import LaneTime
+
 RECORD_KEY: Final = b"lane"
 """Key of lane records."""
 RUN_KEY: Final = b"run"
@@ -38,6 +40,8 @@ class LaneRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Run in which it was written."""
     done: tuple[str, ...] = ()
     """Stages of this lane that have finished the finite run `run`."""
+    times: Mapping[str, LaneTime] = {}
+    """Stage → how far its time has come; of those that are timed, or lead to one."""
 
 
 _encoder = msgspec.json.Encoder()

@@ -85,7 +85,7 @@ class SerialWorker(Worker):
         except Exception as error:  # some state cannot be encoded: find out which event did it
             self._log.warning("state cannot be encoded (%s); going back to find the event", error)
             self._go_back()
-            return Share(marks=self.inbox.share())
+            return Share(marks=self.inbox.share(), times=self._times())
         self._failed_before = (self.tally.dead_letters, self.tally.skipped)
         if self._chain is not None:
             self._chain.shared()
@@ -218,6 +218,7 @@ class SerialWorker(Worker):
                     await run(self._sieve(partition, iter(records)))
                 else:
                     self._run(run, partition, records)
+                self._heard(partition, records)
             except _GoBack:
                 self._go_back()
             except Exception:  # this is the end; positions do not tell yet of what the slice has written
@@ -389,5 +390,7 @@ class SerialWorker(Worker):
         self._careful.went_back(monotonic())
         self._is_careful = True
         self.inbox.go_back(self._setting.seek)
+        if self.clock is not None:
+            self.clock.rewind()
         self.inbox.wake.set()  # what is parked is in line again, and perhaps nothing new comes
         self._gate.moved.set()  # there is room now, and if nothing is in hand nobody else will say so

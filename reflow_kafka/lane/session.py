@@ -16,6 +16,8 @@ from typing import Any
 from reflow_kafka.clock import monotonic
 from reflow_kafka.lane.build import Builder
 from reflow_kafka.lane.calls import uncancelled
+from reflow_kafka.lane.clock import WorkClock
+from reflow_kafka.lane.clocks import Clocks
 from reflow_kafka.lane.commits import Committer
 from reflow_kafka.lane.env import LaneEnv
 from reflow_kafka.lane.gate import Gate
@@ -53,6 +55,7 @@ class Session:
         self.gate = Gate(lambda: refusals.limit)
         self.began = monotonic()
         self._stop = asyncio.Event()
+        self._working = False
         self._internal = {i.topic for node in env.plan.nodes for i in node.inputs if i.internal}
         self._readers: list[tuple[Reader, list[TopicPartition]]] = []
         self.works = Builder(
@@ -74,6 +77,7 @@ class Session:
             counts=env.counts,
             learn=env.learn,
             now=env.now,
+            clocks=Clocks(env.plan, lane, own.record.times, env.now, env.habits),
         ).works()
         self._reads = {tp: work for work in self.works for tp in work.inputs}
         pace = Pace(interval=env.commit_interval)
@@ -87,6 +91,7 @@ class Session:
         for work in self.works:
             await work.open()
         self._open_readers()
+        self._working = True
         async with asyncio.TaskGroup() as tasks:
 
             def start(work: Callable[..., Awaitable[None]], *arguments: Any) -> asyncio.Task[None]:
@@ -207,6 +212,21 @@ class Session:
             if behind and queue.next_try is None:
                 return False
         return True
+
+    # ---- time
+
+    @property
+    def clocks(self) -> list[WorkClock]:
+        """The clocks of the stages that have one."""
+        return [work.clock for work in self.works if work.clock is not None]
+
+    def keep_time(self) -> bool:
+        """Note how far time has come in each stage, and tell; False if the work has not begun yet."""
+        for work in self.works if self._working else ():
+            work.keep_time()
+            if work.clock is not None and work.clock.news():
+                self.committer.tell()
+        return self._working
 
     # ---- the end of a finite run
 

@@ -56,13 +56,15 @@ class Timing:
 class TimedWorker(SerialWorker):
     """Drives the program of a stage in one lane."""
 
-    def __init__(self, node: Node, setting: Setting, timing: Timing, clock: WorkClock) -> None:
+    clock: WorkClock
+
+    def __init__(self, node: Node, setting: Setting, timing: Timing) -> None:
         super().__init__(node, setting)
+        assert self.clock is not None
         self._program = timing.program
         self._shelves = timing.shelves
         self._context = timing.context
         self._now = timing.now
-        self._clock = clock
         self._steps = Steps(
             timing.codes, timing.context, self._emitter, timing.shelves, node.changelog or node.name
         )
@@ -70,8 +72,8 @@ class TimedWorker(SerialWorker):
         self._prompt = operator is not None and operator.prompt
         self._suspends = self._steps.suspends or self._prompt
         self._is_careful = self._suspends
-        self._frozen: int | None = None
-        """The watermark since when an event waits for another try."""
+        self._ending = False
+        """Whether no event comes any more in this run."""
         self._put_off = PutOff()
         sides = {tp: i.side for tp, i in self._inputs.items()}
         ordered = operator is not None and operator.ordered and len(sides) > 1
@@ -82,23 +84,14 @@ class TimedWorker(SerialWorker):
         """The watermark of that time, and when by the wall clock something will be due."""
         self._origin = TopicPartition(node.changelog or node.name, setting.lane)
 
-    @property
-    def clock(self) -> WorkClock:
-        """What is known of the time of its events."""
-        return self._clock
-
-    @property
-    def watermark(self) -> int:
-        """No event is expected any more that is older."""
-        return self._clock.watermark if self._frozen is None else self._frozen
-
-    async def open(self) -> None:
-        await super().open()
-        self._freeze()
-
     # ---- what is taken next
 
     def _poll(self) -> tuple[TopicPartition, Sequence[Record]] | None:
+        if self._ending:  # events that come after the end of a run are not late: they belong to the next one
+            if self.clock.watermark != NEVER:
+                self.clock.end()
+                self.inbox.wake.set()
+            return None
         left = self._taking.left()
         batch = self.inbox.poll(left)
         self._held_up = batch is None and bool(left)
@@ -120,8 +113,6 @@ class TimedWorker(SerialWorker):
     def take(self) -> Share:
         share = super().take()
         share.changes.update(self._shelves.snapshot())
-        self._clock.share()
-        share.times[self.node.name] = self._clock.told(self._holds())
         return share
 
     def settled(self) -> None:
@@ -132,11 +123,8 @@ class TimedWorker(SerialWorker):
         super()._go_back()
         self._shelves.rewind()
         self._program.rewound()
-        self._clock.rewind()
         self._put_off.clear()
         self._taking.taken()
-        self._frozen = None
-        self._freeze()
         self._stirred = True
 
     def _is_full(self) -> bool:
@@ -144,15 +132,15 @@ class TimedWorker(SerialWorker):
 
     def _holds(self) -> int:
         """The oldest timestamp that something may still be emitted with."""
-        holds = self._program.holds(self.watermark)
+        holds = self._program.holds(self.clock.watermark)
         oldest = self._put_off.oldest()
         return holds if oldest is None else min(holds, oldest)
 
     def flushed(self) -> bool:
-        if self._clock.watermark != NEVER:
-            self._clock.end()
+        if not self._ending:
+            self._ending = True
             self.inbox.wake.set()
-        return self.watermark == NEVER and not self._put_off and self._is_idle()
+        return self.clock.watermark == NEVER and not self._put_off and self._is_idle()
 
     # ---- events
 
@@ -168,15 +156,15 @@ class TimedWorker(SerialWorker):
 
     def _straight(self, partition: TopicPartition, enter: Callable[[Record], Incoming]) -> Run:
         """Events of code that does not wait."""
-        clock, event, accept = self._clock, self._program.event, self._shelves.accept
-        carry_out, saw, deliver = self._steps.carry_out, clock.saw, self._emitter.deliver
+        clock, event, accept = self.clock, self._program.event, self._shelves.accept
+        carry_out, passed, deliver = self._steps.carry_out, clock.passing(partition), self._emitter.deliver
 
         def run(records: Iterable[Record]) -> None:
             now = self._now()
             for r in records:
                 try:
                     incoming = enter(r)
-                    watermark = clock.watermark if self._frozen is None else self._frozen
+                    watermark = clock.watermark
                     prepared = carry_out(event(incoming, watermark, now), incoming, watermark)
                 except Exception as error:
                     self._shelves.drop()
@@ -186,7 +174,7 @@ class TimedWorker(SerialWorker):
                 self._stirred = True
                 if prepared:
                     deliver(prepared)
-                saw(partition, incoming.timestamp)
+                passed(incoming.timestamp)
 
         return run
 
@@ -196,15 +184,15 @@ class TimedWorker(SerialWorker):
         if not isinstance(program, Direct) or handler is None or stage is None or stage.takes_event:
             return None
         one_by_one, read = self._straight(partition, enter), reading(self._inputs[partition])
-        clock, prepare, deliver = self._clock, self._emitter.prepare, self._emitter.deliver
-        saw, find, keep, lose = clock.saw, program.find, program.keep, program.lose
+        clock, prepare, deliver = self.clock, self._emitter.prepare, self._emitter.deliver
+        passed, find, keep, lose = clock.passing(partition), program.find, program.keep, program.lose
 
         def run(records: Iterable[Record]) -> None:
             for r in records:
                 in_code, state, prepared = False, None, None
                 try:
                     value, timestamp = read(r)
-                    watermark = clock.watermark if self._frozen is None else self._frozen
+                    watermark = clock.watermark
                     state = None if r.key is None else find(r.key, timestamp, watermark)
                     if state is not None:
                         in_code = True
@@ -223,13 +211,14 @@ class TimedWorker(SerialWorker):
                 self._stirred = True
                 if prepared:
                     deliver(prepared)
-                saw(partition, timestamp)
+                passed(timestamp)
 
         return run
 
     def _waiting(self, partition: TopicPartition, enter: Callable[[Record], Incoming]) -> Run:
         """Events of code that may wait: a commit meanwhile sees nothing of the step."""
-        saw, event, deliver = self._clock.saw, self._program.event, self._emitter.deliver
+        clock, event, deliver = self.clock, self._program.event, self._emitter.deliver
+        passed = clock.passing(partition)
 
         async def run(records: Iterable[Record]) -> None:
             for r in records:
@@ -237,7 +226,7 @@ class TimedWorker(SerialWorker):
                     return
                 try:
                     incoming = enter(r)
-                    watermark = self.watermark
+                    watermark = clock.watermark
                     acts = event(incoming, watermark, self._now())
                     prepared = await self._steps.carry_out_waiting(acts, incoming, watermark)
                 except Exception as error:
@@ -252,7 +241,7 @@ class TimedWorker(SerialWorker):
                     self._shelves.accept()
                     self._stirred = True
                     deliver(prepared)
-                    saw(partition, incoming.timestamp)
+                    passed(incoming.timestamp)
                 self._finished(r.offset)
 
         return run
@@ -261,12 +250,14 @@ class TimedWorker(SerialWorker):
 
     def _put_aside(self, item: Item, delay: float, *, counts: bool) -> Unit:
         unit = super()._put_aside(item, delay, counts=counts)
-        self._freeze()
+        self.clock.stand()
         return unit
 
-    def _freeze(self) -> None:
-        if self._frozen is None and self._lines.keys:
-            self._frozen = self._clock.watermark
+    def _stands(self) -> bool:
+        return bool(self._lines.keys)
+
+    def _heard(self, tp: TopicPartition, records: Sequence[Record]) -> None:
+        """Each of them was, when it was finished."""
 
     # ---- what time brings
 
@@ -274,22 +265,20 @@ class TimedWorker(SerialWorker):
         """`clock.monotonic()` when there is something to do without anything new."""
         now, wall = monotonic(), self._now()
         times = [at for at in (super()._next_wake(), self._put_off.next_try()) if at is not None]
-        dues = (self._program.wake(wall), self._clock.wake(wall))
-        times += [now + max(due - wall, 0) / 1000 for due in dues if due is not None]
+        due = self._program.wake(wall)
+        times += [] if due is None else [now + max(due - wall, 0) / 1000]
         return min(times, default=None)
 
     async def _on_time(self) -> bool:
         """Do what is due by now, for as long as a slice may take; whether anything was."""
-        self._clock.update({tp: self.inbox.position(tp) for tp in self.inputs})
-        if self._frozen is not None and not self._lines.keys:
-            self._frozen = None
+        self.clock.update(self.inbox, standing=self._stands())
         if self._is_idle():
             return False
         until = time.perf_counter() + SLICE
         worked = False
         while not self.inbox.stopped and time.perf_counter() < until:
             wall = self._now()
-            due = self._program.due(self.watermark, wall, self._put_off.later(monotonic()))
+            due = self._program.due(self.clock.watermark, wall, self._put_off.later(monotonic()))
             if due is None:
                 self._rest(wall)
                 break
@@ -307,7 +296,7 @@ class TimedWorker(SerialWorker):
         until = time.perf_counter() + SLICE
         while not self._is_idle():
             wall = self._now()
-            due = self._program.due(self.watermark, wall, self._put_off.later(monotonic()))
+            due = self._program.due(self.clock.watermark, wall, self._put_off.later(monotonic()))
             if due is None:
                 self._rest(wall)
             elif not await self._gate.admit(1, self._is_full):
@@ -322,7 +311,7 @@ class TimedWorker(SerialWorker):
 
     def _is_idle(self) -> bool:
         """Whether nothing can have become due since it was looked for last."""
-        if self._stirred or self.watermark != self._looked_at or self._now() >= self._wake:
+        if self._stirred or self.clock.watermark != self._looked_at or self._now() >= self._wake:
             return False
         again = self._put_off.next_try()
         return again is None or monotonic() < again
@@ -330,7 +319,11 @@ class TimedWorker(SerialWorker):
     def _rest(self, wall: int) -> None:
         """Nothing is due any more at this watermark, but for what is put off."""
         wake = self._program.wake(wall)
-        self._stirred, self._looked_at, self._wake = False, self.watermark, NEVER if wake is None else wake
+        self._stirred, self._looked_at, self._wake = (
+            False,
+            self.clock.watermark,
+            NEVER if wake is None else wake,
+        )
 
     async def _do(self, due: Due) -> None:
         self._stirred = True
@@ -354,10 +347,10 @@ class TimedWorker(SerialWorker):
 
     async def _carried_out(self, due: Due) -> Prepared:
         if not self._suspends:
-            return self._steps.carry_out(due.acts, due, self.watermark)
+            return self._steps.carry_out(due.acts, due, self.clock.watermark)
         before, self._suspended = self._suspended, True
         try:
-            return await self._steps.carry_out_waiting(due.acts, due, self.watermark)
+            return await self._steps.carry_out_waiting(due.acts, due, self.clock.watermark)
         finally:
             self._suspended = before
 

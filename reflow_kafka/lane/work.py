@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from reflow_kafka.lane.clock import WorkClock
 from reflow_kafka.lane.inbox import Inbox
 from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.log.api import BatchBuilder, TopicPartition
@@ -79,6 +80,13 @@ class Work(Protocol):
     inbox: Inbox
     """Where the lane puts what it reads for them."""
     tally: Tally
+
+    @property
+    def clock(self) -> WorkClock | None:
+        """The time of its events, if anybody wants to know."""
+
+    def keep_time(self) -> None:
+        """Note how far time has come."""
 
     def tallies(self) -> Mapping[str, Tally]:
         """Counts by stage: its own, and those chained to it."""

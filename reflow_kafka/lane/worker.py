@@ -20,6 +20,7 @@ from reflow_kafka.errors import ReflowError
 from reflow_kafka.lane.backlog import Backlog
 from reflow_kafka.lane.calm import Calm
 from reflow_kafka.lane.chain import Chain
+from reflow_kafka.lane.clock import WorkClock
 from reflow_kafka.lane.compile import Compilation, compile_stage
 from reflow_kafka.lane.emitter import Emitter, Lead
 from reflow_kafka.lane.env import place_logger
@@ -42,8 +43,10 @@ from reflow_kafka.log.api import BatchBuilder, Record, TopicPartition
 from reflow_kafka.serde.keys import timestamp_getter
 from reflow_kafka.serde.typed import edge_codec
 from reflow_kafka.state.cache import StateCache
+from reflow_kafka.timed.watermark import LaneTime
 from reflow_kafka.topology.plan import Node
 from reflow_kafka.topology.topics import PARKED
+from reflow_kafka.units import NEVER
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +86,8 @@ class Setting:
     """Where events go that wait long; None: they wait in memory."""
     chain: Chain | None = None
     """The stages that are chained to its own."""
+    clock: WorkClock | None = None
+    """The time of its events, if anybody wants to know."""
 
 
 class Worker(ABC):
@@ -95,6 +100,7 @@ class Worker(ABC):
         self.tally = Tally()
         self.inputs = tuple(TopicPartition(i.topic, lane) for i in inputs)
         self.inbox = Inbox({tp: setting.marks[tp] for tp in self.inputs})
+        self.clock = setting.clock
         self._setting = setting
         self._log = place_logger(log, flow=setting.flow, stage=node.name, lane=lane)
         self._gate = setting.gate
@@ -152,13 +158,38 @@ class Worker(ABC):
                 by_name=setting.by_name,
                 waits=self._chain is not None and self._chain.suspends,
                 names={} if self._chain is None else {**self._chain.names(tp), **(names or {})},
-                timestamp=timestamp_getter(entry.timestamp) if entry.timestamp else None,
+                timestamp=self._timestamp_of(tp),
                 timeout=self._timeout,
                 **more,
             )
         )
 
+    def _timestamp_of(self, tp: TopicPartition) -> Callable[[Any], int] | None:
+        """What finds the time of an event in its value; None if its record has it."""
+        field = self._inputs[tp].timestamp
+        if field is None:
+            return None
+        getter = timestamp_getter(field)
+        return getter if self.clock is None else self.clock.hearing(tp, getter)
+
+    def _heard(self, tp: TopicPartition, records: Sequence[Record]) -> None:
+        """Records have been taken in hand: their timestamps tell the time, if that of the values does not."""
+        if self.clock is not None and self._inputs[tp].timestamp is None:
+            self.clock.saw(tp, records)
+
     # ---- what the lane asks
+
+    def keep_time(self) -> None:
+        if self.clock is not None and self.clock.update(self.inbox, standing=self._stands()):
+            self.inbox.wake.set()
+
+    def _stands(self) -> bool:
+        """Whether events wait of which the inbox knows nothing any more."""
+        return self._lines.parked_lines > 0
+
+    def _holds(self) -> int:
+        """The oldest timestamp that something may still be emitted with, beside what follows from events."""
+        return NEVER
 
     async def open(self) -> None:
         for lifecycle in self._lifecycles:
@@ -215,8 +246,17 @@ class Worker(ABC):
         changes = {cache.name: cache.snapshot() for cache in self._caches}
         changes[PARKED] = self._backlog.snapshot()
         share = Share(self._outbox.take(), changes, self.inbox.share(), self._events, self._last)
+        share.times = self._times()
         self._events = 0
         return share
+
+    def _times(self) -> dict[str, LaneTime]:
+        """What is told of time with what is finished."""
+        if self.clock is None:
+            return {}
+        self.keep_time()
+        self.clock.share()
+        return {self.node.name: self.clock.told(self._holds())}
 
     def settled(self) -> None:
         for cache in self._caches:

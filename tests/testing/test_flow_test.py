@@ -275,7 +275,7 @@ def test_what_stops_the_flow_is_raised_where_it_happens() -> None:
 
 def reminding() -> Flow:
     flow = Flow("reminding")
-    flow.source("carts", topic="carts", key="who")
+    flow.source("carts", topic="carts", key="who", idle_after=timedelta(days=7))  # event time stays unknown
 
     def remind(state: State[int], timer: Timer, ctx: Context) -> str:
         return f"{ctx.key} {timer.name} {state.value}"
