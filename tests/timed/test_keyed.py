@@ -297,8 +297,13 @@ class OneStage(RuleBasedStateMachine):
         end = self.mortal[key][1] if key in self.mortal else -1
         return end if self.now + TTL <= end <= self.now + TTL + TTL // 16 else self.now + TTL + TTL // 16
 
+    def living(self) -> dict[Any, tuple[Any, int]]:
+        """What is not over; what is has not gone yet, and if the clock goes back it lives again."""
+        return {key: entry for key, entry in self.mortal.items() if entry[1] > self.now}
+
     def sweep(self) -> None:
-        self.mortal = {key: entry for key, entry in self.mortal.items() if entry[1] > self.now}
+        self.driver.advance()
+        self.mortal = self.living()
 
     @rule(key=KEYS, fails=st.booleans(), clear=st.booleans())
     def touch_state(self, key: str, fails: bool, clear: bool) -> None:
@@ -312,8 +317,7 @@ class OneStage(RuleBasedStateMachine):
         assert (out is None) == fails
         if fails:
             return
-        self.sweep()
-        state = [*self.mortal.get(("state", key), ([], 0))[0], self.now]
+        state = [*self.living().get(("state", key), ([], 0))[0], self.now]
         assert values(out) == [state]
         self.mortal["state", key] = (state, self.end(("state", key)))
         if clear:
@@ -337,7 +341,6 @@ class OneStage(RuleBasedStateMachine):
                 assert stores.store(name).get(key) == value
 
         if self.do(fails, command):
-            self.sweep()
             self.mortal["entry", key] = (value, self.end(("entry", key)))
             self.for_ever[key] = value
 
@@ -349,7 +352,6 @@ class OneStage(RuleBasedStateMachine):
                 assert stores.store(name).get(key) is None
 
         if self.do(fails, command):
-            self.sweep()
             self.mortal.pop(("entry", key), None)
             self.for_ever.pop(key, None)
 
@@ -362,8 +364,7 @@ class OneStage(RuleBasedStateMachine):
                 found[name] = list(stores.store(name).range(start, end, prefix=prefix))
 
         self.do(False, command)
-        self.sweep()
-        mortal = {key: value for (kind, key), (value, _) in self.mortal.items() if kind == "entry"}
+        mortal = {key: value for (kind, key), (value, _) in self.living().items() if kind == "entry"}
         for name, entries in (("mortal", mortal), ("for ever", self.for_ever)):
             assert found[name] == [
                 (key, value)
@@ -374,9 +375,8 @@ class OneStage(RuleBasedStateMachine):
     @rule(by=st.integers(-5, 2 * TTL), sweeps=st.booleans())
     def time_passes(self, by: int, sweeps: bool) -> None:
         self.driver.now += by
-        self.sweep()
         if sweeps:
-            self.driver.advance()
+            self.sweep()
 
     @rule()
     def commit(self) -> None:
@@ -393,7 +393,6 @@ class OneStage(RuleBasedStateMachine):
 
     @rule()
     def nothing_is_left_behind(self) -> None:
-        self.driver.advance()
         self.sweep()
         found = {shelf.prefix: len(list(shelf.keys())) for shelf in self.driver.shelves._shelves[:3]}
         assert found[OWN + b"x"] == found[OWN + b"l"] == len(self.mortal)
