@@ -119,7 +119,15 @@ def summarise(statistics: Statistics, seconds: float) -> None:
             line += f" ({', '.join(f'{stage} {count:,}' for stage, count in stages.items())})"
         if dead_letters:
             line += f", {dead_letters:,} dead-lettered"
-        about = {"events": events, "seconds": round(seconds, 3), "rate": rate, "dead_letters": dead_letters}
+        if late := sum(counted.late for counted in flow.stages.values()):
+            line += f", {late:,} late"
+        about = {
+            "events": events,
+            "seconds": round(seconds, 3),
+            "rate": rate,
+            "dead_letters": dead_letters,
+            "late": late,
+        }
         logger.info("%s", line, extra={"flow": name, **about, "stages": stages})
 
 

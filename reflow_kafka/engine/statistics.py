@@ -17,6 +17,8 @@ class StageStatistics:
     """How often a worker went back to its last commit because of a failing event."""
     retries: int
     """Failed tries after which another was made."""
+    late: int = 0
+    """Events that came too late for their windows, or what waited for them; they went to output ``late``."""
     in_progress: int = 0
     """Calls of its handler that have begun and not ended."""
     retrying: int = 0

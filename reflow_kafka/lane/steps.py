@@ -6,10 +6,11 @@ Nothing has an effect yet: the step is accepted, and its results delivered, by w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from reflow_kafka.context import Context
 from reflow_kafka.definition.spec import Shape
+from reflow_kafka.event import Event
 from reflow_kafka.lane.code import Code
 from reflow_kafka.lane.compile import MissingKey
 from reflow_kafka.lane.emitter import Emitter, Prepared
@@ -20,6 +21,9 @@ from reflow_kafka.serde.typed import edge_codec
 from reflow_kafka.state.shelf import Shelves
 from reflow_kafka.timed.program import NO_HEADERS, Act, Call, Due, Incoming
 from reflow_kafka.topology.plan import Input, Node
+
+LATE: Final = "late"
+"""The output for events that came too late."""
 
 
 class Steps:
@@ -35,6 +39,8 @@ class Steps:
     ) -> None:
         self.in_code = False
         """Whether what has failed last is the user's code: only then another try may help."""
+        self.late = 0
+        """Events of the last step that go to the output ``late``."""
         self.suspends = any(code.shape.suspends for code in codes.values())
         self._codes = codes
         self._ctx = context
@@ -45,13 +51,14 @@ class Steps:
     def carry_out(self, acts: Iterator[Act], cause: Incoming | Due, watermark: int) -> Prepared:
         """The results of a step whose code does not wait; what it changes is encoded."""
         prepared: Prepared = []
-        self.in_code = False
+        self.in_code, self.late = False, 0
         for act in acts:
             if isinstance(act, Call):
                 code = self._enter(act, cause, watermark)
                 results = self._leave(act, code.call(act.arguments))
             else:
                 results = (act.event,)
+                self.late += isinstance(act.event, Event) and act.event.to == LATE
             if results:
                 prepared += self._emitter.prepare(results, act, act.timestamp)
         self._shelves.encode()
@@ -60,13 +67,14 @@ class Steps:
     async def carry_out_waiting(self, acts: Iterator[Act], cause: Incoming | Due, watermark: int) -> Prepared:
         """The same of any code."""
         prepared: Prepared = []
-        self.in_code = False
+        self.in_code, self.late = False, 0
         for act in acts:
             if isinstance(act, Call):
                 code = self._enter(act, cause, watermark)
                 results = self._leave(act, await code.call_waiting(act.arguments))
             else:
                 results = (act.event,)
+                self.late += isinstance(act.event, Event) and act.event.to == LATE
             prepared += self._emitter.prepare(results, act, act.timestamp)
         self._shelves.encode()
         return prepared

@@ -75,6 +75,7 @@ class TimedWorker(SerialWorker):
         self._ending = False
         """Whether no event comes any more in this run."""
         self._put_off = PutOff()
+        self._late_before = 0
         sides = {tp: i.side for tp, i in self._inputs.items()}
         ordered = operator is not None and operator.ordered and len(sides) > 1
         self._taking = InOrder(sides, self.inbox.head) if ordered else Taking(timing.program, sides)
@@ -112,6 +113,7 @@ class TimedWorker(SerialWorker):
 
     def take(self) -> Share:
         share = super().take()
+        self._late_before = self.tally.late
         share.changes.update(self._shelves.snapshot())
         return share
 
@@ -121,6 +123,7 @@ class TimedWorker(SerialWorker):
 
     def _go_back(self) -> None:
         super()._go_back()
+        self.tally.late = self._late_before
         self._shelves.rewind()
         self._program.rewound()
         self._put_off.clear()
@@ -174,6 +177,8 @@ class TimedWorker(SerialWorker):
                 self._stirred = True
                 if prepared:
                     deliver(prepared)
+                if self._steps.late:
+                    self.tally.late += self._steps.late
                 passed(incoming.timestamp)
 
         return run
@@ -241,6 +246,7 @@ class TimedWorker(SerialWorker):
                     self._shelves.accept()
                     self._stirred = True
                     deliver(prepared)
+                    self.tally.late += self._steps.late
                     passed(incoming.timestamp)
                 self._finished(r.offset)
 

@@ -40,6 +40,8 @@ class Tally:
     rewinds: int = 0
     retries: int = 0
     """Failed tries after which another was made."""
+    late: int = 0
+    """Events that went to the output ``late``."""
 
     def add(self, other: Tally) -> None:
         """Add another count to this one."""
@@ -48,6 +50,7 @@ class Tally:
         self.skipped += other.skipped
         self.rewinds += other.rewinds
         self.retries += other.retries
+        self.late += other.late
 
 
 @dataclass(slots=True)

@@ -88,8 +88,6 @@ class Windowed(ABC):
         self._closing = Closing(shelf)
         self._after = after
         self._stamp = stamp
-        self.late = 0
-        """Events that were late, since this object was made."""
 
     @abstractmethod
     def event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
@@ -120,7 +118,6 @@ class Windowed(ABC):
     def _late(self, incoming: Incoming) -> Emit:
         value = incoming.value
         unchanged = value.value if isinstance(value, Event) else value
-        self.late += 1
         return Emit(Event(unchanged, to="late"), incoming.key, incoming.timestamp, incoming.headers)
 
     def _on_close(self, state: Any, start: int, end: int, key: bytes, timestamp: int) -> Call:

@@ -97,6 +97,15 @@ def test_summary(caplog: pytest.LogCaptureFixture) -> None:
     assert (about["events"], about["rate"], about["dead_letters"]) == (4000, 2000, 2)
 
 
+def test_the_summary_tells_of_late_events(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    counted = flow(hours=7)
+    late = {name: replace(stage, dead_letters=0, late=3) for name, stage in counted.stages.items()}
+    summarise(statistics.Statistics({"weather": replace(counted, stages=late)}), 1.0)
+    assert caplog.messages == ["7 events in 1.0 s, 7 events/s, 3 late"]
+    assert vars(caplog.records[0])["late"] == 3
+
+
 def test_copies_that_are_behind_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     copies = tuple(

@@ -73,13 +73,29 @@ async def test_windows_close_by_the_watermark_and_at_the_end_of_the_run() -> Non
     log = await new_numbers(
         ("a", 1, 1_000), ("a", 2, 1_999), ("b", 3, 2_000), ("a", 4, 1_500), ("a", 5, 7_000)
     )
-    await run(log, flow_of(Tumbling(1)))
+    engine = await run(log, flow_of(Tumbling(1)))
+    assert engine.statistics().flows["windows"].stages["seen"].late == 1
     assert await by_key(log, "out") == {
         "a": [window(1_000, 2_000, "a", 1, 2), window(7_000, 8_000, "a", 5)],
         "b": [window(2_000, 3_000, "b", 3)],
     }
     assert await by_key(log, "late") == {"a": [4]}
     assert [r.timestamp for r in await records(log, "out")] == [1_999, 2_999, 7_999]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_late_events_are_counted_whether_or_not_anything_follows_them(waits: bool) -> None:
+    async def collect_later(state: list[int], value: int) -> None:
+        state.append(value)
+
+    flow = Flow("windows", partitions=1)
+    flow.source("numbers", topic="numbers")
+    handler = collect_later if waits else collect
+    flow.stage(handler, name="seen", after="numbers", state=list, window=Tumbling(1), on_close=told)
+    flow.sink("out", after="seen", topic="out")
+    log = await new_numbers(("a", 1, 1_000), ("a", 2, 9_000), ("a", 3, 1_000), ("b", 4, 7_999))
+    engine = await run(log, flow)
+    assert engine.statistics().flows["windows"].stages["seen"].late == 2
 
 
 async def test_a_window_is_told_of_without_an_end_and_goes_on_after_a_restart() -> None:
