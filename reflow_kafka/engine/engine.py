@@ -187,6 +187,11 @@ class Engine:
         """
         return all(runner.caught_up(end, before) for runner in self._runners)
 
+    def expect(self, timestamp: int) -> None:
+        """No events older than this (epoch ms) come any more, from no source that is read here."""
+        for runner in self._runners:
+            runner.expect(timestamp)
+
     def statistics(self) -> Statistics:
         """What there is to tell at this moment."""
         return Statistics({runner.name: runner.statistics() for runner in self._runners})

@@ -214,6 +214,11 @@ class Runner:
             return False
         return all(lane.caught_up(end, before) for lane in lanes) and self._time_settled(end)
 
+    def expect(self, timestamp: int) -> None:
+        """No older events come any more from the sources of its lanes."""
+        for place in self._places.values():
+            place.lane.expect(timestamp)
+
     def _time_settled(self, end: Callable[[TopicPartition], int]) -> bool:
         """Whether all that lanes have told of time was heard, and has come as far as it can."""
         if not self.env.plan.timed:

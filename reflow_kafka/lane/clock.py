@@ -154,6 +154,11 @@ class WorkClock:
         self.watermark = NEVER if time.ended or self._over else self._clock
         return self.watermark != before
 
+    def expect(self, timestamp: int) -> None:
+        """Nothing older comes any more from the sources that it knows itself."""
+        for source in self._sources.values():
+            source.expect(timestamp)
+
     def end(self) -> None:
         """The run has come to its end: nothing is expected any more."""
         self._over = True
@@ -280,6 +285,10 @@ class FeedClock(WorkClock):
         self._known = True
         for part in parts:
             self.part(part)
+
+    def expect(self, timestamp: int) -> None:
+        for part in self._parts.values():
+            part.expect(timestamp)
 
     def part(self, name: str) -> PartClock:
         """The clock of a part."""

@@ -119,6 +119,11 @@ class Lane:
         """The clocks of its stages, while it runs."""
         return self._session.clocks if self._session else []
 
+    def expect(self, timestamp: int) -> None:
+        """No older events come any more from its sources."""
+        if self._session:
+            self._session.expect(timestamp)
+
     def keep_time(self) -> bool:
         """Note how far time has come in each stage, and tell; False while it does not run."""
         return self._session is not None and self._session.keep_time()

@@ -220,6 +220,13 @@ class Session:
         """The clocks of the stages that have one."""
         return [work.clock for work in self.works if work.clock is not None]
 
+    def expect(self, timestamp: int) -> None:
+        """No older events come any more from the sources of this lane."""
+        for clock in self.clocks:
+            clock.expect(timestamp)
+        self.keep_time()
+        self.committer.demand()
+
     def keep_time(self) -> bool:
         """Note how far time has come in each stage, and tell; False if the work has not begun yet."""
         for work in self.works if self._working else ():

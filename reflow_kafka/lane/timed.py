@@ -325,11 +325,8 @@ class TimedWorker(SerialWorker):
     def _rest(self, wall: int) -> None:
         """Nothing is due any more at this watermark, but for what is put off."""
         wake = self._program.wake(wall)
-        self._stirred, self._looked_at, self._wake = (
-            False,
-            self.clock.watermark,
-            NEVER if wake is None else wake,
-        )
+        self._stirred, self._looked_at = False, self.clock.watermark
+        self._wake = NEVER if wake is None else wake
 
     async def _do(self, due: Due) -> None:
         self._stirred = True

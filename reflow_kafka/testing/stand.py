@@ -90,6 +90,15 @@ class Stand:
         self._run(self.loop.virtual + seconds, lambda: False)
         self._check()
 
+    def expect(self, timestamp: int) -> None:
+        """Let event time come to `timestamp`, and do all that comes due."""
+        self.do(self._expect(timestamp))
+        self.settle()
+
+    async def _expect(self, timestamp: int) -> None:
+        assert self._engine is not None
+        self._engine.expect(timestamp)
+
     def end(self) -> None:
         """Let the engine come to the end of its sources."""
         assert self._engine is not None

@@ -133,7 +133,7 @@ class Trial:
                 f"found advance({wall!r}), wanted a time that is not negative: clocks never go back"
             )
         if event_time is not None:
-            raise UsageError("event time is not known to the stages of this version")
+            self._stand.expect(epoch_ms(event_time))
         if by:
             self._stand.pass_time(by)
         else:

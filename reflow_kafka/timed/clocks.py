@@ -104,6 +104,10 @@ class SourceClock:
         quiet = self._resting and now - self._since >= self._idle_after
         return quiet and not (self._empty and now - self._looked < self._habits.renewal // 2)
 
+    def expect(self, timestamp: int) -> None:
+        """Nothing older comes any more."""
+        self._watermark = max(self._watermark, timestamp)
+
     def stand(self) -> None:
         """Time is to stand still until the next `advance`."""
         self._clear = False
@@ -158,6 +162,10 @@ class PartClock:
         self._silent = None
         if timestamp != LONG_AGO:
             self._watermark = max(self._watermark, timestamp - self._behind)
+
+    def expect(self, timestamp: int) -> None:
+        """Nothing older comes any more."""
+        self._watermark = max(self._watermark, timestamp)
 
     def silent(self, now: int) -> None:
         """It was asked, and had nothing."""

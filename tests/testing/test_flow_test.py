@@ -27,7 +27,9 @@ from reflow_kafka import (
     RetryLater,
     State,
     Timer,
+    Tumbling,
     UsageError,
+    Window,
 )
 from reflow_kafka.testing import DeadLetter, FlowTest
 
@@ -616,6 +618,51 @@ def test_nothing_is_left_behind() -> None:
         test.advance(timedelta(days=1))
         assert test.now == START + 86_400_000
     assert threading.active_count() == before
+
+
+def windowed() -> Flow:
+    """Windows two hops away from the source."""
+    flow = Flow("windowed", partitions=3)
+    flow.source("clicks", topic="clicks", key="who", timestamp="at")
+    flow.stage(lambda click: click, name="spread", after="clicks")
+
+    def closed(count: State[int], window: Window) -> dict[str, Any]:
+        return {"page": window.key, "from": window.start, "clicks": count.value}
+
+    @flow.stage(after="spread", key="page", window=Tumbling(10), state=lambda: 0, on_close=closed)
+    def count(count: State[int], click: dict[str, Any]) -> None:
+        count.value += 1
+
+    return flow
+
+
+def test_windows_close_when_event_time_gets_there() -> None:
+    with FlowTest(windowed()) as test:
+        for who, at in (("ada", 1_000), ("bob", 9_999), ("eve", 10_000)):
+            test.send("clicks", {"who": who, "page": "home", "at": at})
+        assert test.outputs("count") == []
+        test.advance(event_time=9_999)
+        assert test.outputs("count") == []
+        test.restart()
+        test.advance(event_time=10_000)
+        assert test.outputs("count") == [{"page": "home", "from": 0, "clicks": 2}]
+        test.send("clicks", {"who": "bob", "page": "home", "at": 9_000})
+        assert test.outputs("count.late") == [{"who": "bob", "page": "home", "at": 9_000}]
+        test.restart()
+        test.send("clicks", {"who": "bob", "page": "home", "at": 9_000})
+        assert len(test.outputs("count.late")) == 2
+        test.advance(event_time=5_000)  # it does not go back
+        test.end()
+        assert test.outputs("count")[1:] == [{"page": "home", "from": 10_000, "clicks": 1}]
+
+
+def test_windows_close_when_traffic_has_ended() -> None:
+    with FlowTest(windowed()) as test:
+        test.send("clicks", {"who": "ada", "page": "home", "at": 1_000})
+        test.advance(30 + 8)
+        assert test.outputs("count") == []
+        test.advance(2)  # with something to spare: time that goes on alone is told ever more rarely
+        assert test.outputs("count") == [{"page": "home", "from": 0, "clicks": 1}]
 
 
 # ---- mistakes
