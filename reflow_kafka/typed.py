@@ -21,6 +21,7 @@ from reflow_kafka.value import State
 from reflow_kafka.windows import WindowSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
+Fold = TypeVar("Fold", bound=Callable[[Any, Any], Any])
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")

@@ -10,8 +10,8 @@ from reflow_kafka.definition.aggregate import aggregate_spec
 from reflow_kafka.definition.place import callers_place
 from reflow_kafka.definition.reduce import reduce_spec
 from reflow_kafka.handle import Stage
-from reflow_kafka.surface.adding import Surface
-from reflow_kafka.typed import FoldOptions, R, Upstreams
+from reflow_kafka.surface.adding import Surface, called
+from reflow_kafka.typed import Fold, FoldOptions, R, Upstreams
 from reflow_kafka.windows import WindowSpec
 
 
@@ -46,7 +46,7 @@ class Aggregates(Surface):
         place = callers_place()
         draft = self._draft
         given: dict[str, Any] = {"on_error": draft.on_error, **options}
-        refs = draft.refs(after, place, stage=name)
+        refs = draft.refs(after, place, stage=called(name, {}))
         spec = aggregate_spec(name, place, draft.retry, after=refs, of=of, window=window, emit=emit, **given)
         return draft.add(spec, place)
 
@@ -72,7 +72,7 @@ class Aggregates(Surface):
         window: WindowSpec | None = None,
         emit: Literal["close", "update"] | None = None,
         **options: Unpack[FoldOptions],
-    ) -> Callable[[Callable[[R, R], R]], Callable[[R, R], R]]: ...
+    ) -> Callable[[Fold], Fold]: ...
     def reduce(self, fn: Any = None, /, *, after: Any = None, **options: Any) -> Any:
         """A stage that folds the values of each key into one: ``fn(so far, next)`` gives the new value.
 

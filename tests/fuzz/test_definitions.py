@@ -10,8 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reflow_kafka import Batch, Flow, Rate, Retry
+from reflow_kafka import Batch, Flow, Rate, Retry, Session, Tumbling
+from reflow_kafka.aggregations import Count, Mean, TopK
 from reflow_kafka.errors import DefinitionError
+from reflow_kafka.sketches import ApproxDistinct, Quantiles
 from reflow_kafka.topology.planner import make_plan
 from tests.fuzz.arguments import ANNOTATIONS, handlers, objects, plain, states, two
 from tests.fuzz.effort import examples
@@ -38,6 +40,12 @@ running = {
     "retry": st.just(Retry()),
     "chain": st.booleans(),
 }
+folding = {
+    "window": st.sampled_from([Tumbling(1), Session(1)]),
+    "emit": st.sampled_from(["close", "update"]),
+    "close_on": st.just("wall-clock"),
+    "ttl": st.just(1.0),
+}
 steps = st.one_of(
     st.tuples(
         st.just("stage"),
@@ -62,6 +70,31 @@ steps = st.one_of(
         st.just("sink"),
         good_names | objects,
         options(after=upstreams, topic=st.just("o"), name=good_names, format=st.just("str"), **running),
+    ),
+    st.tuples(
+        st.just("gather"),
+        handlers,
+        options(
+            name=good_names,
+            after=upstreams,
+            expect=st.sampled_from([2, "n", plain]),
+            within=st.just(1),
+            id=st.just("id"),
+            close_on=st.just("wall-clock"),
+            **running,
+        ),
+    ),
+    st.tuples(
+        st.just("zip"), handlers, options(name=good_names, after=upstreams, limit=st.just(5), **running)
+    ),
+    st.tuples(st.just("reduce"), handlers, options(name=good_names, after=upstreams, **folding, **running)),
+    st.tuples(
+        st.just("aggregate"),
+        good_names | objects,
+        st.fixed_dictionaries(
+            {"of": st.just({"n": Count()}) | objects, "after": upstreams | objects},
+            optional={name: good | objects for name, good in {**folding, **running}.items()},
+        ),
     ),
     st.tuples(st.just("reply"), st.none(), options(after=upstreams, name=good_names, when=st.just(plain))),
     st.tuples(st.just("resource"), handlers, options(per=st.sampled_from(["engine", "worker"]))),
@@ -157,6 +190,21 @@ def test_arguments_of_options(kind: Any, data: st.DataObject) -> None:
         given = {"events": 1, **given}
     with sound_or_refused(kind.__name__):
         kind(**given)
+
+
+@pytest.mark.parametrize("kind", [Count, Mean, TopK, ApproxDistinct, Quantiles])
+@examples(60)
+@given(data=st.data())
+def test_arguments_of_aggregations(kind: Any, data: st.DataObject) -> None:
+    needed = {TopK: {"k": 1}, Quantiles: {"of": "a", "ranks": [0.5]}}.get(kind, {})
+    names = {
+        "of",
+        *needed,
+        *{TopK: ("by",), ApproxDistinct: ("precision",), Quantiles: ("size",)}.get(kind, ()),
+    }
+    given = data.draw(st.fixed_dictionaries({}, optional=dict.fromkeys(sorted(names), objects)))
+    with sound_or_refused(kind.__name__):
+        kind(**{**needed, **given})
 
 
 @examples(100)

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reflow_kafka import Batch, Event, Flow, KeyValue, Retry, State
+from reflow_kafka import Batch, Count, Event, Flow, KeyValue, Retry, State
+from reflow_kafka.aggregations import Count as Events
 
 flow = Flow("refused")
 
@@ -107,6 +108,14 @@ flow.stage(number, after=rows, on_timer="fires")  # E a function
 KeyValue(int, ttl="1h")  # E seconds or a timedelta
 flow.dedupe("once", after=rows)  # E needs within=
 flow.dedupe("once", after=rows, within="1h")  # E seconds or a timedelta
+flow.gather(after=rows, expect=2)  # E needs within=
+flow.gather(after=rows, within=60)  # E needs expect=
+flow.gather(after=rows, expect=2.5, within=60)  # E a number, a field or a function
+flow.zip(after=rows)  # E two upstreams
+flow.reduce(after=rows)(later)  # E two values
+flow.aggregate("n", after=rows, of={"n": Count(5)})  # E an aggregation
+flow.aggregate("n", after=rows, of={"n": Events()}, emit="closed")  # E no such choice
+flow.aggregate("n", after=rows, of={"n": Events()}, state=dict)  # E no such option
 flow.stage(number)  # E needs after=
 flow.source("more", topic="more", auto_offset_reset="first")  # E no such choice
 flow.source("tick", every="60")  # E seconds or a timedelta

@@ -15,11 +15,14 @@ from reflow_kafka import (
     Reject,
     Retry,
     RetryLater,
+    Session,
     Stage,
     State,
     Store,
     Timer,
 )
+from reflow_kafka.aggregations import Count as Events
+from reflow_kafka.aggregations import Mean, TopK
 
 
 class Pool:
@@ -30,6 +33,20 @@ class Pool:
 @dataclass
 class Row:
     a: int
+
+
+class Own:
+    def make(self) -> list[int]:
+        return []
+
+    def add(self, state: list[int], value: Row, timestamp: int) -> list[int]:
+        return [*state, value.a]
+
+    def merge(self, state: list[int], later: list[int]) -> list[int]:
+        return state + later
+
+    def result(self, state: list[int]) -> int:
+        return len(state)
 
 
 flow = Flow("typed", partitions=4, on_error="stop", retry=Retry(5, backoff=0.5), dead_letter_limit=1)
@@ -358,3 +375,39 @@ once = flow.dedupe("once", after=rows, by="a", within=60)
 
 @flow.stage(after=once)
 def of_once(row: Row) -> None: ...
+
+
+@flow.gather(after=[rows, once], key="a", expect=lambda row: row.a, within=timedelta(hours=1), id="a")
+def together(parts: list[Row], *, ctx: Context) -> int:
+    return len(parts)
+
+
+@flow.zip(after=[rows, lines], limit=5, timeout=1)
+async def both(row: Row, line: str) -> str:
+    return line * row.a
+
+
+@flow.reduce(after=together)
+def most(so_far: int, number: int) -> int:
+    return max(so_far, number)
+
+
+assert_type(together([Row(1)], ctx=Context()), int)
+assert_type(most(so_far=1, number=2), int)
+
+
+def longer(so_far: str, line: str) -> str:
+    return max(so_far, line, key=len)
+
+
+assert_type(flow.reduce(longer, after=lines), Stage[str])
+flow.stage(of_once, name="incomplete", after="together.timeout")
+stats = flow.aggregate(
+    "stats",
+    after=rows,
+    of={"mean": Mean("a"), "n": Events(), "top": TopK(3, by=lambda row: row.a), "all": Own()},
+    window=Session(60, grace=5),
+    emit="update",
+    close_on="wall-clock",
+)
+assert_type(stats, Stage[dict[str, Any]])
