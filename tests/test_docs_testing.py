@@ -23,7 +23,7 @@ def test_its_tests_pass(tmp_path: Path) -> None:
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert " 7 passed" in f" {done.stdout.splitlines()[-1]}"
+    assert " 9 passed" in f" {done.stdout.splitlines()[-1]}"
 
 
 def test_everything_that_a_test_can_do_is_told() -> None:

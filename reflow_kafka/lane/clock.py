@@ -68,6 +68,8 @@ class WorkClock:
         self._said = (self._clock, self._base, False, False)
         """Clock, base, idle and ended when they were told for the last time."""
         self._said_at = 0
+        self._saying = (self._said, 0)
+        """The same of what is told next, if that comes to be committed."""
         self._shared = (self._clock, self._base)
         self._moved_at = now()
 
@@ -204,14 +206,17 @@ class WorkClock:
 
     def told(self, holds: int = NEVER) -> LaneTime:
         """What to tell with this commit; the stage emits nothing older than `holds`."""
-        self._said = (self._clock, self._base, self._idle, self._ended)
-        self._said_at = self._now()
+        self._saying = (self._clock, self._base, self._idle, self._ended), self._now()
         return LaneTime(
             watermark=min(self._base, holds),
             clock=self._clock,
             idle=min(self._clock, holds) if self._idle else None,
             ended=self._ended and holds == NEVER,
         )
+
+    def settled(self) -> None:
+        """What was told last has been committed."""
+        self._said, self._said_at = self._saying
 
     def news(self) -> bool:
         """Whether there is anything to tell that others may wait for, even if nothing else is committed."""

@@ -150,7 +150,8 @@ class Feed:
         return share
 
     def settled(self) -> None:
-        """Positions are handed to the readers in `committed`."""
+        if self.clock is not None:  # positions are handed to the readers in `committed`
+            self.clock.settled()
 
     async def committed(self) -> None:
         for part, position in self._shared.items():

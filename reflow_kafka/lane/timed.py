@@ -31,7 +31,7 @@ from reflow_kafka.lane.putoff import PutOff
 from reflow_kafka.lane.serial import SLICE, Run, SerialWorker
 from reflow_kafka.lane.steps import Steps, entrance, reading
 from reflow_kafka.lane.taking import Taking
-from reflow_kafka.lane.work import Share
+from reflow_kafka.lane.work import Queue, Share
 from reflow_kafka.lane.worker import Setting
 from reflow_kafka.log.api import Record, TopicPartition
 from reflow_kafka.serde.json import encode_any
@@ -108,6 +108,11 @@ class TimedWorker(SerialWorker):
     def nothing_more(self) -> None:
         if self._taking.nothing_more():
             self.inbox.wake.set()
+
+    def queue(self) -> Queue:
+        queue = super().queue()
+        queue.add(Queue(retrying=len(self._put_off), next_try=self._put_off.next_try()))
+        return queue
 
     # ---- commits
 

@@ -262,6 +262,8 @@ class Worker(ABC):
         for cache in self._caches:
             cache.settled()
         self._backlog.settled()
+        if self.clock is not None:
+            self.clock.settled()
 
     async def committed(self) -> None:
         return  # nothing to acknowledge: the positions are the acknowledgement

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from reflow_kafka.connector import ConnectorContext
 from reflow_kafka.event import Event
+
+A_WHILE: Final = 1.0
+"""Seconds after which a source that has nothing says so: from then on it counts as idle."""
 
 
 class GivenSource:
@@ -52,14 +55,21 @@ class GivenReader:
         self.news = asyncio.Event()
         self._source = source
         self._at = at
+        self._silent = False
 
     async def read(self, max_events: int) -> Sequence[Event[Any]] | None:
-        """The next events; None once there will be no more."""
+        """The next events; None once there will be no more. If there are none, it says so once."""
         while self._at == len(self._source.events):
             if self._source.ended:
                 return None
             self.news.clear()
-            await self.news.wait()
+            try:
+                async with asyncio.timeout(None if self._silent else A_WHILE):
+                    await self.news.wait()
+            except TimeoutError:
+                self._silent = True
+                return []
+        self._silent = False
         events = self._source.events[self._at : self._at + max_events]
         self._at += len(events)
         return events

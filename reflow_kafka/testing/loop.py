@@ -112,7 +112,7 @@ class VirtualClock(Clock):
 
     Args:
         loop: the loop.
-        start: the time of day at its beginning, in epoch milliseconds.
+        start: the time of day at which it stands until it is told to `go`, in epoch milliseconds.
     """
 
     runs = False
@@ -120,6 +120,11 @@ class VirtualClock(Clock):
     def __init__(self, loop: VirtualLoop, start: int) -> None:
         self._loop = loop
         self._start = start
+        self._since = math.inf
+
+    def go(self) -> None:
+        """Go on from now on."""
+        self._since = min(self._since, self._loop.virtual)
 
     def monotonic(self) -> float:
         """Seconds on the loop's clock."""
@@ -127,4 +132,4 @@ class VirtualClock(Clock):
 
     def now(self) -> int:
         """The time of day in epoch milliseconds."""
-        return self._start + round(self._loop.virtual * 1000)
+        return self._start + round(max(self._loop.virtual - self._since, 0) * 1000)

@@ -57,6 +57,7 @@ class Stand:
         self.stopped = False
         self._living = self.loop.create_task(self._live(), context=self._context)
         self.settle()
+        self.clock.go()
 
     async def _live(self) -> None:
         engine = Engine(

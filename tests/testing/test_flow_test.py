@@ -26,10 +26,7 @@ from reflow_kafka import (
     Retry,
     RetryLater,
     State,
-    Timer,
-    Tumbling,
     UsageError,
-    Window,
 )
 from reflow_kafka.testing import DeadLetter, FlowTest
 
@@ -270,44 +267,6 @@ def test_what_stops_the_flow_is_raised_where_it_happens() -> None:
         assert test.outputs("fragile") == [1.0]
         with pytest.raises(UsageError, match="restart"):
             test.send("numbers", 2)
-
-
-# ---- time
-
-
-def reminding() -> Flow:
-    flow = Flow("reminding")
-    flow.source("carts", topic="carts", key="who", idle_after=timedelta(days=7))  # event time stays unknown
-
-    def remind(state: State[int], timer: Timer, ctx: Context) -> str:
-        return f"{ctx.key} {timer.name} {state.value}"
-
-    @flow.stage(after="carts", state=lambda: 0, on_timer=remind)
-    def cart(state: State[int], event: dict[str, Any], ctx: Context) -> None:
-        state.value += 1
-        ctx.timer("soon", clock="wall-clock", delay=60)
-        if event.get("paid"):
-            ctx.cancel_timer("soon")
-
-    return flow
-
-
-def test_timers_of_the_wall_clock_fire_when_it_gets_there() -> None:
-    with FlowTest(reminding()) as test:
-        test.send("carts", {"who": "ada"})
-        assert test.timers("cart", "ada") == [Timer("soon", START + 60_000, "wall-clock")]
-        assert test.timers("cart", "bob") == []
-        test.advance(59.999)
-        assert test.outputs("cart") == []
-        test.restart(lose_state=True)
-        test.advance(0.001)
-        assert test.outputs("cart") == ["ada soon 1"]
-        assert [event.timestamp for event in test.events("cart")] == [START + 60_000]
-        assert (test.timers("cart", "ada"), test.state("cart", "ada")) == ([], 1)
-        test.send("carts", {"who": "bob"})
-        test.send("carts", {"who": "bob", "paid": True})
-        test.advance(timedelta(days=1))
-        assert test.outputs("cart") == ["ada soon 1"]
 
 
 # ---- ways to run a handler
@@ -618,51 +577,6 @@ def test_nothing_is_left_behind() -> None:
         test.advance(timedelta(days=1))
         assert test.now == START + 86_400_000
     assert threading.active_count() == before
-
-
-def windowed() -> Flow:
-    """Windows two hops away from the source."""
-    flow = Flow("windowed", partitions=3)
-    flow.source("clicks", topic="clicks", key="who", timestamp="at")
-    flow.stage(lambda click: click, name="spread", after="clicks")
-
-    def closed(count: State[int], window: Window) -> dict[str, Any]:
-        return {"page": window.key, "from": window.start, "clicks": count.value}
-
-    @flow.stage(after="spread", key="page", window=Tumbling(10), state=lambda: 0, on_close=closed)
-    def count(count: State[int], click: dict[str, Any]) -> None:
-        count.value += 1
-
-    return flow
-
-
-def test_windows_close_when_event_time_gets_there() -> None:
-    with FlowTest(windowed()) as test:
-        for who, at in (("ada", 1_000), ("bob", 9_999), ("eve", 10_000)):
-            test.send("clicks", {"who": who, "page": "home", "at": at})
-        assert test.outputs("count") == []
-        test.advance(event_time=9_999)
-        assert test.outputs("count") == []
-        test.restart()
-        test.advance(event_time=10_000)
-        assert test.outputs("count") == [{"page": "home", "from": 0, "clicks": 2}]
-        test.send("clicks", {"who": "bob", "page": "home", "at": 9_000})
-        assert test.outputs("count.late") == [{"who": "bob", "page": "home", "at": 9_000}]
-        test.restart()
-        test.send("clicks", {"who": "bob", "page": "home", "at": 9_000})
-        assert len(test.outputs("count.late")) == 2
-        test.advance(event_time=5_000)  # it does not go back
-        test.end()
-        assert test.outputs("count")[1:] == [{"page": "home", "from": 10_000, "clicks": 1}]
-
-
-def test_windows_close_when_traffic_has_ended() -> None:
-    with FlowTest(windowed()) as test:
-        test.send("clicks", {"who": "ada", "page": "home", "at": 1_000})
-        test.advance(30 + 8)
-        assert test.outputs("count") == []
-        test.advance(2)  # with something to spare: time that goes on alone is told ever more rarely
-        assert test.outputs("count") == [{"page": "home", "from": 0, "clicks": 1}]
 
 
 # ---- mistakes
