@@ -38,6 +38,14 @@ class Operator:
         """Whether what is due must be done before the next event is begun."""
         return False
 
+    @property
+    def layout(self) -> str:
+        """What the stage's store holds: where two differ, neither can read what the other has kept.
+
+        Empty for states by their keys, as a stage without operator keeps them.
+        """
+        return type(self).__name__.lower()
+
     def takes(self, side: int) -> Any:
         """Type of what it takes from an input; None if the handler says it."""
         return None
@@ -56,6 +64,11 @@ class Windowed(Operator):
     window: Any
     close_on: Clock = "event-time"
 
+    @property
+    def layout(self) -> str:
+        """States of windows, each kind of which has its own way to name them."""
+        return f"windows of {type(self.window).__name__}"
+
 
 @dataclass(frozen=True, slots=True)
 class Keyed(Operator):
@@ -70,6 +83,11 @@ class Keyed(Operator):
     def prompt(self) -> bool:
         """A timer sees the state as it was at its time, however many events are taken in at once."""
         return self.timers
+
+    @property
+    def layout(self) -> str:
+        """States by their keys, with other things beside them."""
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ async def prepare(flow: FlowSpec, log: Log, *, drop_edges: Collection[str] = ())
     plan = make_plan(flow, counts)
     records = await _records(plan, log)
     _refuse_growth(plan, records)
+    _refuse_other_layouts(plan, records)
     await _refuse_backlog(plan, records, log, drop_edges)
     for warning in await log.ensure_topics(topic_specs(plan)):
         logger.warning("%s", warning)
@@ -66,6 +67,24 @@ def _refuse_growth(plan: Plan, records: Sequence[LaneRecord | None]) -> None:
                     f"started when it had {count}: keys have moved away from their state. Give {node.name!r} "
                     "a key (key=…), so that it reads an edge of its own, or start a flow of another name"
                 )
+
+
+def _refuse_other_layouts(plan: Plan, records: Sequence[LaneRecord | None]) -> None:
+    """What a stage has kept cannot be read as something else."""
+    before = {
+        topic: record.layouts.get(topic, "")
+        for record in records
+        if record
+        for topic, end in record.changelogs.items()
+        if end
+    }
+    for node in plan.all_nodes:
+        if node.changelog is not None and before.get(node.changelog, node.layout) != node.layout:
+            found, wanted = (layout or "states of keys" for layout in (before[node.changelog], node.layout))
+            raise TopologyMismatch(
+                f"stage {node.name!r} has kept {found} in {node.changelog}; that cannot be read as {wanted}: "
+                "give the stage another name, or start a flow of another name"
+            )
 
 
 def _has_state(node: Node) -> bool:

@@ -259,6 +259,7 @@ class Committer:
             positions={tp.topic: mark.position for tp, mark in marks.items()},
             runs=runs,
             inputs={**self._env.direct_inputs(), **self._record.inputs},
+            layouts={**self._record.layouts, **self._env.layouts(self._lane)},
             run=self._env.membership.run,
             done=self._done,
             times=times,

@@ -100,6 +100,11 @@ class LaneEnv:
         topics = {n.name: n.changelog for n in self.plan.all_nodes_of(lane) if n.changelog is not None}
         return topics if self.plan.parked_topic is None else {**topics, PARKED: self.plan.parked_topic}
 
+    def layouts(self, lane: int) -> dict[str, str]:
+        """Changelog topic → what it holds, if that is anything else than states by their keys."""
+        topics = {n.changelog: n.layout for n in self.plan.all_nodes_of(lane) if n.changelog is not None}
+        return {topic: layout for topic, layout in topics.items() if layout}
+
     def direct_inputs(self) -> dict[str, int]:
         """External topics read directly → their partition counts."""
         return {i.topic: i.partitions for node in self.plan.nodes for i in node.inputs if not i.internal}

@@ -36,6 +36,8 @@ class LaneRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     fits there; where both are at hand, that counts."""
     inputs: Mapping[str, int] = {}
     """External topic read directly → its partition count when the flow first started."""
+    layouts: Mapping[str, str] = {}
+    """Changelog topic → what it holds, if that is anything else than states by their keys."""
     run: str = ""
     """Run in which it was written."""
     done: tuple[str, ...] = ()

@@ -88,6 +88,11 @@ class Node:
         return self.stage.operator is not None
 
     @property
+    def layout(self) -> str:
+        """What its store holds, see `Operator.layout`."""
+        return "" if self.stage.operator is None else self.stage.operator.layout
+
+    @property
     def waits(self) -> bool:
         """Whether its events may wait for long: beside others of their stage, or for another try."""
         return self.role == "handler" and (self.stage.overlaps or self.stage.retry != Retry())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from reflow_kafka import Flow, TopologyMismatch
+from reflow_kafka import Flow, Session, TopologyMismatch, Tumbling
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.engine.preparation import prepare
 from reflow_kafka.log.api import OutRecord, TopicKind, TopicPartition, TopicSpec
 from reflow_kafka.log.memory import MemoryLog
 from reflow_kafka.state.memory import MemoryBackend
+from tests.support.waiting import until
 
 
 async def started(partitions: int) -> MemoryLog:
@@ -135,3 +138,53 @@ async def test_an_edge_without_backlog_may_go() -> None:
     await run(two_stages(), log)
     await run(other_stages(), log)
     assert await outputs(log, "firsts") == 5
+
+
+def keeping(**options: Any) -> Flow:
+    flow = Flow("keeping", partitions=2)
+    flow.source("numbers", topic="numbers")
+
+    def collect(seen: list[int], n: int) -> None:
+        seen.append(n)
+
+    flow.stage(collect, after="numbers", state=list, **options)
+    return flow
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "states of keys": {},
+    "windows of Tumbling": {"window": Tumbling(60)},
+    "windows of Session": {"window": Session(60, merge=lambda one, other: one + other)},
+}
+
+
+@pytest.mark.parametrize("before", KINDS)
+@pytest.mark.parametrize("after", KINDS)
+async def test_what_was_kept_is_not_read_as_something_else(before: str, after: str) -> None:
+    log = await started(2)
+    await publish(log, 1, 1)
+    async with Engine(keeping(**KINDS[before]), log=log, state=MemoryBackend()) as engine:
+        await until(lambda: engine.statistics().flows["keeping"].stages["collect"].events == 1, "the event")
+    await run(keeping(**KINDS[before]), log)
+    if after == before:
+        await run(keeping(**KINDS[after]), log)
+        return
+    refusal = (
+        f"'collect' has kept {before} in keeping.collect.changelog, .* as {after}: give the stage another"
+    )
+    with pytest.raises(TopologyMismatch, match=refusal):
+        await prepare(keeping(**KINDS[after]).spec(), log)
+    await prepare(doubling().spec(), log)
+
+
+async def test_states_with_timers_or_a_time_to_live_are_read_as_states() -> None:
+    log = await started(2)
+    await publish(log, 1, 1)
+    for options in ({}, {"ttl": 60}, {"on_timer": lambda state, timer: None}, {"stores": {"one": int}}, {}):
+        await run(keeping(**options), log)
+
+
+async def test_a_stage_that_has_kept_nothing_may_keep_anything() -> None:
+    log = await started(2)
+    for options in KINDS.values():
+        await run(keeping(**options), log)
