@@ -170,7 +170,7 @@ async def test_what_was_kept_is_not_read_as_something_else(before: str, after: s
         await run(keeping(**KINDS[after]), log)
         return
     refusal = (
-        f"'collect' has kept {before} in keeping.collect.changelog, .* as {after}: give the stage another"
+        f"'collect' has kept {before} in keeping.collect.changelog; .* as {after}: give the stage another"
     )
     with pytest.raises(TopologyMismatch, match=refusal):
         await prepare(keeping(**KINDS[after]).spec(), log)
