@@ -37,7 +37,7 @@ from reflow_kafka.timed.gather import GatherProgram
 from reflow_kafka.timed.kinds import windows_program
 from reflow_kafka.timed.program import Program
 from reflow_kafka.timed.states import States
-from reflow_kafka.timed.stream_join import Span, decode_chunk, encode_chunk
+from reflow_kafka.timed.stream_join import AT_HAND, Span, decode_chunk, encode_chunk
 from reflow_kafka.timed.stream_join import StreamJoin as StreamJoinProgram
 from reflow_kafka.timed.stream_table import AsOf, Latest, decode_history, encode_history
 from reflow_kafka.timed.table_table import TableJoin as TableJoinProgram
@@ -59,9 +59,11 @@ class Materials:
     """What the stage's codes get as ``ctx``."""
     shelves: Shelves = field(default_factory=Shelves)
 
-    def shelf(self, prefix: bytes, encode: Callable[[T], bytes], decode: Callable[[bytes], T]) -> Shelf[T]:
+    def shelf(
+        self, prefix: bytes, encode: Callable[[T], bytes], decode: Callable[[bytes], T], **limits: int
+    ) -> Shelf[T]:
         """A shelf in the stage's store, whose keys begin with `prefix` there: one byte, its own."""
-        return self.shelves.add(Shelf(self.stores, self.node.name, prefix, encode, decode))
+        return self.shelves.add(Shelf(self.stores, self.node.name, prefix, encode, decode, **limits))
 
     def codecs(self, stage: str | None = None) -> list[Codec]:
         """How values of each side are written, as its edge has them; those of another stage by its name."""
@@ -166,8 +168,8 @@ def _zip(operator: Zip, materials: Materials) -> Program:
 
 @make_program.register
 def _stream_join(operator: StreamJoin, materials: Materials) -> Program:
-    left = materials.shelf(b"j", encode_chunk, decode_chunk)
-    right = materials.shelf(b"J", encode_chunk, decode_chunk)
+    left = materials.shelf(b"j", encode_chunk, decode_chunk, limit=AT_HAND)
+    right = materials.shelf(b"J", encode_chunk, decode_chunk, limit=AT_HAND)
     span = Span(operator.before, operator.after, operator.grace)
     agenda = materials.shelf(b"x", as_is, as_is)
     return StreamJoinProgram((left, right), agenda, materials.sides(), operator.how, span)

@@ -16,8 +16,9 @@ outer joins emit it then, alone), or when the last one has and the chunk goes.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, Literal
 
 import msgspec
@@ -31,10 +32,14 @@ from reflow_kafka.timed.program import LONG_AGO, NEVER, Act, Call, Due, Emit, In
 
 How = Literal["inner", "left", "outer"]
 
-FULL: Final = 64
+FULL: Final = 32
 """Events of a full chunk."""
-FULL_BYTES: Final = 32_768
+FULL_BYTES: Final = 16_384
 """Bytes of values of a full chunk."""
+TOGETHER: Final = 200
+"""Chunks that are looked at in one step, if there is nothing to emit."""
+AT_HAND: Final = 4_000
+"""Chunks of a side that are kept decoded: a full one takes some 10 to 20 kB."""
 LEFT: Final = 0
 RIGHT: Final = 1
 
@@ -199,46 +204,67 @@ class StreamJoin:
     # ---- what time has brought
 
     def due(self, watermark: int, now: int, put_off: frozenset[bytes] = frozenset()) -> Due | None:
-        """An event that stays alone, or a chunk to be forgotten."""
-        id = self._agenda.first(watermark, put_off.__contains__ if put_off else None)
+        """An event that stays alone, or some chunks to be looked at."""
+        skip = put_off.__contains__ if put_off else None
+        id = self._agenda.first(watermark, skip)
         if id is None:
             return None
         at, what = self._agenda.read(id)
-        side = self._side(what)
-        return Due(id, at - 1 - self._grace - side.on, self._passed(id), read_text(what, 1)[0])
+        side, key = self._sides[what[0]], read_text(what, 1)[0]
+        if self._alone(id) is not None:
+            return Due(id, at - 1 - self._grace - side.on, self._emitted(id, key), key)
+        ids = [id for id in islice(self._agenda.entries(watermark), TOGETHER) if not (skip and skip(id))]
+        return Due(id, at, self._looked_at(ids), key)
 
-    def _passed(self, id: bytes) -> Iterator[Act]:
-        key, side, event = self._pass(id)
-        if event is not None:
-            arguments = side.arguments(side.codec.decode(event.value), None)
-            yield Call(arguments, key, event.timestamp, event.headers)
-
-    def _pass(self, id: bytes) -> tuple[bytes, _Side, Waiting | None]:
-        """Let the window of an event close: its key and side, and the event if it has stayed alone."""
+    def _alone(self, id: bytes) -> Waiting | None:
+        """The event of a chunk that has stayed alone and whose window has closed by now."""
         at, what = self._agenda.read(id)
-        side, place = self._side(what), what[1:]
-        key, end = read_text(place)
+        side = self._sides[what[0]]
+        if not side.preserved:
+            return None
+        chunk = side.shelf.get(what[1:])
+        assert chunk is not None
+        event = next((event for event in chunk.events if event.alone), None)
+        return event if event is not None and self._closes(side, event.timestamp) <= at else None
+
+    def _emitted(self, id: bytes, key: bytes) -> Iterator[Act]:
+        event = self._alone(id)
+        assert event is not None
+        side = self._sides[self._agenda.read(id)[1][0]]
+        event.alone = False
+        self._look_at(id)
+        arguments = side.arguments(side.codec.decode(event.value), None)
+        yield Call(arguments, key, event.timestamp, event.headers)
+
+    def _looked_at(self, ids: Sequence[bytes]) -> Iterator[Act]:
+        for id in ids:
+            if self._alone(id) is not None:
+                return
+            self._look_at(id)
+        yield from ()
+
+    def _look_at(self, id: bytes) -> None:
+        """Enter a chunk anew for what comes next in it, or forget it."""
+        at, what = self._agenda.read(id)
+        side, place = self._sides[what[0]], what[1:]
+        self._agenda.remove(at, what)
+        if not side.preserved:  # then it was entered for when it goes
+            side.shelf.delete(place)
+            return
         chunk = side.shelf.get(place)
         assert chunk is not None
-        self._agenda.remove(at, what)
-        left = (event for event in chunk.events if event.alone)
-        event = following = next(left, None)
-        if event is not None and self._closes(side, event.timestamp) <= at:
-            following = next(left, None)
-            event.alone = False
+        event = next((event for event in chunk.events if event.alone), None)
+        if event is not None:
+            chunk.at = self._closes(side, event.timestamp)
+        elif chunk.numbered:  # it is known by this one that there are others
+            chunk.at = self._goes(side, read_number(place, read_text(place)[1]))
         else:
-            event = None
-        goes = self._goes(side, read_number(place, end))
-        chunk.at = goes if following is None else self._closes(side, following.timestamp)
-        if following is None and goes <= at:
+            chunk.at = self._closes(side, chunk.events[-1].timestamp)
+        if event is None and chunk.at <= at:
             side.shelf.delete(place)
         else:
             self._agenda.add(chunk.at, what)
             side.shelf.put(place, chunk)
-        return key, side, event
-
-    def _side(self, what: bytes) -> _Side:
-        return self._sides[what[0]]
 
     def wake(self, now: int) -> int | None:
         """The wall clock brings nothing."""
@@ -246,8 +272,13 @@ class StreamJoin:
 
     def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
         """The event that stays alone is forgotten."""
-        key, _, event = self._pass(id)
-        return key, None if event is None else event.value
+        event = self._alone(id)
+        key = read_text(self._agenda.read(id)[1], 1)[0]
+        if event is None:
+            return key, None
+        event.alone = False
+        self._look_at(id)
+        return key, event.value
 
     def holds(self, watermark: int) -> int:
         """Events within the grace may meet others yet; those that stay alone keep their times."""

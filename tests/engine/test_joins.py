@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from reflow_kafka import Context, Event, Flow
+from reflow_kafka.log.api import TopicKind, TopicSpec
 from reflow_kafka.log.memory import MemoryLog
 from reflow_kafka.state.memory import MemoryBackend
 from tests.engine.memory import new_log, put, records, run
@@ -21,6 +22,32 @@ async def found(log: MemoryLog, topic: str = "out") -> dict[str, list[Any]]:
         value = None if record.value is None else orjson.loads(record.value)
         values.setdefault((record.key or b"").decode(), []).append(value)
     return values
+
+
+async def test_two_streams_of_topics_of_different_widths() -> None:
+    log = await new_log("clicks", partitions=3)
+    await log.ensure_topics([TopicSpec("shown", 5, TopicKind.EXTERNAL)])
+    flow = Flow("ads", partitions=2)
+    flow.source("shown", topic="shown", key="ad")
+    flow.source("clicks", topic="clicks", key="ad")
+
+    @flow.join("shown", "clicks", how="outer", within=(0, 10))
+    def seen(shown: dict[str, Any] | None, click: dict[str, Any] | None) -> Any:
+        return [shown and shown["n"], click and click["n"]]
+
+    flow.sink("out", after=seen, topic="out")
+    for ad in range(20):
+        await put(log, "shown", (None, {"ad": ad, "n": 1}), timestamp=1_000)
+        if ad % 2:
+            await put(log, "clicks", (None, {"ad": ad, "n": 2}), timestamp=11_000)
+        else:
+            await put(log, "clicks", (None, {"ad": ad, "n": 2}), timestamp=11_001)
+    await run(log, flow)
+    out = await found(log)
+    assert out.keys() == {str(ad) for ad in range(20)}
+    for ad, values in out.items():
+        alone = [[None, 2], [1, None]]
+        assert sorted(values, key=repr) == sorted([[1, 2]] if int(ad) % 2 else alone, key=repr)
 
 
 @dataclass

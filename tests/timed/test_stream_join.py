@@ -158,7 +158,7 @@ def test_all_of_a_crowded_key_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     count = 3 * stream_join.FULL + 1
     for n in range(count):
         join.event(n, timestamp=n, side=L)
-    assert all(len(value) < 64 * 64 for value in join.stored().values())
+    assert all(len(value) < 64 * stream_join.FULL for value in join.stored().values())
     assert len(join.event("r", timestamp=500, side=R) or ()) == count
     for n in range(count):
         join.event(n, timestamp=n + 5000, side=L)
