@@ -16,6 +16,7 @@ from reflow_kafka.engine.engine import Engine
 from reflow_kafka.log.api import OutRecord, TopicKind, TopicSpec
 from reflow_kafka.log.embedded import open_client
 from reflow_kafka.state.memory import MemoryBackend
+from reflow_kafka.testing import FlowTest
 from tests.engine.memory import (
     DEADLINE,
     by_key,
@@ -309,3 +310,25 @@ async def test_states_stay_when_a_stage_gets_timers_or_loses_them(first: Any, th
         await put(log, "in", ("tea", 1), ("x" * 20, 1), ("", 1))
         await run(log, flow, state=state)
     assert await values(log, "out") == [1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("rekeyed", [False, True])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_event_time_goes_on_without_traffic(rekeyed: bool, restarts: bool) -> None:
+    flow = Flow("f", partitions=2)
+    flow.source("in", topic="in", key="who" if rekeyed else None, idle_after=30)
+
+    @flow.stage(after="in", state=int, on_timer=lambda count, timer: count.value)
+    def count(count: State[int], value: dict[str, Any], ctx: Context) -> None:
+        count.value += 1
+        ctx.timer("t", clock="event-time", delay=10)
+
+    with FlowTest(flow) as test:
+        for _ in range(2):
+            test.send("in", {"who": "a"}, key="a")
+        if restarts:
+            test.restart(lose_state=True)
+        test.advance(25)
+        assert test.outputs("count") == []
+        test.advance(60)
+        assert (test.outputs("count"), test.timers("count", "a")) == ([2], [])
