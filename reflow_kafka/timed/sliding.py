@@ -101,8 +101,8 @@ class SlidingWindows(Windowed):
             place = number(start) + owner
             slot = self._slot(place)
             if not slot.made:
-                yield from self._fill(slot, owner, self._within(near, start), quiet=True)
-            yield from self._call(slot, incoming, quiet=False)
+                yield from self._fill(slot, start, owner, self._within(near, start), quiet=True)
+            yield from self._call(slot, start, incoming, quiet=False)
             self._shelf.put(place, slot)
         yield from self._behind(owner, near, timestamp)
         order = 1 + max((n.order for n in near), default=-1)
@@ -110,13 +110,14 @@ class SlidingWindows(Windowed):
 
     def _behind(self, owner: bytes, near: Sequence[Near], timestamp: int) -> Iterator[Act]:
         """Take the place behind an event, and make the window there if it holds something."""
-        place = number(timestamp + 1) + owner
+        start = timestamp + 1
+        place = number(start) + owner
         slot = self._slot(place)
         slot.behind = True
-        held = self._within(near, timestamp + 1)
+        held = self._within(near, start)
         if held and not slot.made:
-            yield from self._fill(slot, owner, held[:-1], quiet=True)
-            yield from self._fill(slot, owner, held[-1:], quiet=False)
+            yield from self._fill(slot, start, owner, held[:-1], quiet=True)
+            yield from self._fill(slot, start, owner, held[-1:], quiet=False)
         self._shelf.put(place, slot)
 
     def _near(self, key: bytes, timestamp: int) -> list[Near]:
@@ -139,13 +140,22 @@ class SlidingWindows(Windowed):
             return Slot(behind=False, made=False, state=None)
         return slot
 
-    def _fill(self, slot: Slot, owner: bytes, events: Sequence[Near], *, quiet: bool) -> Iterator[Act]:
+    def _fill(
+        self, slot: Slot, start: int, owner: bytes, events: Sequence[Near], *, quiet: bool
+    ) -> Iterator[Act]:
         for near in events:
-            yield from self._call(slot, self._given(owner, near), quiet=quiet)
+            yield from self._call(slot, start, self._given(owner, near), quiet=quiet)
 
-    def _call(self, slot: Slot, incoming: Incoming, *, quiet: bool) -> Iterator[Act]:
+    def _call(self, slot: Slot, start: int, incoming: Incoming, *, quiet: bool) -> Iterator[Act]:
         state = self._new() if slot.state is None else slot.state
-        call = Call((state, incoming.value), incoming.key, incoming.timestamp, incoming.headers, quiet=quiet)
+        call = Call(
+            (state, incoming.value),
+            incoming.key,
+            incoming.timestamp,
+            incoming.headers,
+            quiet=quiet,
+            span=(start, start + self._size),
+        )
         yield call
         slot.made, slot.state = True, None if self._is_cleared(state, call) else state
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reflow_kafka import Count as Windows
-from reflow_kafka import Flow, Hopping, Session, Tumbling
+from reflow_kafka import Flow, Hopping, Session, Sliding, Tumbling
 from reflow_kafka.aggregations import Collect, Count, Earliest, First, Last, Latest, Max, Mean, Min, Sum, TopK
 from reflow_kafka.sketches import ApproxDistinct, Quantiles
 from reflow_kafka.testing import FlowTest
@@ -128,6 +128,21 @@ def test_windows_of_so_many_events_are_aggregated(emit: str) -> None:
         found = [(each["start"], each["end"], each["all"]) for each in test.outputs("stats")]
     updates = [(5, 5, [5]), (5, 20, [5, 20]), (5, 30, [5, 20, 30]), (12, 12, [12])]
     assert found == (updates if emit == "update" else updates[2:])
+
+
+@pytest.mark.parametrize("emit", ["update", "close"])
+def test_sliding_windows_are_aggregated(emit: str) -> None:
+    with FlowTest(flow_of(window=Sliding(0.01, grace=0.1), emit=emit)) as test:
+        send(test, ("a", 5, 5), ("a", 12, 12), ("a", 8, 8))
+        test.end()
+        found = [(each["start"], each["end"], each["all"]) for each in test.outputs("stats")]
+    updates = [
+        (-5, 5, [5]),
+        (2, 12, [5, 12]), (6, 16, [12]),
+        (-2, 8, [5, 8]), (2, 12, [5, 12, 8]), (6, 16, [12, 8]), (9, 19, [12]),
+    ]  # fmt: skip
+    closed = [(-5, 5, [5]), (-2, 8, [5, 8]), (2, 12, [5, 12, 8]), (6, 16, [12, 8]), (9, 19, [12])]
+    assert found == (updates if emit == "update" else closed)
 
 
 def test_values_that_cannot_be_aggregated_are_dead_letters_and_change_nothing() -> None:
