@@ -19,6 +19,7 @@ from reflow_kafka.errors import (
     Reject,
     RequestFailed,
     RetryLater,
+    StateUnavailable,
     TopologyMismatch,
     UsageError,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "Source",
     "Stage",
     "State",
+    "StateUnavailable",
     "Store",
     "Table",
     "Timer",

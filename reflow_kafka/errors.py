@@ -11,6 +11,7 @@
     ├── RetryLater             raised by a handler: this event again after a while
     ├── ProcessDied            a process of run_in="process" died during a call
     ├── RequestFailed          the flow answered a request with an error
+    ├── StateUnavailable       nobody can answer a query at this moment
     ├── StateError             local state cannot be written or read
     └── LogError               raised by a log towards a lane
         ├── LaneLost           another owner took the lane, or this one may not have it
@@ -114,6 +115,13 @@ class RequestFailed(ReflowError):
 
     def __str__(self) -> str:
         return f"stage {self.stage!r} failed: {self.type}: {self.message}"
+
+
+class StateUnavailable(ReflowError):
+    """Nobody can tell the state of a key at this moment: its lane moves, restores, or its owner is away."""
+
+    retry_after: float = 1.0
+    """Seconds after which it is worth while to ask again."""
 
 
 class StateError(ReflowError):

@@ -14,6 +14,7 @@ import click
 
 from reflow_kafka.cli.program import ARGUMENTS, load_flows, log_options, option, targets
 from reflow_kafka.cli.topics import create_topics
+from reflow_kafka.engine.address import Address
 from reflow_kafka.errors import UsageError
 from reflow_kafka.log.api import MAX_STANDBYS
 
@@ -42,6 +43,8 @@ class Options:
     shutdown_timeout: float
     standbys: int
     drop_edge: tuple[str, ...]
+    http: str | None
+    http_advertise: str | None
     log_level: str
     log_format: Literal["auto", "console", "json"]
     reload: bool
@@ -100,6 +103,16 @@ class Options:
     help="Give up the unprocessed events of an edge that the flow no longer has.",
 )
 @option(
+    "--http",
+    metavar="HOST:PORT",
+    help="Answer queries about state over HTTP; a PORT alone is for this machine only.",
+)
+@option(
+    "--http-advertise",
+    metavar="HOST:PORT",
+    help="Where other engines reach that, if it is elsewhere; default: there, or this machine's name.",
+)
+@option(
     "--log-level",
     type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], case_sensitive=False),
     default="INFO",
@@ -128,6 +141,8 @@ def worker(context: click.Context, /, **given: object) -> None:
             f"--standbys {options.standbys} needs --bootstrap: copies are kept by other engines, "
             "and the embedded log is open in one process only"
         )
+    if options.http_advertise is not None and options.http is None:
+        raise UsageError(f"--http-advertise {options.http_advertise} needs --http")
     seat = Seat.given()
     if seat is None and (options.engines > 1 or options.reload):
         context.exit(_supervise(options, cast("list[str]", context.meta[ARGUMENTS])))
@@ -166,6 +181,8 @@ def _run(options: Options, seat: Seat | None) -> None:
             shutdown_timeout=options.shutdown_timeout,
             standbys=options.standbys,
             drop_edges=options.drop_edge,
+            http=_own(options.http, seat, "--http"),
+            http_advertise=_own(options.http_advertise, seat, "--http-advertise"),
             instance=seat.instance if seat else None,
             started=seat.started if seat else None,
         )
@@ -176,6 +193,15 @@ def _run(options: Options, seat: Seat | None) -> None:
         beside=display.beside,
         give_up_after=options.shutdown_timeout + STOP_MARGIN,
     )
+
+
+def _own(address: str | None, seat: Seat | None, what: str) -> str | None:
+    """The address of one of several engines of this machine: they have ports one after the other."""
+    if address is None:
+        return None
+    first = Address.read(address, what)
+    number = seat.number if seat is not None and first.port else 0
+    return str(Address.read(str(Address(first.host, first.port + number)), what))
 
 
 def _supervise(options: Options, arguments: list[str]) -> int:

@@ -14,7 +14,9 @@ from typing import Any, Self
 
 from reflow_kafka import clock
 from reflow_kafka.definition.spec import FlowSpec
+from reflow_kafka.engine.address import Address
 from reflow_kafka.engine.preparation import prepare
+from reflow_kafka.engine.queries import Lookup, Queries
 from reflow_kafka.engine.runner import Runner
 from reflow_kafka.engine.statistics import Statistics
 from reflow_kafka.engine.tables import global_table
@@ -31,6 +33,7 @@ from reflow_kafka.observe.stall import TICK, StallWatch
 from reflow_kafka.process import refuse_engine
 from reflow_kafka.security import Security
 from reflow_kafka.state.store import StateBackend
+from reflow_kafka.units import Duration, seconds
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +61,9 @@ class Engine:
         standbys: copies of each lane's state to be kept by other engines, so that one of them can take over
             at once; needs `bootstrap`. The largest number that an engine of the group asks for counts.
         drop_edges: topics of a former shape of a flow whose unread events may be forgotten.
+        http: ``HOST:PORT`` or ``PORT`` at which queries about state are answered over HTTP, to other engines,
+            too; needs aiohttp. There is no log-in: who can reach it can read.
+        http_advertise: ``HOST:PORT`` at which other engines reach it, if that is another.
         resources: ready-made resources by name, instead of the flows' own.
         log: a log of your own, instead of one chosen by `bootstrap`; it is started but not stopped.
         state: where to keep local state instead of RocksDB in `data_dir`.
@@ -76,6 +82,8 @@ class Engine:
         started: int | None = None,
         standbys: int = 0,
         drop_edges: Collection[str] = (),
+        http: str | None = None,
+        http_advertise: str | None = None,
         resources: Mapping[str, Any] | None = None,
         log: Log | None = None,
         state: StateBackend | None = None,
@@ -107,6 +115,10 @@ class Engine:
         self._started = started if started is not None else clock.now()
         self._standbys = standbys
         self._drop_edges = frozenset(drop_edges)
+        self._http = None if http is None else Address.read(http, "http")
+        self._advertise = None if http_advertise is None else Address.read(http_advertise, "http_advertise")
+        if self._advertise is not None and self._http is None:
+            raise UsageError(f"Engine() found http_advertise={http_advertise!r}, wanted http= with it")
         self._given = resources
         self._log = log
         self._state = state
@@ -115,6 +127,8 @@ class Engine:
         self._processes = Processes()
         self._stalls = StallWatch()
         self._runners: list[Runner] = []
+        self._queries = Queries(self._runners)
+        self._answers_at = ""
         self._memberships: list[Membership] = []
         self._stack = AsyncExitStack()
         self._main: asyncio.Task[None] | None = None
@@ -196,10 +210,41 @@ class Engine:
         """What there is to tell at this moment."""
         return Statistics({runner.name: runner.statistics() for runner in self._runners})
 
+    # ---- queries
+
+    @property
+    def http(self) -> str:
+        """Address at which queries are answered, as it is told to other engines; empty if they are not."""
+        return self._answers_at
+
+    async def query(self, stage: str, key: object, *, flow: str | None = None, timeout: Duration = 10) -> Any:
+        """The state of a key as it was committed last, whichever engine has it; None if there is none.
+
+        Args:
+            stage: name of a stage with state.
+            key: as text, bytes, or anything else that a key can be.
+            flow: which one, if several flows of this engine have such a stage.
+            timeout: for how long to wait while nobody can answer, because the lane of the key moves.
+
+        Raises:
+            StateUnavailable: it took longer.
+            UsageError: there is no such stage.
+        """
+        return (await self.lookup(stage, key, flow=flow, timeout=timeout)).value
+
+    async def lookup(
+        self, stage: str, key: object, *, flow: str | None = None, timeout: Duration = 10
+    ) -> Lookup:
+        """What `query` gives, and as of when: the lane that has answered, and where it stood."""
+        if self._main is None or self._main.done():
+            raise UsageError("found an engine that does not run, wanted: async with Engine(…)")
+        return await self._queries.lookup(stage, key, flow, seconds(timeout))
+
     # ---- inside
 
     async def _start(self) -> None:
         self._stack.push_async_callback(self._processes.close, PROCESS_PATIENCE)
+        await self._open_http()
         log = await self._open_log()
         backend = self._open_state()
         for spec in self._specs:
@@ -233,6 +278,7 @@ class Engine:
                 lanes=lambda: sum(runner.lanes for runner in self._runners),
                 guarantee=self._guarantee,
                 commit_interval=self._commit_interval,
+                http=self._answers_at,
             )
             self._runners.append(Runner(env))
 
@@ -243,6 +289,17 @@ class Engine:
             name: await self._stack.enter_async_context(global_table(name, table, log))
             for name, table in wanted.items()
         }
+
+    async def _open_http(self) -> None:
+        if self._http is None:
+            return
+        from reflow_kafka.engine.http import HttpOthers, HttpServer
+
+        self._queries.others = others = HttpOthers()
+        self._stack.push_async_callback(others.close)
+        server = HttpServer(self._http, self._advertise, self._queries)
+        self._stack.push_async_callback(server.stop)
+        self._answers_at = await server.start()
 
     async def _open_log(self) -> Log:
         if self._log is not None:

@@ -42,6 +42,8 @@ def run(
     shutdown_timeout: float = 25,
     standbys: int = 0,
     drop_edges: Collection[str] = (),
+    http: str | None = None,
+    http_advertise: str | None = None,
 ) -> None:
     """Run flows until they are told to stop, or with `until_end` until their sources have ended; blocks.
 
@@ -60,6 +62,8 @@ def run(
         shutdown_timeout: seconds that a graceful stop may take.
         standbys: copies of each lane's state to be kept by other engines; needs `bootstrap`.
         drop_edges: topics of a former shape of a flow whose unread events may be forgotten.
+        http: ``HOST:PORT`` or ``PORT`` at which queries about state are answered.
+        http_advertise: ``HOST:PORT`` at which other engines reach it, if that is another.
 
     Raises:
         ReflowError: what stopped the flows.
@@ -78,6 +82,8 @@ def run(
             shutdown_timeout=shutdown_timeout,
             standbys=standbys,
             drop_edges=drop_edges,
+            http=http,
+            http_advertise=http_advertise,
         )
 
     run_engine(make, until_end=until_end)

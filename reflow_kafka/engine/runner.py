@@ -16,11 +16,13 @@ from reflow_kafka.engine.times import Times
 from reflow_kafka.errors import LogError, NotPermitted
 from reflow_kafka.lane.env import LaneEnv
 from reflow_kafka.lane.lane import Lane, Phase
+from reflow_kafka.lane.peek import AsOf
 from reflow_kafka.lane.record import RECORD_KEY, RUN_KEY, decode
 from reflow_kafka.lane.tail import FIRST_LOOK
 from reflow_kafka.lane.work import Queue, Tally
 from reflow_kafka.log.api import OutRecord, Reader, TopicPartition
 from reflow_kafka.state.changelog import RestoreProgress
+from reflow_kafka.topology.plan import Node
 
 logger = logging.getLogger(__name__)
 
@@ -152,6 +154,15 @@ class Runner:
             self.env.membership.released(number)
             if not place.task.cancelled():
                 place.task.result()
+
+    # ---- queries
+
+    def look(
+        self, node: Node, lane: int, key: bytes, incarnation: str = ""
+    ) -> tuple[bytes | None, AsOf] | None:
+        """What is committed of a key in a stage of a lane; None while that does not run here."""
+        place = self._places.get(lane)
+        return None if place is None else place.lane.look(node, key, incarnation)
 
     # ---- what all lanes tell
 

@@ -33,6 +33,11 @@ class Seat:
         words = environment.get(_VARIABLE, "").split(" ", 2)
         return cls(words[2], int(words[1]), int(words[0])) if len(words) == 3 else None
 
+    @property
+    def number(self) -> int:
+        """Which of the supervisor's engines it is, from 0."""
+        return int(self.instance.rpartition("-")[2])
+
     def take(self) -> None:
         """From now on this process dies with its supervisor, even if that is killed."""
         os.environ.pop(_VARIABLE, None)  # the seat is not for processes that this one starts

@@ -72,7 +72,7 @@ class Committer:
         self._pace = pace
         self._refusals = refusals
         self._done: tuple[str, ...] = ()
-        self._forced = own.fresh
+        self._forced = own.fresh or own.record.http != env.http
         self._finishing = False
         self._early = env.guarantee == "at-least-once"
         self._handed = 0.0
@@ -84,7 +84,8 @@ class Committer:
     async def begin(self) -> None:
         """The first act of a lane that is new: where it starts, and who it is, are decided once.
 
-        What a sink stores with its data names the lane's incarnation: it must be known before.
+        What a sink stores with its data names the lane's incarnation: it must be known before. Where queries
+        are answered is told at once, too.
         """
         if self._forced:
             await self._commit()
@@ -263,6 +264,7 @@ class Committer:
             run=self._env.membership.run,
             done=self._done,
             times=times,
+            http=self._env.http,
         )
         builder = self._writer.batch()
         builder.append(timestamp=self._env.now(), key=RECORD_KEY, value=encode(self._record))

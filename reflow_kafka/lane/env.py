@@ -56,6 +56,8 @@ class LaneEnv:
     commit_interval: float = 0.1
     release_timeout: float = 10.0
     """Seconds in which a lane must come to a stop."""
+    http: str = ""
+    """Address at which this engine answers queries; empty if it does not."""
     stuck_timeout: float = 600.0
     """Seconds after which a lane that is taken over again and again without moving stops the engine."""
     now: Callable[[], int] = clock.now

@@ -32,12 +32,14 @@ from reflow_kafka.errors import (
 )
 from reflow_kafka.lane.clock import WorkClock
 from reflow_kafka.lane.env import LaneEnv, place_logger
+from reflow_kafka.lane.peek import AsOf
 from reflow_kafka.lane.refusals import Refusals
 from reflow_kafka.lane.resources import open_for_workers
 from reflow_kafka.lane.session import Session
 from reflow_kafka.lane.takeover import Ownership, take_over
 from reflow_kafka.lane.work import Queue, Tally
 from reflow_kafka.log.api import TopicPartition
+from reflow_kafka.topology.plan import Node
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +129,18 @@ class Lane:
     def keep_time(self) -> bool:
         """Note how far time has come in each stage, and tell; False while it does not run."""
         return self._session is not None and self._session.keep_time()
+
+    def look(self, node: Node, key: bytes, incarnation: str = "") -> tuple[bytes | None, AsOf] | None:
+        """What is committed of a key in a stage; None while the lane does not run here.
+
+        With `incarnation`, None also if this is not the lane that is meant but one of the same name.
+        """
+        session = self._session
+        if session is None or self.number not in self._env.membership.wanted():
+            return None
+        if incarnation not in ("", session.own.record.incarnation):
+            return None
+        return session.look(node, key)
 
     def stop(self) -> None:
         """Finish what is in progress, commit, end; `run` returns then."""

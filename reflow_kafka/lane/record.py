@@ -44,6 +44,8 @@ class LaneRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Stages of this lane that have finished the finite run `run`."""
     times: Mapping[str, LaneTime] = {}
     """Stage → how far its time has come; of those that are timed, or lead to one."""
+    http: str = ""
+    """Address at which its owner answers queries; empty if it does not."""
 
 
 _encoder = msgspec.json.Encoder()

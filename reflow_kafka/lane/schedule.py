@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from reflow_kafka import clock
 from reflow_kafka.connector import ConnectorContext
 from reflow_kafka.definition.schedule import Schedule
 from reflow_kafka.errors import DataLoss
@@ -78,7 +79,8 @@ class ScheduleReader:
         if self._next is None:
             return None  # the end of the calendar
         if now < self._next and self._idle:
-            await asyncio.sleep(min((self._next - now) / 1000, NAP))
+            left = (self._next - now) / 1000
+            await asyncio.sleep(min(left, NAP) if clock.current().runs else left)
             now = self._now()
         self._idle = now < self._next
         if self._idle:

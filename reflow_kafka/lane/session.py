@@ -22,10 +22,12 @@ from reflow_kafka.lane.commits import Committer
 from reflow_kafka.lane.env import LaneEnv
 from reflow_kafka.lane.gate import Gate
 from reflow_kafka.lane.pace import Pace
+from reflow_kafka.lane.peek import AsOf, peek
 from reflow_kafka.lane.refusals import Refusals
 from reflow_kafka.lane.takeover import Ownership
 from reflow_kafka.lane.work import Work
 from reflow_kafka.log.api import Reader, TopicPartition
+from reflow_kafka.topology.plan import Node
 
 log = logging.getLogger(__name__)
 
@@ -268,6 +270,18 @@ class Session:
                 return False
         # Asked last: no await may stand between this and the positions.
         return work.ended() and work.flushed()
+
+    # ---- queries
+
+    def look(self, node: Node, key: bytes) -> tuple[bytes | None, AsOf]:
+        """What is committed of a key in a stage of this lane, and up to where. No await stands between."""
+        stores = self.own.restored.stores
+        found = peek(node.stage.operator, node.name, stores, key)
+        mark = stores.mark()
+        offset = 0 if mark is None else mark.positions.get(node.name, 0)
+        topics = {entry.topic for entry in self.env.plan.host(node.name).inputs}
+        marks = self.committer.marks.items()
+        return found, AsOf(self.lane, offset, {tp.topic: m.position for tp, m in marks if tp.topic in topics})
 
     def remaining(self) -> int:
         """Offsets of external inputs still before the end of a finite run."""
