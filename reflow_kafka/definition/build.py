@@ -96,7 +96,6 @@ def operator_spec(
     operator: Operator,
     place: Place,
     retry: Retry,
-    lists: bool = False,
     /,
     *,
     after: tuple[UpstreamRef, ...] = (),
@@ -108,7 +107,7 @@ def operator_spec(
     on_error: Any = "dead-letter",
     **options: Any,
 ) -> StageSpec:
-    """A stage whose operator calls its handler with `data`; with `lists` with a list of values.
+    """A stage whose operator calls its handler with `data`.
 
     Raises:
         DefinitionError: an argument or the handler is not what it must be.
@@ -122,7 +121,7 @@ def operator_spec(
             kind="stage",
             where=place.where,
             after=after,
-            handler=read_handler(target, data, lists=lists, stage=name, place=place),
+            handler=read_handler(target, data, stage=name, place=place),
             key=key,
             when=when,
             partitions=partitions,

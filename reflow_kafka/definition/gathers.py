@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from reflow_kafka.definition.build import name_for, operator_spec
-from reflow_kafka.definition.handlers import plain_callable
+from reflow_kafka.definition.handlers import PARTS, plain_callable
 from reflow_kafka.definition.operators import Gather, Zip
 from reflow_kafka.definition.place import Place, did_you_mean, is_one_of
 from reflow_kafka.definition.spec import StageSpec
@@ -41,7 +41,7 @@ def gather_spec(
         id=_found_in_value("id", id, name, place),
         close_on=_clock(close_on, name, place),
     )
-    spec = operator_spec(target, ("value",), operator, place, retry, True, name=name, **options)
+    spec = operator_spec(target, (PARTS,), operator, place, retry, name=name, **options)
     handler = spec.handler
     if handler is not None and not handler.takes_list:
         found = type_name(handler.value_type)

@@ -39,6 +39,9 @@ from reflow_kafka.value import State
 Data = Sequence[str]
 """What code is called with by position: ``state``, ``value``, or what else there is for code of its kind."""
 
+PARTS: Final = "parts"
+"""Data that are a list of values."""
+
 SIDES: Final = ("left", "right")
 """Data that come from different upstreams, in the order of these."""
 
@@ -70,8 +73,9 @@ def read_handler(
 
     `what` says to the user which code it is.
 
-    With `lists` it is called with a list of values: types are then those of one item, `takes_list` tells
-    whether its annotation allows it.
+    With `lists` it is called with a list of values, and may return one of results; with ``parts`` among the
+    data also, and what it returns is one result. Types are then those of one item, `takes_list` tells whether
+    its annotation allows it.
 
     `by_name` holds every other parameter, also those with a default; `fill_by_name` sorts them out once all
     resources are known.
@@ -84,8 +88,9 @@ def read_handler(
     hints = _hints(function, place)
     parameters = _parameters(target, kind)
     annotations = _data_annotations(parameters, data, hints, what, stage, place)
-    state_annotation, value_annotation = annotations.get("state", ANY), annotations.get("value", ANY)
-    takes_list = lists and (value_annotation is ANY or _plain(value_annotation) in _LISTS)
+    state_annotation = annotations.get("state", ANY)
+    value_annotation = annotations.get("value", annotations.get(PARTS, ANY))
+    takes_list = (lists or PARTS in data) and (value_annotation is ANY or _plain(value_annotation) in _LISTS)
     if takes_list:
         value_annotation = _item(value_annotation)
     shape = _shape(function, hints.get("return", ANY))
@@ -98,7 +103,7 @@ def read_handler(
         by_name=tuple(p.name for p in parameters[_taken(parameters, data) :] if p.kind in _BY_NAME),
         init_by_name=tuple(p.name for p in _init_parameters(target, kind) if p.kind in _BY_NAME),
         value_type=_union(m for m in _members(_argument(value_annotation, Event)) if m is not types.NoneType),
-        result_type=_emitted(hints.get("return", ANY), shape, takes_list),
+        result_type=_emitted(hints.get("return", ANY), shape, takes_list and lists),
         state_type=_argument(state_annotation, State),
         takes_list=takes_list,
         side_types=tuple(_side(annotations.get(s, ANY), s, stage, place) for s in SIDES if s in data),

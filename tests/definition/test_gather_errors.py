@@ -162,3 +162,15 @@ def test_used_as_a_decorator_they_return_what_they_decorate() -> None:
     assert flow[pair].name == "pair"
     assert flow.gather(handle, after="rows", name="again", expect=2, within=1).name == "again"
     assert [stage.name for stage in flow.spec().stages] == ["rows", "handle", "pair", "again"]
+
+
+def test_a_list_that_is_returned_for_a_set_is_one_value() -> None:
+    flow = Flow("test")
+    flow.source("rows", topic="rows")
+
+    @flow.gather(after="rows", expect=2, within=1)
+    def both(parts: list[Event[int]]) -> list[str]:
+        return []
+
+    spec = flow.spec().stage("both")
+    assert (spec.accepts(), spec.result_type) == (int, list[str])

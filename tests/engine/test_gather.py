@@ -10,6 +10,7 @@ import pytest
 from reflow_kafka import Event, Flow, Reject, Retry
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.state.memory import MemoryBackend
+from reflow_kafka.testing import FlowTest
 from tests.engine.memory import by_key, error_of, new_log, put, records, run, until_seen, values
 from tests.support.waiting import until
 
@@ -176,3 +177,22 @@ async def test_parts_that_contradict_their_set_are_dead_letters() -> None:
     assert await by_key(log, "out") == {"a": [[parts[0], parts[1], parts[4]]]}
     (letter,) = await records(log, "sets.dead-letters")
     assert error_of(letter, "message") == "a part says that set 'a' has 4 parts, one before it said 3"
+
+
+def test_a_request_that_was_split_is_answered_once_by_what_was_gathered() -> None:
+    flow = Flow("asked", partitions=2)
+    flow.source("orders", topic="orders", key="id")
+
+    @flow.stage(after="orders")
+    def split(order: dict):  # type: ignore[no-untyped-def,type-arg]
+        for item in order["items"]:
+            yield Event({"order": order["id"], "of": len(order["items"]), "item": item}, key=item)
+
+    @flow.gather(after=split, key="order", expect="of", within=10)
+    def together(parts: list[dict]) -> list[str]:  # type: ignore[type-arg]
+        return sorted(part["item"] for part in parts)
+
+    flow.reply(after=[together, "together.timeout"])
+    with FlowTest(flow) as test:
+        assert test.request("orders", {"id": "o1", "items": ["c", "a", "b"]}) == ["a", "b", "c"]
+        assert test.request("orders", {"id": "o2", "items": ["d"]}) == ["d"]
