@@ -257,6 +257,16 @@ def test_what_comes_for_a_set_that_was_given_up_is_late_for_as_long_again() -> N
     assert driver.event("d", timestamp=20) == []
 
 
+def test_a_small_set_is_two_keys_and_a_closed_one_no_more() -> None:
+    driver = gathering(expect=5)
+    for n in range(4):
+        driver.event("x" * 100, id=f"{n}")
+    assert len(driver.stored()) == 2
+    driver.event("x" * 5_000, id="large")
+    closed = driver.stored()
+    assert (len(closed), sum(map(len, closed.values())) < 50) == (2, True)
+
+
 def test_nothing_is_kept_of_what_is_over() -> None:
     driver = gathering(expect=2)
     for n in range(100):

@@ -81,6 +81,20 @@ def test_much_may_wait() -> None:
     assert driver.stored() == {}
 
 
+def test_what_is_small_is_one_key_however_much_has_passed() -> None:
+    driver = zipping()
+    for n in range(300):
+        driver.event("a" * 50, side=n % 2)
+        driver.event("b" * 50, side=1 - n % 2)
+        driver.event("c", side=0)
+        driver.event("d", side=0)
+        driver.event("e", side=1)
+        driver.event("f", side=1)
+    driver.event("g", side=0)
+    driver.event("h", side=0)
+    assert len(driver.stored()) == 1
+
+
 # ---- the limit
 
 
