@@ -83,15 +83,10 @@ def test_much_may_wait() -> None:
 
 def test_what_is_small_is_one_key_however_much_has_passed() -> None:
     driver = zipping()
+    driver.event("first", side=0)
     for n in range(300):
-        driver.event("a" * 50, side=n % 2)
-        driver.event("b" * 50, side=1 - n % 2)
-        driver.event("c", side=0)
-        driver.event("d", side=0)
-        driver.event("e", side=1)
-        driver.event("f", side=1)
-    driver.event("g", side=0)
-    driver.event("h", side=0)
+        driver.event(f"{n}" * 20, side=0)
+        driver.event("other", side=1)
     assert len(driver.stored()) == 1
 
 
