@@ -170,6 +170,10 @@ class Workers:
 
     def start(self, target: str, *options: str, data_dir: Path | None = None, **env: str) -> Worker:
         """Start a worker for ``flows/<target>.py``."""
+        return self.start_file(FLOWS / f"{target}.py", *options, data_dir=data_dir, **env)
+
+    def start_file(self, file: Path, *options: str, data_dir: Path | None = None, **env: str) -> Worker:
+        """Start a worker for the flow of a file."""
         log = ["--log-format", "json", "--data-dir", str(data_dir or self.data_dir)]
         where = ["--bootstrap", self._bootstrap] if self._bootstrap is not None else []
         worker = Worker(
@@ -178,7 +182,7 @@ class Workers:
                 "-m",
                 "reflow_kafka",
                 "worker",
-                f"{FLOWS / target}.py:flow",
+                f"{file}:flow",
                 *log,
                 *where,
                 *options,
