@@ -15,7 +15,7 @@ from reflow_kafka.event import INHERITED, Event
 from reflow_kafka.state.memory import MemoryBackend
 from reflow_kafka.state.shelf import MakeShelf, Shelf, Shelves
 from reflow_kafka.state.store import LaneStores, StoreMark
-from reflow_kafka.timed.program import LONG_AGO, Act, Call, Emit, Incoming, Program
+from reflow_kafka.timed.program import LONG_AGO, Act, Call, Direct, Emit, Incoming, Program
 
 STORE = "stage"
 """The store that programs get."""
@@ -60,6 +60,8 @@ class Driver:
         self.put_off: set[bytes] = set()
         self.calls = 0
         """How often code was called."""
+        self.in_short = False
+        """Whether a `Direct` program is asked for a short way first."""
         self._fail_in: int | None = None
         self._events = 0
         self._open()
@@ -86,6 +88,10 @@ class Driver:
         """What an event leads to, None if its step has failed; with `fail=n` its n-th call (1, 2, …) does."""
         self._events += 1
         incoming = Incoming(key, value, timestamp, upstream, id or f"event-{self._events}", headers, side)
+        if self.in_short and isinstance(self.program, Direct) and key is not None:
+            state = self.program.find(key, timestamp, self.watermark)
+            if state is not None:
+                return self._short(self.program, state, incoming, fail)
         return self._step(self.program.event(incoming, self.watermark, self.now), fail)
 
     def advance(
@@ -144,6 +150,20 @@ class Driver:
             self.failures.append(error)
             return None
         self.shelves.accept()
+        self.out += out
+        return out
+
+    def _short(self, program: Direct, state: Any, incoming: Incoming, fail: int | None) -> list[Out] | None:
+        self._fail_in = fail
+        try:
+            out = self._carried_out(
+                Call((state, incoming.value), incoming.key, incoming.timestamp, incoming.headers)
+            )
+            program.keep(state)
+        except Exception as error:
+            program.lose()
+            self.failures.append(error)
+            return None
         self.out += out
         return out
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
+from hypothesis.stateful import rule
 
 from reflow_kafka.event import Event
 from reflow_kafka.serde.typed import state_codec
@@ -16,7 +17,7 @@ from reflow_kafka.timed.windowed import TimeWindows, TumblingWindows
 from reflow_kafka.value import State
 from reflow_kafka.windows import Hopping, Tumbling, Window
 from tests.timed.driver import Driver, values
-from tests.timed.windowing import Held, Windows, driving, making
+from tests.timed.windowing import KEYS, NEAR, Held, Windows, driving, making
 
 
 class SideBySide:
@@ -55,6 +56,18 @@ class TumblingMachine(Windows):
     kinds = st.builds(lambda size, grace: Tumbling(size / 1000, grace=grace / 1000), MS, GRACE)
 
 
+class ShortMachine(TumblingMachine):
+    """The short way of events whose state is at hand leads to the same."""
+
+    in_short = True
+
+    @rule(key=KEYS, near=NEAR)
+    def once_more(self, key: str, near: int) -> None:
+        """Events of one window one after the other: its state is at hand."""
+        for fail in (None, 1, None):
+            self.event(key, near, fail)
+
+
 class HoppingMachine(Windows):
     program = TimeWindows
     model = SideBySide
@@ -65,8 +78,9 @@ class HoppingMachine(Windows):
 
 
 TestTumbling = TumblingMachine.TestCase
+TestShort = ShortMachine.TestCase
 TestHopping = HoppingMachine.TestCase
-TestTumbling.settings = TestHopping.settings = settings(max_examples=60, deadline=None)
+TestTumbling.settings = TestHopping.settings = TestShort.settings = settings(max_examples=60, deadline=None)
 
 
 # ---- cases
@@ -115,6 +129,18 @@ def test_an_event_is_late_once_its_window_has_closed(watermark: int, timestamp: 
     (out,) = driver.event(7, timestamp=timestamp) or []
     assert (out.value, out.to) == ((7, "late") if late else ((7,), None))
     assert out.timestamp == timestamp
+
+
+@pytest.mark.parametrize("in_short", [False, True])
+def test_nothing_comes_into_a_window_once_it_is_time_to_close_it(in_short: bool) -> None:
+    driver = tumbling()
+    driver.in_short = in_short
+    driver.event(1, timestamp=0)
+    driver.watermark = 9
+    assert values(driver.event(2, timestamp=9)) == [(1, 2)]
+    driver.watermark = 10
+    assert [out.to for out in driver.event(3, timestamp=9) or []] == ["late"]
+    assert values(driver.advance()) == [("key", 0, 10, (1, 2))]
 
 
 def test_grace_keeps_a_window_open() -> None:

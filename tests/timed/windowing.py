@@ -107,11 +107,14 @@ class Windows(RuleBasedStateMachine):
     program: ClassVar[Any]
     kinds: ClassVar[st.SearchStrategy[Any]]
     model: ClassVar[Any]
+    in_short: ClassVar[bool] = False
+    """Whether events take the short way, where there is one."""
 
     @initialize(data=st.data())
     def begin(self, data: st.DataObject) -> None:
         self.kind = data.draw(self.kinds)
         self.driver = driving(type(self).program, self.kind)
+        self.driver.in_short = self.in_short
         self.world = _World(type(self).model(self.kind))
         self.committed = copy.deepcopy(self.world)
         self.values = 0
