@@ -155,11 +155,10 @@ class SessionWindows(Windowed):
     # ---- closing
 
     def _close(self, place: bytes) -> Iterator[Act]:
-        if place not in self._shelf:  # since it was read the session has moved, or become part of another
-            return
         which = place[8:]
         session: Open | None = self._sessions.get(which)
-        assert session is not None
+        if session is None or session.agenda != read_number(place):
+            return  # since this place was read the session has moved, or is gone
         if session.last > session.agenda:
             self._shelf.delete(place)
             session.agenda = session.last
