@@ -128,7 +128,8 @@ class SourceClock:
 
     def share(self) -> None:
         """A commit takes what is finished so far."""
-        self._shared = (self._watermark, self._reached, self.top)
+        reached, top = self._barrier or (self._reached, self.top)  # of before it went back, perhaps
+        self._shared = (self._watermark, max(reached, self._reached), max(top, self.top))
 
     def rewind(self) -> None:
         """Return to the last share: what was not finished then will be seen again."""

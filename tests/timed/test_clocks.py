@@ -116,6 +116,20 @@ def test_what_has_never_had_an_event_does_not_go_on() -> None:
     assert clock.time(IDLE + 7) == LaneTime(LONG_AGO, idle=LONG_AGO)
 
 
+def test_what_was_seen_before_it_went_back_twice_is_not_forgotten() -> None:
+    clock = source(0)
+    clock.saw(3)  # waits for another try
+    clock.saw(5)  # is finished, so it does not come again
+    clock.advance(0, 2, resting=False, now=0)
+    for _ in range(2):
+        clock.share()
+        clock.rewind()
+        clock.advance(0, 0, resting=True, now=0)
+    clock.saw(3)
+    clock.advance(2, 2, resting=True, now=0)
+    assert clock.watermark == 5
+
+
 @settings(max_examples=300)
 @given(st.integers(0, 5), st.lists(st.integers(-20, 20), min_size=1, max_size=30), st.integers(0, 2**32))
 def test_it_tells_no_more_than_what_is_finished(behind: int, timestamps: list[int], seed: int) -> None:
