@@ -190,7 +190,10 @@ class Queries:
             return await self._of_other(owner, runner, node, lane, key)
         except NotHere:  # somebody has taken over since
             owner = await owners.of(lane, not_=owner)
+        try:
             return await self._of_other(owner, runner, node, lane, key)
+        except NotHere as error:  # that is between two engines; to whoever has asked, the lane is nowhere
+            raise StateUnavailable(str(error)) from error
 
     async def _of_other(self, owner: Owner, runner: Runner, node: Node, lane: int, key: bytes) -> Answer:
         if owner.http == runner.env.http:

@@ -401,6 +401,25 @@ async def test_an_owner_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, 
         assert sorted(statuses) == [404, 404, 503, 503]
 
 
+async def test_an_owner_that_went_and_its_successor_that_cannot_be_reached(
+    monkeypatch: pytest.MonkeyPatch, unused_port: int
+) -> None:
+    monkeypatch.setattr(owners, "AGAIN", 0.0)
+    log = await new_log("visits")
+    async with engines(log, 1) as (engine,):
+        async with Engine(visiting(), log=log, state=MemoryBackend(), http="0") as first:
+            await runs(first, 2)
+            theirs = running(first).keys()
+            assert [await engine.query("visitor", of_lane(lane)) for lane in theirs] == [None, None]
+        await runs(engine, LANES)
+        async with elsewhere(log, unused_port) as second:
+            await runs(second, 2)
+            assert running(second).keys() == theirs
+            for lane in theirs:
+                answer = await get(engine, f"/state/visitor/{of_lane(lane)}")
+                assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+
+
 @pytest.fixture
 def unused_port() -> Iterator[int]:
     """A port at which nobody listens, and which nobody else is given."""
