@@ -136,12 +136,20 @@ class WorkClock:
             source.advance(inbox.position(tp), inbox.reached(tp), inbox.resting(tp), now)
         for tp, edge in self._edges.items():
             edge.advance(inbox.position(tp))
-        return self._follow(combine(self._times(now)), now)
+        return self._follow(combine(self._times(now), self._times_of_stages(now)), now)
 
     def _times(self, now: int) -> Iterable[LaneTime]:
+        """Of sources, be it that they are read here or in the lanes before."""
         yield from (source.time(now) for source in self._sources.values())
         for edge in self._edges.values():
-            yield from edge.times(now)
+            if not edge.goes_by_others:
+                yield from edge.times(now)
+
+    def _times_of_stages(self, now: int) -> Iterable[LaneTime]:
+        """Of lanes that go by other lanes themselves."""
+        for edge in self._edges.values():
+            if edge.goes_by_others:
+                yield from edge.times(now)
 
     def _follow(self, time: LaneTime, now: int) -> bool:
         if time.idle is not None and not self._idle:

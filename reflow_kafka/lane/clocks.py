@@ -50,7 +50,8 @@ class Clocks:
 
     def _edge(self, entry: Input) -> EdgeClock:
         upstream = self.plan.host(entry.upstream)
-        return EdgeClock(upstream.name, upstream.lanes)
+        goes_by_others = bool(upstream.inputs) and all(i.internal for i in upstream.inputs)
+        return EdgeClock(upstream.name, upstream.lanes, goes_by_others=goes_by_others)
 
 
 def _limits(spec: SourceSpec) -> tuple[int, int]:

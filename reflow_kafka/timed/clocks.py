@@ -198,10 +198,12 @@ class EdgeClock:
     Args:
         upstream: that stage.
         lanes: in how many it runs.
+        goes_by_others: whether the time of its lanes comes from other lanes, not from sources that they read.
     """
 
-    def __init__(self, upstream: str, lanes: int) -> None:
+    def __init__(self, upstream: str, lanes: int, *, goes_by_others: bool = False) -> None:
         self.upstream = upstream
+        self.goes_by_others = goes_by_others
         self._told: Snapshot = (Heard(),) * lanes
         self._barrier: tuple[int, Snapshot] | None = None
         """Behind which offset the lanes had told what."""

@@ -52,25 +52,39 @@ class LaneTime(msgspec.Struct, frozen=True, omit_defaults=True):
 UNKNOWN: Final = LaneTime()
 
 
-def combine(times: Iterable[LaneTime]) -> LaneTime:
+def combine(sources: Iterable[LaneTime], stages: Iterable[LaneTime] = ()) -> LaneTime:
     """The time that follows from those of everything before a stage; `clock` is what to go by.
 
-    The lowest watermark of all that count; if only idle ones are left, the highest time they have gone on to;
-    if nothing is left at all, the end of time.
+    The lowest watermark of all that count; if only idle ones are left, the time they have gone on to; if
+    nothing is left at all, the end of time.
+
+    Args:
+        sources: of lanes that read sources. What is idle does not count; when all of them are, the highest
+            time they have gone on to is that of all.
+        stages: of lanes that go by other lanes themselves. They are idle all at once, but for those that
+            have still something to do: an idle one counts with the time it has gone on to.
     """
-    lowest: int | None = None
+    active: list[int] = []
+    resting: list[int] = []
     farthest: int | None = None
-    for time in times:
-        if time.ended:
-            continue
-        if time.idle is None:
-            lowest = time.watermark if lowest is None else min(lowest, time.watermark)
-        else:
+    for time in sources:
+        if time.idle is None and not time.ended:
+            active.append(time.watermark)
+        elif time.idle is not None and not time.ended:
             farthest = time.idle if farthest is None else max(farthest, time.idle)
-    if lowest is not None:
+    for time in stages:
+        if time.idle is None and not time.ended:
+            active.append(time.watermark)
+        elif time.idle is not None and not time.ended:
+            resting.append(time.idle)
+    if active:
+        lowest = min(active + resting)
         return LaneTime(lowest, lowest)
     if farthest is not None:
-        return LaneTime(LONG_AGO, farthest, idle=farthest)
+        resting.append(farthest)
+    if resting:
+        reached = min(resting)
+        return LaneTime(LONG_AGO, reached, idle=reached)
     return LaneTime(LONG_AGO, NEVER, ended=True)
 
 

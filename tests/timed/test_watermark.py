@@ -44,6 +44,33 @@ def test_what_counts(times: list[LaneTime], clock: int) -> None:
     assert combine(times).clock == clock
 
 
+@pytest.mark.parametrize(
+    ("sources", "stages", "clock"),
+    [
+        ([], [counts(5), counts(3)], 3),
+        ([], [idle(1, 100), idle(1, 60)], 60),  # one has still something to do
+        ([], [idle(1, 100), counts(50)], 50),
+        ([], [idle(1, 40), counts(50)], 40),
+        ([], [idle(1, 40), UNKNOWN], LONG_AGO),
+        ([], [idle(1, 40), ENDED], 40),
+        ([], [ENDED], NEVER),
+        ([idle(1, 70), idle(1, 90)], [idle(1, 100)], 90),
+        ([idle(1, 70), idle(1, 90)], [idle(1, 80)], 80),
+        ([counts(70)], [idle(1, 80)], 70),
+        ([idle(1, 70)], [counts(80)], 80),
+        ([ENDED], [idle(1, 80)], 80),
+    ],
+)
+def test_an_idle_lane_that_goes_by_others_counts(
+    sources: list[LaneTime], stages: list[LaneTime], clock: int
+) -> None:
+    found = combine(sources, stages)
+    assert found.clock == clock
+    assert (found.idle is None) == any(
+        t.idle is None and not t.ended for t in sources + stages
+    ) or found.ended
+
+
 def test_it_is_idle_only_if_nothing_counts_and_something_is() -> None:
     assert combine([counts(5), idle(1, 9)]).idle is None
     assert combine([ENDED, idle(1, 9)]).idle == 9
