@@ -10,7 +10,7 @@ SOURCES := reflow_kafka connectors examples tests benchmarks
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test quick simulate chaos fuzz audit lint format types bench bench-quick bench-growth bench-load \
-	bench-flight bench-failover bench-limits clean
+	bench-flight bench-failover bench-limits bench-closing clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ bench-failover: $(STAMP)  ## Kill the owner of a lane with a million keys, with 
 
 bench-limits: $(STAMP)  ## Start with 64 and 1,000 lanes, 200 stages, 10 MB events, 10,000,000 keys; half an hour
 	$(BIN)/python -m benchmarks.limits
+
+bench-closing: $(STAMP)  ## Close a million windows at once; five minutes
+	$(BIN)/python -m benchmarks.closing
 
 clean:  ## Remove what was built or left by runs, .venv included
 	rm -rf $(VENV) build dist .reflow .mypy_cache .ruff_cache .pytest_cache .hypothesis
