@@ -16,7 +16,7 @@ from reflow_kafka import clock
 from reflow_kafka.definition.spec import FlowSpec
 from reflow_kafka.engine.address import Address
 from reflow_kafka.engine.preparation import prepare
-from reflow_kafka.engine.queries import Lookup, Queries
+from reflow_kafka.engine.queries import Lookup, Queries, Query
 from reflow_kafka.engine.runner import Runner
 from reflow_kafka.engine.statistics import Statistics
 from reflow_kafka.engine.tables import global_table
@@ -32,6 +32,7 @@ from reflow_kafka.log.api import MAX_STANDBYS, Log, MemberOptions, Membership, T
 from reflow_kafka.observe.stall import TICK, StallWatch
 from reflow_kafka.process import refuse_engine
 from reflow_kafka.security import Security
+from reflow_kafka.serde.keys import encode_key
 from reflow_kafka.state.store import StateBackend
 from reflow_kafka.units import Duration, seconds
 
@@ -217,12 +218,23 @@ class Engine:
         """Address at which queries are answered, as it is told to other engines; empty if they are not."""
         return self._answers_at
 
-    async def query(self, stage: str, key: object, *, flow: str | None = None, timeout: Duration = 10) -> Any:
+    async def query(
+        self,
+        stage: str,
+        key: object,
+        *,
+        store: str | None = None,
+        flow: str | None = None,
+        timeout: Duration = 10,
+    ) -> Any:
         """The state of a key as it was committed last, whichever engine has it; None if there is none.
+
+        Of a stage with windows these are the states of those that are open, by `Window`.
 
         Args:
             stage: name of a stage with state.
             key: as text, bytes, or anything else that a key can be.
+            store: name of a store of the stage (`stores=`): the value of the key there, instead of a state.
             flow: which one, if several flows of this engine have such a stage.
             timeout: for how long to wait while nobody can answer, because the lane of the key moves.
 
@@ -230,15 +242,24 @@ class Engine:
             StateUnavailable: it took longer.
             UsageError: there is no such stage.
         """
-        return (await self.lookup(stage, key, flow=flow, timeout=timeout)).value
+        return (await self.lookup(stage, key, store=store, flow=flow, timeout=timeout)).value
 
     async def lookup(
-        self, stage: str, key: object, *, flow: str | None = None, timeout: Duration = 10
+        self,
+        stage: str,
+        key: object,
+        *,
+        store: str | None = None,
+        flow: str | None = None,
+        timeout: Duration = 10,
     ) -> Lookup:
         """What `query` gives, and as of when: the lane that has answered, and where it stood."""
         if self._main is None or self._main.done():
             raise UsageError("found an engine that does not run, wanted: async with Engine(…)")
-        return await self._queries.lookup(stage, key, flow, seconds(timeout))
+        raw = encode_key(key)
+        if raw is None:
+            raise UsageError(f"found no key to ask stage {stage!r} for: without key there is no state")
+        return await self._queries.lookup(Query(stage, raw, store, flow), seconds(timeout))
 
     # ---- inside
 

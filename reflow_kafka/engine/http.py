@@ -2,6 +2,7 @@
 
     GET /state/<stage>/<key>            the key percent-encoded; what it decodes to are the key's bytes
     GET /state/<stage>?key=<key>        the same, for keys that mean something in a path, such as ``..``
+        &store=<store>                  what a named store of the stage holds, instead of its state
         &flow=<flow>                    if several flows of the engine have a stage of that name
 
 An engine that asks another one says so in a header, and is answered from there or not at all.
@@ -18,7 +19,7 @@ from urllib.parse import parse_qsl, quote, unquote, unquote_to_bytes, urlencode
 import msgspec
 
 from reflow_kafka.engine.address import Address, host_of
-from reflow_kafka.engine.queries import Answer, NoSuchStage, NotHere, OwnerSilent, Queries, Question
+from reflow_kafka.engine.queries import Answer, NoSuchStage, NotHere, OwnerSilent, Queries, Query, Question
 from reflow_kafka.errors import ReflowError, StateUnavailable, UsageError
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ PATIENCE: Final = 5.0
 """Seconds that another engine has to answer."""
 CLOSING: Final = 1.0
 """Seconds that answers under way have when the engine ends."""
-_FROM_CLIENTS: Final = {"key", "flow"}
-_FROM_ENGINES: Final = {"key", "flow", "lane", "incarnation"}
+_FROM_CLIENTS: Final = {"key", "store", "flow"}
+_FROM_ENGINES: Final = {*_FROM_CLIENTS, "lane", "incarnation"}
 
 
 def _library() -> Any:
@@ -99,11 +100,11 @@ class HttpServer:
     async def _state(self, request: Request) -> StreamResponse:
         try:
             self._check_host(request)
-            stage, key, parameters = _read(request)
+            query, parameters = _read(request)
             if HOP in request.headers:
-                answer = self._queries.answer(_question(stage, key, parameters))
+                answer = self._queries.answer(_question(query, parameters))
             else:
-                answer = await self._queries.ask(stage, key, parameters.get("flow"))
+                answer = await self._queries.ask(query)
         except ReflowError as error:
             return self._refusal(error)
         return self._response(200 if answer.found else 404, answer)
@@ -134,8 +135,8 @@ class HttpServer:
         return response
 
 
-def _read(request: Request) -> tuple[str, bytes, dict[str, str]]:
-    """Stage, key and parameters of a query; the library's own decoding would lose bytes that are no text."""
+def _read(request: Request) -> tuple[Query, dict[str, str]]:
+    """A query and its parameters; the library's own decoding would lose bytes that are no text."""
     path, _, query = request.raw_path.partition("?")
     stage, slash, key = path.removeprefix("/state/").partition("/")
     try:
@@ -155,14 +156,14 @@ def _read(request: Request) -> tuple[str, bytes, dict[str, str]]:
     if bool(slash) == ("key" in parameters) or len(parameters) < len(pairs):
         raise UsageError("wanted one key: /state/STAGE/KEY or /state/STAGE?key=KEY")
     raw = unquote_to_bytes(key) if slash else parameters["key"].encode("utf-8", "surrogateescape")
-    return unquote(stage), raw, parameters
+    return Query(unquote(stage), raw, parameters.get("store"), parameters.get("flow")), parameters
 
 
-def _question(stage: str, key: bytes, parameters: dict[str, str]) -> Question:
+def _question(query: Query, parameters: dict[str, str]) -> Question:
     try:
-        return Question(parameters["flow"], stage, key, int(parameters["lane"]), parameters["incarnation"])
+        return Question(query, int(parameters["lane"]), parameters["incarnation"])
     except (LookupError, ValueError) as error:
-        raise UsageError(f"found {parameters}, wanted flow, lane and incarnation: {error!r}") from None
+        raise UsageError(f"found {parameters}, wanted lane and incarnation: {error!r}") from None
 
 
 class HttpOthers:
@@ -185,8 +186,9 @@ class HttpOthers:
             raise OwnerSilent(f"the engine at {address} did not answer within {PATIENCE:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise NotHere(
-                f"lane {question.lane} of {question.flow!r} was last run by the engine at {address}, which "
-                f"cannot be reached ({error}): it has ended, or others need another address (http_advertise=)"
+                f"lane {question.lane} of {question.query.flow!r} was last run by the engine at {address}, "
+                f"which cannot be reached ({error}): it has ended, or its address is not for others "
+                "(http_advertise=)"
             ) from error
 
     async def close(self) -> None:
@@ -198,13 +200,16 @@ class HttpOthers:
 def _url(address: str, question: Question) -> URL:
     from yarl import URL
 
-    parameters = urlencode({
-        "key": question.key,
-        "flow": question.flow,
+    query = question.query
+    parameters = {
+        "key": query.key,
+        "store": query.store,
+        "flow": query.flow,
         "lane": question.lane,
         "incarnation": question.incarnation,
-    })  # fmt: skip
-    return URL(f"http://{address}/state/{quote(question.stage, safe='')}?{parameters}", encoded=True)
+    }
+    given = urlencode({name: value for name, value in parameters.items() if value is not None})
+    return URL(f"http://{address}/state/{quote(query.stage, safe='')}?{given}", encoded=True)
 
 
 def _answer(status: int, body: bytes, address: str) -> Answer:

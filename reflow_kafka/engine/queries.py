@@ -17,8 +17,7 @@ from reflow_kafka.clock import monotonic
 from reflow_kafka.engine.owners import Owner, Owners
 from reflow_kafka.engine.runner import Runner
 from reflow_kafka.errors import StateUnavailable, UsageError
-from reflow_kafka.lane.peek import AsOf, can_be_asked, decoder, lanes_of
-from reflow_kafka.serde.keys import encode_key
+from reflow_kafka.lane.peek import AsOf, asked_for, decoder, lanes_of
 from reflow_kafka.topology.plan import Node
 
 PAUSE: Final = (0.05, 1.0)
@@ -35,6 +34,26 @@ class NotHere(StateUnavailable):
 
 class OwnerSilent(StateUnavailable):
     """The owner of the lane has not answered in time."""
+
+
+class Query(msgspec.Struct, frozen=True):
+    """What is asked for."""
+
+    stage: str
+    key: bytes
+    store: str | None = None
+    """A named store of the stage; None: its state."""
+    flow: str | None = None
+    """None: there is only one with such a stage."""
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What one engine asks another."""
+
+    query: Query
+    lane: int
+    incarnation: str
+    """Of the lane that is meant."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -65,16 +84,6 @@ class Lookup:
     """Of the topics that the stage reads: all events before these offsets are in the answer."""
 
 
-class Question(msgspec.Struct, frozen=True):
-    """What one engine asks another."""
-
-    flow: str
-    stage: str
-    key: bytes
-    lane: int
-    incarnation: str
-
-
 class Others(Protocol):
     """The other engines."""
 
@@ -85,6 +94,38 @@ class Others(Protocol):
             NotHere: it does not run the lane, or nobody is there.
             StateUnavailable: it cannot answer, or does not.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A query, and the stage that it is for."""
+
+    query: Query
+    runner: Runner
+    node: Node
+
+    def lanes(self) -> tuple[int, ...]:
+        """Where the answer may be."""
+        return lanes_of(self.runner.env.plan, self.node, self.query.key, self.query.store)
+
+    def here(self, lane: int, incarnation: str = "") -> Answer | None:
+        """The answer of a lane that runs in this engine."""
+        key = self.query.key
+        seen = self.runner.look(self.node, lane, key, self.query.store, incarnation)
+        if seen is None:
+            return None
+        found, as_of = seen
+        value = msgspec.Raw(b"null" if found is None else found)
+        text = key.decode("utf-8", "backslashreplace")
+        return Answer(self.runner.name, self.node.name, text, found is not None, value, as_of)
+
+    def read(self, answer: Answer) -> Lookup:
+        """The answer as the program gets it."""
+        value = None
+        if answer.found:
+            value = decoder(self.node, self.query.key, self.query.store)(bytes(answer.value))
+        as_of = answer.as_of
+        return Lookup(value, answer.found, as_of.lane, as_of.offset, as_of.positions)
 
 
 class Queries:
@@ -100,25 +141,18 @@ class Queries:
         self._runners = runners
         self._owners: dict[str, Owners] = {}
 
-    # ---- from the program
-
-    async def lookup(self, stage: str, key: object, flow: str | None, timeout: float) -> Lookup:
+    async def lookup(self, query: Query, timeout: float) -> Lookup:
         """Ask, for as long as `timeout` says while nobody can answer."""
-        raw = encode_key(key)
-        if raw is None:
-            raise UsageError(
-                f"found no key to ask stage {stage!r} for, wanted one: without key there is no state"
-            )
-        runner, node = self._find(stage, flow)
+        target = self._find(query)
         until = monotonic() + timeout
         pause = PAUSE[0]
         while True:
             try:
                 async with asyncio.timeout(max(until - monotonic(), 0)):
-                    return _lookup(node, await self._ask(runner, node, raw))
+                    return target.read(await self._ask(target))
             except TimeoutError:
                 raise OwnerSilent(
-                    f"nobody told the state of {key!r} in {stage!r} within {timeout:g} s"
+                    f"nobody has told of {query.key!r} in {query.stage!r} within {timeout:g} s"
                 ) from None
             except StateUnavailable:
                 if monotonic() + pause > until:
@@ -126,9 +160,7 @@ class Queries:
             await asyncio.sleep(pause)
             pause = min(pause * 2, PAUSE[1])
 
-    # ---- from elsewhere
-
-    async def ask(self, stage: str, key: bytes, flow: str | None = None) -> Answer:
+    async def ask(self, query: Query) -> Answer:
         """The answer of whoever can give it, at once.
 
         Raises:
@@ -136,7 +168,7 @@ class Queries:
             UsageError: several flows have such a stage.
             StateUnavailable: nobody can tell just now.
         """
-        return await self._ask(*self._find(stage, flow), key)
+        return await self._ask(self._find(query))
 
     def answer(self, question: Question) -> Answer:
         """The answer to another engine, if the lane is here.
@@ -145,19 +177,20 @@ class Queries:
             NoSuchStage: the stage is not there, or keeps nothing.
             NotHere: the lane does not run here.
         """
-        runner, node = self._find(question.stage, question.flow)
-        answer = _here(runner, node, question.lane, question.key, question.incarnation)
+        answer = self._find(question.query).here(question.lane, question.incarnation)
         if answer is None:
-            raise NotHere(f"lane {question.lane} of {question.flow!r} does not run here")
+            raise NotHere(f"lane {question.lane} of {question.query.flow!r} does not run here")
         return answer
 
     # ---- inside
 
-    def _find(self, stage: str, flow: str | None) -> tuple[Runner, Node]:
+    def _find(self, query: Query) -> _Target:
+        stage, store, flow = query.stage, query.store, query.flow
         runners = [r for r in self._runners if flow in (None, r.name)]
-        found = [(r, n) for r in runners for n in r.env.plan.all_nodes if n.name == stage and can_be_asked(n)]
+        nodes = [(r, n) for r in runners for n in r.env.plan.all_nodes if asked_for(n, store)]
+        found = [(r, n) for r, n in nodes if n.name == stage]
         if len(found) == 1:
-            return found[0]
+            return _Target(query, *found[0])
         if found:
             names = ", ".join(runner.name for runner, _ in found)
             raise UsageError(f"found stage {stage!r} in several flows ({names}): say flow=")
@@ -166,36 +199,38 @@ class Queries:
         if not runners:
             there = ", ".join(runner.name for runner in self._runners)
             raise NoSuchStage(f"found no flow {flow!r}, there is {there}")
-        stages = sorted(n.name for r in runners for n in r.env.plan.all_nodes if can_be_asked(n))
-        raise NoSuchStage(f"found no stage {stage!r} with state, there is {', '.join(stages) or 'none'}")
+        what = "state" if store is None else f"a store {store!r}"
+        there = ", ".join(sorted(node.name for _, node in nodes)) or "none"
+        raise NoSuchStage(f"found no stage {stage!r} with {what}, there is {there}")
 
-    async def _ask(self, runner: Runner, node: Node, key: bytes) -> Answer:
-        answer: Answer | None = None
-        for lane in lanes_of(runner.env.plan, node, key):
-            other = await self._of_lane(runner, node, lane, key)
-            if other.found or answer is None:
-                answer = other
+    async def _ask(self, target: _Target) -> Answer:
+        first, *others = target.lanes()
+        answer = await self._of_lane(target, first)
+        for lane in others:
             if answer.found:
                 break
-        assert answer is not None  # a stage has a lane
+            other = await self._of_lane(target, lane)
+            answer = other if other.found else answer
         return answer
 
-    async def _of_lane(self, runner: Runner, node: Node, lane: int, key: bytes) -> Answer:
-        answer = _here(runner, node, lane, key)
+    async def _of_lane(self, target: _Target, lane: int) -> Answer:
+        answer = target.here(lane)
         if answer is not None:
             return answer
+        runner = target.runner
         owners = self._owners.setdefault(runner.name, Owners(runner.env))
         owner = await owners.of(lane)
         try:
-            return await self._of_other(owner, runner, node, lane, key)
+            return await self._of_other(target, lane, owner)
         except NotHere:  # somebody has taken over since
             owner = await owners.of(lane, not_=owner)
         try:
-            return await self._of_other(owner, runner, node, lane, key)
+            return await self._of_other(target, lane, owner)
         except NotHere as error:  # that is between two engines; to whoever has asked, the lane is nowhere
             raise StateUnavailable(str(error)) from error
 
-    async def _of_other(self, owner: Owner, runner: Runner, node: Node, lane: int, key: bytes) -> Answer:
+    async def _of_other(self, target: _Target, lane: int, owner: Owner) -> Answer:
+        runner = target.runner
         if owner.http == runner.env.http:
             raise NotHere(f"lane {lane} of {runner.name!r} moves, or restores its state")
         if self.others is None:
@@ -203,22 +238,5 @@ class Queries:
                 f"lane {lane} of {runner.name!r} runs in the engine at {owner.http}, and this one, without "
                 "http=, asks no others"
             )
-        question = Question(runner.name, node.name, key, lane, owner.incarnation)
-        return await self.others.ask(owner.http, question)
-
-
-def _lookup(node: Node, answer: Answer) -> Lookup:
-    value = decoder(node)(bytes(answer.value)) if answer.found else None
-    as_of = answer.as_of
-    return Lookup(value, answer.found, as_of.lane, as_of.offset, as_of.positions)
-
-
-def _here(runner: Runner, node: Node, lane: int, key: bytes, incarnation: str = "") -> Answer | None:
-    seen = runner.look(node, lane, key, incarnation)
-    if seen is None:
-        return None
-    raw, as_of = seen
-    text = key.decode("utf-8", "backslashreplace")
-    return Answer(
-        runner.name, node.name, text, raw is not None, msgspec.Raw(b"null" if raw is None else raw), as_of
-    )
+        query = msgspec.structs.replace(target.query, flow=runner.name)
+        return await self.others.ask(owner.http, Question(query, lane, owner.incarnation))

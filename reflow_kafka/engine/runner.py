@@ -158,11 +158,11 @@ class Runner:
     # ---- queries
 
     def look(
-        self, node: Node, lane: int, key: bytes, incarnation: str = ""
+        self, node: Node, lane: int, key: bytes, store: str | None, incarnation: str = ""
     ) -> tuple[bytes | None, AsOf] | None:
         """What is committed of a key in a stage of a lane; None while that does not run here."""
         place = self._places.get(lane)
-        return None if place is None else place.lane.look(node, key, incarnation)
+        return None if place is None else place.lane.look(node, key, store, incarnation)
 
     # ---- what all lanes tell
 

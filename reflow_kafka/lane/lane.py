@@ -130,7 +130,9 @@ class Lane:
         """Note how far time has come in each stage, and tell; False while it does not run."""
         return self._session is not None and self._session.keep_time()
 
-    def look(self, node: Node, key: bytes, incarnation: str = "") -> tuple[bytes | None, AsOf] | None:
+    def look(
+        self, node: Node, key: bytes, store: str | None, incarnation: str = ""
+    ) -> tuple[bytes | None, AsOf] | None:
         """What is committed of a key in a stage; None while the lane does not run here.
 
         With `incarnation`, None also if this is not the lane that is meant but one of the same name.
@@ -140,7 +142,7 @@ class Lane:
             return None
         if incarnation not in ("", session.own.record.incarnation):
             return None
-        return session.look(node, key)
+        return session.look(node, key, store)
 
     def stop(self) -> None:
         """Finish what is in progress, commit, end; `run` returns then."""

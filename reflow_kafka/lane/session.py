@@ -22,7 +22,7 @@ from reflow_kafka.lane.commits import Committer
 from reflow_kafka.lane.env import LaneEnv
 from reflow_kafka.lane.gate import Gate
 from reflow_kafka.lane.pace import Pace
-from reflow_kafka.lane.peek import AsOf, peek
+from reflow_kafka.lane.peek import AsOf, look
 from reflow_kafka.lane.refusals import Refusals
 from reflow_kafka.lane.takeover import Ownership
 from reflow_kafka.lane.work import Work
@@ -273,10 +273,10 @@ class Session:
 
     # ---- queries
 
-    def look(self, node: Node, key: bytes) -> tuple[bytes | None, AsOf]:
+    def look(self, node: Node, key: bytes, store: str | None) -> tuple[bytes | None, AsOf]:
         """What is committed of a key in a stage of this lane, and up to where. No await stands between."""
         stores = self.own.restored.stores
-        found = peek(node.stage.operator, node.name, stores, key)
+        found = look(node, stores, key, store)
         mark = stores.mark()
         offset = 0 if mark is None else mark.positions.get(node.name, 0)
         topics = {entry.topic for entry in self.env.plan.host(node.name).inputs}

@@ -24,7 +24,7 @@ import msgspec
 
 from reflow_kafka.event import Event, received
 from reflow_kafka.log.api import Headers
-from reflow_kafka.state.ordered import number, read_number, text
+from reflow_kafka.state.ordered import after, number, read_number, text
 from reflow_kafka.timed.program import Act, Call, Incoming
 from reflow_kafka.timed.windowed import Stock, Windowed, told
 from reflow_kafka.windows import Sliding
@@ -162,10 +162,12 @@ class SlidingWindows(Windowed):
     # ---- closing
 
     def open(self, key: bytes) -> Iterator[tuple[int, int, Any]]:
-        """The windows of a key that are there; looks at all there are."""
-        for place, slot in self._shelf.items():
-            if place[8:] == key and slot.made and slot.state is not None:
-                start = read_number(place)
+        """The windows of a key that are there: they end with its events, or begin behind them."""
+        own = text(key)
+        times = {read_number(place, len(own)) for place in self._events.keys(own, after(own))}
+        for start in sorted({time - self._size for time in times} | {time + 1 for time in times}):
+            slot: Slot | None = self._shelf.get(number(start) + key)
+            if slot is not None and slot.made and slot.state is not None:
                 yield start, start + self._size, slot.state
 
     def _close(self, place: bytes) -> Iterator[Act]:

@@ -202,11 +202,14 @@ class TimeWindows(Windowed):
             shelf.put(place, state)
 
     def open(self, key: bytes) -> Iterator[tuple[int, int, Any]]:
-        """The windows of a key that are there; looks at all there are."""
-        for place, state in self._shelf.items():
-            if place[8:] == key:
-                start = read_number(place)
+        """The windows of a key that are there: one look for each time at which any begins."""
+        place = self._shelf.first()
+        while place is not None:
+            start = read_number(place)
+            state = self._shelf.get(number(start) + key)
+            if state is not None:
                 yield start, start + self._size, state
+            place = self._shelf.first(number(start + 1))
 
     def _close(self, place: bytes) -> Iterator[Act]:
         if self._tells:

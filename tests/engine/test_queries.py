@@ -14,7 +14,20 @@ import orjson
 import pytest
 from yarl import URL
 
-from reflow_kafka import Flow, State, StateUnavailable, UsageError
+from reflow_kafka import (
+    Context,
+    Count,
+    Flow,
+    Hopping,
+    KeyValue,
+    Session,
+    Sliding,
+    State,
+    StateUnavailable,
+    Tumbling,
+    UsageError,
+    Window,
+)
 from reflow_kafka.engine import http, owners
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.engine.http import HOP
@@ -54,12 +67,10 @@ async def visited(log: MemoryLog, *visitors: str) -> None:
     await put(log, "visits", *((None, {"name": name}) for name in visitors))
 
 
-async def found(
-    engine: Engine, stage: str, key: object, wanted: Any = None, *, flow: str | None = None
-) -> Lookup:
+async def found(engine: Engine, stage: str, key: object, wanted: Any = None, **more: Any) -> Lookup:
     """What is found of a key, once something is (or this value)."""
     while True:
-        lookup = await engine.lookup(stage, key, flow=flow)
+        lookup = await engine.lookup(stage, key, **more)
         if lookup.found and wanted in (None, lookup.value):
             return lookup
         await asyncio.sleep(0.01)
@@ -233,6 +244,82 @@ async def test_chained_stages_and_timed_ones_are_asked_alike() -> None:
             assert lookup.offset > 0
 
 
+@pytest.mark.parametrize(
+    ("window", "states"),
+    [
+        (Tumbling(10), {(0, 10_000): 2}),
+        (Hopping(10, every=5), {(-5_000, 5_000): 2, (0, 10_000): 2}),
+        (Sliding(10), {(-9_000, 1_000): 1, (-8_000, 2_000): 2, (1_001, 11_001): 1}),
+        (Session(10, merge=lambda one, other: one + other), {(1_000, 2_000): 2}),
+        (Count(5), {(1_000, 2_000): 2}),
+    ],
+    ids=["tumbling", "hopping", "sliding", "session", "count"],
+)
+async def test_open_windows(window: Any, states: dict[tuple[int, int], int]) -> None:
+    """Those of one key, whichever others there are, wherever it is asked for."""
+    log = await new_log("visits")
+    for timestamp in (1_000, 2_000):
+        for name in names(9):
+            await put(log, "visits", (None, {"name": name}), timestamp=timestamp)
+
+    def flow() -> Flow:
+        flow = Flow("f", partitions=LANES)
+
+        @flow.stage(after=flow.source("rows", topic="visits"), key="name", state=int, window=window)
+        def visits(seen: State[int], visit: dict[str, Any]) -> None:
+            seen.value += 1
+
+        return flow
+
+    async with engines(log, 2, flow) as both:
+        for engine in both:
+            for name in names(9):
+                expected = {Window(start, end, name): state for (start, end), state in states.items()}
+                await found(engine, "visits", name, expected)
+                answer = await get(engine, f"/state/visits/{name}")
+                rows = [
+                    {"start": start, "end": end, "state": states[start, end]} for start, end in sorted(states)
+                ]
+                assert answer.body["value"] == rows
+            assert await engine.query("visits", "nobody") is None
+
+
+async def test_named_stores() -> None:
+    """Their keys are what the handler has chosen, in the lane of the event."""
+    log = await new_log("visits")
+    await visited(log, *names(9))
+
+    def flow() -> Flow:
+        flow = Flow("f", partitions=LANES)
+
+        @flow.stage(
+            after=flow.source("rows", topic="visits"),
+            key="name",
+            stores={"pages": KeyValue(int), "dates": KeyValue(Visitor, ttl=3600)},
+        )
+        def visits(visit: dict[str, Any], ctx: Context) -> None:
+            ctx.store("pages").put(f"last of {ctx.key}", 7)
+            ctx.store("dates").put("/", Visitor(ctx.key, 1))
+
+        return flow
+
+    async with engines(log, 2, flow) as both:
+        for engine in both:
+            for name in names(9):
+                await found(engine, "visits", f"last of {name}", 7, store="pages")
+            lookup = await found(engine, "visits", "/", store="dates")
+            assert lookup.value.visits == 1
+            answer = await get(engine, "/state/visits/last%20of%20n1?store=pages")
+            assert (answer.status, answer.body["value"]) == (200, 7)
+            assert (await get(engine, "/state/visits/last%20of%20n1?store=dates")).status == 404
+            for path, error in (
+                ("/state/visits/n1", "found no stage 'visits' with state, there is none"),
+                ("/state/visits/n1?store=x", "found no stage 'visits' with a store 'x', there is none"),
+            ):
+                answer = await get(engine, path)
+                assert (answer.status, answer.body["error"]) == (404, error)
+
+
 # ---- what cannot be answered
 
 
@@ -245,7 +332,7 @@ async def test_chained_stages_and_timed_ones_are_asked_alike() -> None:
         ("/state/visitor", 400, "wanted one key"),
         ("/state/visitor/n1?key=n1", 400, "wanted one key"),
         ("/state/visitor?key=n1&key=n2", 400, "wanted one key"),
-        ("/state/visitor/n1?lane=1", 400, "unknown parameter 'lane'; there is flow, key"),
+        ("/state/visitor/n1?lane=1", 400, "unknown parameter 'lane'; there is flow, key, store"),
         ("/state/visitor/n1?lane", 400, "wanted name=value"),
     ],
 )
