@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reflow_kafka import Batch, Count, Event, Flow, KeyValue, Retry, State
+from reflow_kafka import Batch, Count, Event, Flow, Hopping, KeyValue, Retry, State, Tumbling
 from reflow_kafka.aggregations import Count as Events
 
 flow = Flow("refused")
@@ -105,6 +105,11 @@ flow.stage(number, after=rows, on_error="ignore")  # E no such choice
 flow.stage(number, after=rows, ttl="1h")  # E seconds or a timedelta
 flow.stage(number, after=rows, stores=["seen"])  # E names with types
 flow.stage(number, after=rows, on_timer="fires")  # E a function
+flow.stage(number, after=rows, window=60)  # E a kind of window
+flow.stage(number, after=rows, close_on="wall")  # E no such choice
+flow.stage(number, after=rows, on_close="told")  # E a function
+Tumbling("1m")  # E seconds or a timedelta
+Hopping(60)  # E needs every=
 KeyValue(int, ttl="1h")  # E seconds or a timedelta
 flow.dedupe("once", after=rows)  # E needs within=
 flow.dedupe("once", after=rows, within="1h")  # E seconds or a timedelta

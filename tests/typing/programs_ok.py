@@ -8,18 +8,23 @@ from typing import Any, Never, assert_type
 from reflow_kafka import (
     Batch,
     Context,
+    Count,
     Event,
     Flow,
+    Hopping,
     KeyValue,
     Rate,
     Reject,
     Retry,
     RetryLater,
     Session,
+    Sliding,
     Stage,
     State,
     Store,
     Timer,
+    Tumbling,
+    Window,
 )
 from reflow_kafka.aggregations import Count as Events
 from reflow_kafka.aggregations import Mean, TopK
@@ -411,3 +416,30 @@ stats = flow.aggregate(
     close_on="wall-clock",
 )
 assert_type(stats, Stage[dict[str, Any]])
+
+
+# ---- windows
+
+
+def unite(older: list[int], younger: list[int]) -> None:
+    older.extend(younger)
+
+
+def told(held: list[int], window: Window) -> int:
+    return window.end - window.start
+
+
+@flow.stage(
+    after=rows, state=list[int], window=Session(60, merge=unite), on_close=told, close_on="wall-clock"
+)
+def held(held: list[int], row: Row) -> int:
+    held.append(row.a)
+    return len(held)
+
+
+assert_type(held([], Row(1)), int)
+flow.stage(held, name="minutes", after=rows, state=list[int], window=Tumbling(60, grace=timedelta(minutes=1)))
+flow.stage(held, name="hops", after=rows, state=list[int], window=Hopping(60, every=30), on_close=told)
+flow.stage(held, name="slides", after=rows, state=list[int], window=Sliding(60), on_close=told)
+flow.stage(held, name="tens", after=rows, state=list[int], window=Count(10), on_close=told)
+flow.stage(of_once, name="missed", after="minutes.late")
