@@ -72,6 +72,8 @@ class TimedWorker(SerialWorker):
         self._prompt = operator is not None and operator.prompt
         self._suspends = self._steps.suspends or self._prompt
         self._is_careful = self._suspends
+        self._held_before: int | None = None
+        """What `Program.holds` told before a step that is perhaps still being carried out."""
         self._ending = False
         """Whether no event comes any more in this run."""
         self._put_off = PutOff()
@@ -140,7 +142,7 @@ class TimedWorker(SerialWorker):
 
     def _holds(self) -> int:
         """The oldest timestamp that something may still be emitted with."""
-        holds = self._program.holds(self.clock.watermark)
+        holds = self._program.holds(self.clock.watermark) if self._held_before is None else self._held_before
         oldest = self._put_off.oldest()
         return holds if oldest is None else min(holds, oldest)
 
@@ -237,6 +239,7 @@ class TimedWorker(SerialWorker):
                 try:
                     incoming = enter(r)
                     watermark = clock.watermark
+                    self._note_holds()
                     acts = event(incoming, watermark, self._now())
                     prepared = await self._steps.carry_out_waiting(acts, incoming, watermark)
                 except Exception as error:
@@ -287,9 +290,9 @@ class TimedWorker(SerialWorker):
             return False
         until = time.perf_counter() + SLICE
         worked = False
-        while not self.inbox.stopped and time.perf_counter() < until:
+        while not self.inbox.stopped:
             wall = self._now()
-            due = self._program.due(self.clock.watermark, wall, self._put_off.later(monotonic()))
+            due = self._next_due(wall)
             if due is None:
                 self._rest(wall)
                 break
@@ -297,8 +300,10 @@ class TimedWorker(SerialWorker):
                 break
             worked = True
             await self._do(due)
+            self._gate.worked()  # each time: it may have to wait for a commit of what there is now
+            if time.perf_counter() >= until:
+                break  # whether there is more is not known
         if worked:
-            self._gate.worked()
             await asyncio.sleep(0)
         return worked
 
@@ -307,7 +312,7 @@ class TimedWorker(SerialWorker):
         until = time.perf_counter() + SLICE
         while not self._is_idle():
             wall = self._now()
-            due = self._program.due(self.clock.watermark, wall, self._put_off.later(monotonic()))
+            due = self._next_due(wall)
             if due is None:
                 self._rest(wall)
             elif not await self._gate.admit(1, self._is_full):
@@ -320,6 +325,15 @@ class TimedWorker(SerialWorker):
                 until = time.perf_counter() + SLICE
         return True
 
+    def _next_due(self, wall: int) -> Due | None:
+        self._note_holds()
+        return self._program.due(self.clock.watermark, wall, self._put_off.later(monotonic()))
+
+    def _note_holds(self) -> None:
+        """A step begins: what it changes does not count for a commit before it has ended."""
+        if self._suspends:
+            self._held_before = self._program.holds(self.clock.watermark)
+
     def _is_idle(self) -> bool:
         """Whether nothing can have become due since it was looked for last."""
         if self._stirred or self.clock.watermark != self._looked_at or self._now() >= self._wake:
@@ -331,7 +345,7 @@ class TimedWorker(SerialWorker):
         """Nothing is due any more at this watermark, but for what is put off."""
         wake = self._program.wake(wall)
         self._stirred, self._looked_at = False, self.clock.watermark
-        self._wake = NEVER if wake is None else wake
+        self._wake, self._held_before = NEVER if wake is None else wake, None
 
     async def _do(self, due: Due) -> None:
         self._stirred = True

@@ -77,9 +77,11 @@ class Closing:
         self._failed.pop(key, None)
 
     def oldest(self) -> int | None:
-        """The time of the first that is on the shelf, ripe or not; None if nothing is."""
-        self._settle()
-        known = [read_number(key) for key in self._failed]
+        """The time of the first that is on the shelf, ripe or not; None if nothing is.
+
+        It may be asked in the middle of a step: what was handed out counts as long as nothing else is.
+        """
+        known = [read_number(key) for key in (*self._failed, *self._given)]
         if self._ahead:
             known.append(read_number(self._ahead[0]))
         elif (following := self.following()) is not None:

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from reflow_kafka import Event, Flow, Reject, Retry
+from reflow_kafka import Event, Flow, Reject, Retry, State, Tumbling, Window
 from reflow_kafka.definition.handlers import read_handler
 from reflow_kafka.definition.operators import Operator
 from reflow_kafka.definition.place import callers_place
 from reflow_kafka.definition.spec import FlowSpec
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.engine.statistics import StageStatistics
+from reflow_kafka.lane import timed
 from reflow_kafka.lane.programs import Materials, make_program
 from reflow_kafka.log.memory import MemoryLog
 from reflow_kafka.state.memory import MemoryBackend
@@ -238,3 +239,55 @@ async def test_after_a_restart_it_goes_on_where_it_was() -> None:
     async with Engine(flow_of(quiet), log=log, state=state) as engine:
         await until_seen(log, "out", 1)
     assert await by_key(log, "out") == {"a": [{"total": 5}]}
+
+
+async def test_what_is_due_is_done_even_if_a_slice_is_over_before_it_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timed, "SLICE", -1.0)  # as if the machine had done something else
+    log = await new_log("numbers", "out")
+    await numbers(log, *((key, 1, 100) for key in "abc"))
+    await run(log, flow_of(quiet))
+    assert await by_key(log, "out") == {key: [{"total": 1}] for key in "abc"}
+
+
+async def test_more_comes_due_at_once_than_may_wait_for_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timed, "MAX_DIRTY", 1)
+    log = await new_log("numbers", "out")
+    await numbers(log, *((key, 1, 100) for key in "abcdefgh"))
+    await run(log, flow_of(quiet))
+    assert await by_key(log, "out") == {key: [{"total": 1}] for key in "abcdefgh"}
+
+
+async def test_what_a_waiting_step_changes_does_not_count_before_its_end() -> None:
+    """While the end of a window is told of, commits take what else there is."""
+    log = await new_log("numbers", "out", partitions=1)
+    released = asyncio.Event()
+    ends: list[int] = []
+
+    async def told(total: State[int], window: Window) -> dict[str, int]:
+        ends.append(window.end)
+        await released.wait()
+        return {"total": total.value}
+
+    def add(total: State[int], value: int) -> None:
+        total.value += value
+
+    flow = Flow("sums", partitions=1)
+    flow.source("numbers", topic="numbers")
+    flow.stage(
+        add, name="tally", after="numbers", key=lambda value: "all",
+        window=Tumbling(0.1), state=lambda: 0, on_close=told,
+    )  # fmt: skip
+    flow.sink("out", after="tally", topic="out")
+    await numbers(log, ("a", 1, 100), ("a", 2, 200))
+    async with Engine(flow, log=log, state=MemoryBackend()) as engine:
+        await until(lambda: stage(engine).in_progress == 1, "the end of the first window")
+        before = engine.statistics().flows["sums"].commits
+        await numbers(log, ("a", 4, 250))
+        await until(lambda: engine.statistics().flows["sums"].commits > before, "a commit of something else")
+        released.set()
+        await numbers(log, ("a", 8, 300))
+        await until_seen(log, "out", 2)
+    assert await by_key(log, "out") == {"all": [{"total": 1}, {"total": 6}]}
+    assert ends == [200, 300]
