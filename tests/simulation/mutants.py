@@ -10,16 +10,22 @@ import pytest
 
 from reflow_kafka.errors import LogDoubt
 from reflow_kafka.lane import commits, takeover
+from reflow_kafka.lane.clock import WorkClock
 from reflow_kafka.lane.commits import Committer
 from reflow_kafka.lane.inflight import InFlight, Mark
 from reflow_kafka.lane.lane import Lane
 from reflow_kafka.lane.lines import Lines
 from reflow_kafka.lane.parking import Parking
+from reflow_kafka.lane.timed import TimedWorker
+from reflow_kafka.lane.worker import Worker
 from reflow_kafka.log.api import Commit
 from reflow_kafka.log.local import LocalReader
 from reflow_kafka.state import changelog
 from reflow_kafka.state.cache import StateCache
 from reflow_kafka.state.judge import Tail
+from reflow_kafka.timed.clocks import EdgeClock, SourceClock
+from reflow_kafka.timed.watermark import Snapshot
+from reflow_kafka.units import NEVER
 from tests.simulation.broker import SimulatedWriter
 
 Patch = pytest.MonkeyPatch
@@ -157,6 +163,56 @@ def a_retry_is_forgotten(patch: Patch) -> None:
     patch.setattr(InFlight, "open", lambda self, offset: self.reach(offset + 1))
     patch.setattr(InFlight, "close", lambda self, offset: None)
 
+
+def barriers_are_no_obstacles(patch: Patch) -> None:
+    """What lanes have told counts at once, whatever they have written before."""
+    bar = EdgeClock.bar
+
+    def at_once(self: EdgeClock, told: Snapshot, version: int, end: int) -> None:
+        bar(self, told, version, 0)
+
+    patch.setattr(EdgeClock, "bar", at_once)
+
+
+def events_in_hand_tell_the_time(patch: Patch) -> None:
+    """Time does not wait for the events before the newest one."""
+    advance = SourceClock.advance
+
+    def hasty(self: SourceClock, position: int, reached: int, resting: bool, now: int) -> None:
+        advance(self, reached, reached, resting, now)
+
+    patch.setattr(SourceClock, "advance", hasty)
+
+
+def what_is_open_does_not_hold(patch: Patch) -> None:
+    """A stage does not care what it is still going to emit."""
+    told = WorkClock.told
+    patch.setattr(WorkClock, "told", lambda self, holds=NEVER: told(self))
+
+
+def parked_events_do_not_hold(patch: Patch) -> None:
+    """Time goes on although events are parked."""
+    patch.setattr(Worker, "_stands", lambda self: False)
+
+
+def a_run_never_ends_for_windows(patch: Patch) -> None:
+    """Events that come after the end of a run are taken all the same."""
+
+    def poll(self: TimedWorker) -> Any:
+        if self._ending:
+            self.clock.end()
+        return self.inbox.poll()
+
+    patch.setattr(TimedWorker, "_poll", poll)
+
+
+TIME_MUTANTS: list[Callable[[Patch], None]] = [
+    barriers_are_no_obstacles,
+    events_in_hand_tell_the_time,
+    what_is_open_does_not_hold,
+    parked_events_do_not_hold,
+    a_run_never_ends_for_windows,
+]
 
 MUTANTS: list[Callable[[Patch], None]] = [
     positions_before_outputs,

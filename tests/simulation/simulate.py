@@ -18,6 +18,7 @@ from tests.simulation.flows import Everything
 from tests.simulation.hosts import Case
 from tests.simulation.loop import Killed, run_virtually
 from tests.simulation.pipelines import Pipeline
+from tests.simulation.windows import Windowed
 from tests.simulation.world import World, no_complaints, simulated_parts
 
 T = TypeVar("T")
@@ -37,6 +38,20 @@ def simulate(seed: int) -> World:
             case = Pipeline.make(rng, stages=3, events=rng.choice((5, 20, 40)))
         world = World(case, rng, troubles=rng.randint(0, 5))
         await world.run()
+        return world
+
+    return in_world(seed, history)
+
+
+def simulate_time(seed: int) -> World:
+    """One history of windows, full of trouble; returns the world after it."""
+
+    async def history(rng: random.Random) -> World:
+        case = Windowed(rng, events=rng.choice((10, 40, 80)))
+        world = World(case, rng, troubles=rng.randint(0, 5))
+        await world.run()
+        if not world.finite:
+            case.closed_once(await world.topics())
         return world
 
     return in_world(seed, history)

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.mutants import MUTANTS
+from tests.simulation.mutants import MUTANTS, TIME_MUTANTS
 from tests.simulation.network import FATES
-from tests.simulation.simulate import crash, lose, simulate
+from tests.simulation.simulate import crash, lose, simulate, simulate_time
 from tests.simulation.world import World
 
 SEEDS_PER_TEST = 50
@@ -49,6 +49,12 @@ def replayed(what: str, history: Callable[[], World]) -> World:
 def test_every_history_ends_well(seeds: range) -> None:
     for seed in seeds:
         replayed(f"REFLOW_SIM_SEED={seed}", lambda seed=seed: simulate(seed))
+
+
+@pytest.mark.parametrize("seeds", seeds(), ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
+def test_no_event_is_late_that_is_in_time(seeds: range) -> None:
+    for seed in seeds:
+        replayed(f"REFLOW_SIM_SEED={seed}", lambda seed=seed: simulate_time(seed))
 
 
 @pytest.mark.slow
@@ -93,9 +99,15 @@ def test_mistakes_are_noticed(mutant: Any, monkeypatch: pytest.MonkeyPatch) -> N
     assert any(fails(seed) for seed in range(2 * QUICK)), f"nobody noticed: {mutant.__doc__}"
 
 
-def fails(seed: int) -> bool:
+@pytest.mark.parametrize("mutant", TIME_MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_mistakes_about_time_are_noticed(mutant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant(monkeypatch)
+    assert any(fails(seed, simulate_time) for seed in range(QUICK)), f"nobody noticed: {mutant.__doc__}"
+
+
+def fails(seed: int, history: Callable[[int], World] = simulate) -> bool:
     try:
-        simulate(seed)
+        history(seed)
     except Exception:
         return True
     return False

@@ -45,6 +45,8 @@ class World:
             self.network, self.group_network, record_limit=RECORD_LIMIT, marker=rng.choice((0, 1, 1))
         )
         self.hosts = [Host(self, number) for number in range(1, rng.choice((1, 1, 2, 2, 3)) + 1)]
+        self.finite = True
+        """Whether runs end by themselves, perhaps before all of the input is there."""
         self.steps = 0
         """Of the first host, in a history with a crash at a certain step."""
 
@@ -54,7 +56,7 @@ class World:
         """Let the flow run through all kinds of trouble, then in peace, and judge what came out."""
         await self.log.start()
         await self.log.ensure_topics([TopicSpec("in", self.case.lanes, TopicKind.EXTERNAL)])
-        finite = self.rng.random() < 0.5
+        finite = self.finite = self.rng.random() < 0.5
         producing = asyncio.create_task(self._produce(at_once=finite))
         await self._weather()
         for host in self.hosts:
@@ -186,12 +188,13 @@ class World:
         for tp, position in self.log.positions.get(self.case.name, {}).items():
             left = await self._read(tp, position.offset)
             assert not left, f"{tp} is committed up to {position}, but has {len(left)} records more"
-        self.case.check(await self._topics())
+        self.case.check(await self.topics())
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         left_behind = [task for task in tasks if "wait_for" not in repr(task)]
         assert not left_behind, f"left behind: {left_behind}"
 
-    async def _topics(self) -> Topics:
+    async def topics(self) -> Topics:
+        """What is in all topics."""
         return {
             name: [
                 (r.key, None if r.value is None else orjson.loads(r.value), r.headers)
