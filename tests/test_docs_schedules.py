@@ -47,6 +47,15 @@ def test_the_example_beats(folder: Path) -> None:
     assert [beat["twice"] for beat in printed[:2]] == [2, 4]
 
 
+def test_the_test_in_it_passes(folder: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "connectors"), "."])}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_nightly.py"],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
 def test_what_it_says_of_defaults() -> None:
     assert '| `"last"` (default) |' in TEXT
     assert Schedule().missed == "last"
