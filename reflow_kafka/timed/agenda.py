@@ -32,6 +32,8 @@ class Agenda:
         """Keys of all entries before `_known`; some may be gone."""
         self._known: bytes | None = kind
         """None: all are known."""
+        self._unsure: set[bytes] = set()
+        """Keys that steps have changed since it was looked whether they are there: a step may be dropped."""
         self._soonest = LONG_AGO
         """No entry is for an earlier time."""
 
@@ -53,13 +55,18 @@ class Agenda:
         if self._known is not None and key >= self._known:
             return
         self._next.add(key)
+        self._unsure.add(key)
         if len(self._next) > 2 * AHEAD:
             self._known = self._next[AHEAD]
             del self._next[AHEAD:]
+            self._unsure.intersection_update(self._next)
 
     def remove(self, at: int, what: bytes) -> None:
         """Strike an entry out."""
-        self._shelf.delete(self.key(at, what))  # `_next` keeps it, as the step may be dropped
+        key = self.key(at, what)
+        self._shelf.delete(key)
+        if key in self._next:  # which keeps it, as the step may be dropped
+            self._unsure.add(key)
 
     def first(self, until: int = NEVER, skip: Callable[[bytes], bool] | None = None) -> bytes | None:
         """The key of the first entry whose time is not after `until`, but for those to be skipped."""
@@ -86,11 +93,13 @@ class Agenda:
             key: bytes = self._next[at]
             if end is not None and key >= end:
                 return
-            if self._shelf.get(key) is None:
-                del self._next[at]
-            else:
-                at += 1
-                yield key
+            if key in self._unsure:
+                self._unsure.discard(key)
+                if self._shelf.get(key) is None:
+                    del self._next[at]
+                    continue
+            at += 1
+            yield key
 
     def _read(self, end: bytes | None) -> bool:
         """Get to know more entries, if there may be some before `end`; whether there are."""
@@ -104,5 +113,6 @@ class Agenda:
     def rewound(self) -> None:
         """The shelf holds something else now."""
         self._next.clear()
+        self._unsure.clear()
         self._known = self._kind
         self._soonest = LONG_AGO
