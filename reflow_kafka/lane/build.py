@@ -24,6 +24,7 @@ from reflow_kafka.lane.generator import GeneratorSource
 from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.lane.lifecycle import Lifecycle, Users
 from reflow_kafka.lane.link import Link
+from reflow_kafka.lane.ordered import OrderedWorker
 from reflow_kafka.lane.outbox import Channel, Outbox
 from reflow_kafka.lane.overlap import OverlapWorker
 from reflow_kafka.lane.parking import Parking
@@ -226,7 +227,8 @@ class Builder:
         asked = any("ctx" in code.by_name for code in codes.values())
         timing = Timing(program, materials.shelves, codes, context if asked else None, self.now)
         setting = self._setting(node, leads, exits, lifecycle=lifecycle)
-        return TimedWorker(node, setting, timing)
+        several = sum(self.lane < entry.partitions for entry in node.inputs) > 1
+        return (OrderedWorker if operator.ordered and several else TimedWorker)(node, setting, timing)
 
     def _throttle(self, node: Node) -> Throttle | None:
         rate = node.stage.rate

@@ -9,7 +9,6 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Final
 
 from reflow_kafka.lane.inflight import InFlight, Mark
-from reflow_kafka.lane.order import Head
 from reflow_kafka.log.api import Record, TopicPartition
 
 QUEUE: Final = 2
@@ -36,7 +35,6 @@ class Inbox:
         self._queue: deque[tuple[TopicPartition, Sequence[Record]]] = deque()
         self._in_hand = dict.fromkeys(marks, 0)
         self._more = dict.fromkeys(marks, True)
-        """Whether there may be more in the log than was given."""
 
     def __bool__(self) -> bool:
         """Whether any batch is in hand."""
@@ -88,10 +86,9 @@ class Inbox:
             await self.wake.wait()
         return self.poll()
 
-    def head(self, partition: TopicPartition, side: int) -> Head:
-        """What comes next of an input."""
-        queued = (records[0].timestamp for tp, records in self._queue if tp == partition)
-        return Head(side, next(queued, None), self._more[partition])
+    def more(self, partition: TopicPartition) -> bool:
+        """Whether there may be more in the log than was given."""
+        return self._more[partition]
 
     def finished(self, partition: TopicPartition) -> None:
         """A batch taken by `next` is finished to its last record, but for those that are open."""

@@ -7,69 +7,96 @@ others up only while more is known to be in the log: one that is idle or read to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from reflow_kafka.log.api import Record, TopicPartition
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What is known of an input."""
+class Piece(NamedTuple):
+    """Events of one input that are taken one after the other."""
 
-    side: int
-    """The place of its upstream in the stage's `after`."""
-    next: int | None
-    """Timestamp of its next event; None: nothing is at hand."""
-    more: bool
-    """Whether more is known to be in the log."""
+    partition: TopicPartition
+    records: Sequence[Record]
+    last: bool
+    """Whether the batch that they are from ends with them."""
 
-
-def first(heads: Sequence[Head]) -> int | None:
-    """The place of the input to be taken from; None: nothing is at hand, or something older may come."""
-    if any(head.next is None and head.more for head in heads):
-        return None
-    ages = [(head.next, -head.side, place) for place, head in enumerate(heads) if head.next is not None]
-    return min(ages)[2] if ages else None
-
-
-def before_others(heads: Sequence[Head], place: int, records: Sequence[Record]) -> int:
-    """How many of the next events of an input come before the next one of another, if not 0 as in `first`."""
-    others = [head for at, head in enumerate(heads) if at != place]
-    if any(head.next is None and head.more for head in others):
-        return 0
-    bound = min(((head.next, -head.side) for head in others if head.next is not None), default=None)
-    if bound is None:
-        return len(records)
-    back = -heads[place].side
-    return next((n for n, record in enumerate(records) if (record.timestamp, back) > bound), len(records))
+    def divided(self, count: int) -> tuple[Piece, Piece]:
+        """The first events, and the rest."""
+        first, rest = self.records[:count], self.records[count:]
+        return Piece(self.partition, first, last=False), Piece(self.partition, rest, self.last)
 
 
 class InOrder:
-    """Which inputs of a stage are taken from: all but the first are left alone, see `taking.Taking`."""
+    """What is at hand of several inputs, and is given out in order.
 
-    def __init__(
-        self, sides: Mapping[TopicPartition, int], head: Callable[[TopicPartition, int], Head]
-    ) -> None:
+    Args:
+        sides: the inputs, each with its side, the place of its upstream in the stage's `after`.
+        more: whether more of an input is known to be in the log.
+    """
+
+    def __init__(self, sides: Mapping[TopicPartition, int], more: Callable[[TopicPartition], bool]) -> None:
         self._sides = sides
-        self._inputs = list(sides)
-        self._head = head
+        self._more = more
+        self._batches: dict[TopicPartition, deque[Sequence[Record]]] = {tp: deque() for tp in sides}
+        self._at = dict.fromkeys(sides, 0)
 
-    def _heads(self) -> list[Head]:
-        return [self._head(partition, side) for partition, side in self._sides.items()]
+    def __bool__(self) -> bool:
+        """Whether anything is at hand."""
+        return any(self._batches.values())
 
-    def left(self) -> Collection[TopicPartition]:
-        """The inputs that are left alone, now that something is to be taken."""
-        place = first(self._heads())
-        return [partition for at, partition in enumerate(self._inputs) if at != place]
+    def give(self, partition: TopicPartition, records: Sequence[Record]) -> None:
+        """Have another batch at hand."""
+        self._batches[partition].append(records)
 
-    def takes(self, partition: TopicPartition, records: Sequence[Record]) -> int:
-        """How many of the next events of an input may be taken."""
-        return before_others(self._heads(), self._inputs.index(partition), records)
+    def clear(self) -> None:
+        """Forget what is at hand."""
+        for partition, batches in self._batches.items():
+            batches.clear()
+            self._at[partition] = 0
 
-    def taken(self) -> None:
-        """Something was taken."""
+    def ready(self) -> bool:
+        """Whether anything can be taken: it is at hand, and nothing older may come first."""
+        return bool(self) and all(batches or not self._more(tp) for tp, batches in self._batches.items())
 
-    def nothing_more(self) -> bool:
-        """They stay in order, to the end."""
-        return False
+    def take(self, most: int) -> list[Piece]:
+        """At most so many of the next events, in order, in pieces of one input each."""
+        pieces: list[Piece] = []
+        while most > 0 and self.ready():
+            piece = self._next(most)
+            pieces.append(piece)
+            most -= len(piece.records)
+        return pieces
+
+    def give_back(self, piece: Piece) -> None:
+        """Have what was taken last at hand again."""
+        batches, at = self._batches[piece.partition], self._at[piece.partition]
+        if piece.last:
+            batches.appendleft(piece.records)
+        else:
+            batches[0] = [*piece.records, *batches[0][at:]]
+        self._at[piece.partition] = 0
+
+    def _next(self, most: int) -> Piece:
+        """Events of the input whose next event is the oldest, as far as they come before the others'."""
+        heads = [
+            (batches[0][self._at[tp]].timestamp, -self._sides[tp], tp)
+            for tp, batches in self._batches.items()
+            if batches
+        ]
+        head = min(heads)
+        _, back, partition = head
+        batch, start = self._batches[partition][0], self._at[partition]
+        end = count = min(start + most, len(batch))
+        if len(heads) > 1:
+            bound = min(other for other in heads if other is not head)
+            end = start + 1
+            while end < count and (batch[end].timestamp, back, partition) < bound:
+                end += 1
+        if end < len(batch):
+            self._at[partition] = end
+            return Piece(partition, batch[start:end], last=False)
+        self._batches[partition].popleft()
+        self._at[partition] = 0
+        return Piece(partition, batch[start:end], last=True)

@@ -102,9 +102,7 @@ class SerialWorker(Worker):
             timely = await self._on_time()  # in turn with events: neither waits for the end of the other
             if unit := self._lines.due(now) or self._lines.next(now):
                 await self._again(unit)
-            elif not self._held_up and (batch := self._poll()):
-                await self._batch(*batch)
-            elif timely:
+            elif (not self._held_up and await self._more()) or timely:
                 continue
             elif (at := self._next_wake()) is None:
                 await self.inbox.wake.wait()
@@ -112,6 +110,12 @@ class SerialWorker(Worker):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(at - now, 0)):
                         await self.inbox.wake.wait()
+
+    async def _more(self) -> bool:
+        """Work on something new; whether there was anything."""
+        if (batch := self._poll()) is not None:
+            await self._batch(*batch)
+        return batch is not None
 
     def _poll(self) -> tuple[TopicPartition, Sequence[Record]] | None:
         """The next batch to be worked on."""
@@ -150,7 +154,7 @@ class SerialWorker(Worker):
             if self._context is not None:
                 self._context.attempt = unit.tries + 1
             try:
-                await self._slice(item.partition, (item.record,))
+                await self._slice(((item.partition, (item.record,)),))
             finally:
                 self._unit = None
                 if self._context is not None:
@@ -171,7 +175,7 @@ class SerialWorker(Worker):
             if not admitted:
                 return  # stopping
             if self.inbox.generation == generation:  # else a commit has sent it back while it waited
-                await self._slice(partition, records[at : at + admitted])
+                await self._slice(((partition, records[at : at + admitted]),))
             if self.inbox.generation != generation:
                 self._gate.worked()  # a commit makes room again for what was counted as begun
                 await self._learn_topic()
@@ -197,28 +201,28 @@ class SerialWorker(Worker):
         if topic is not None:
             await self._setting.learn(topic)
 
-    async def _slice(self, partition: TopicPartition, records: Sequence[Record]) -> None:
+    async def _slice(self, pieces: Sequence[tuple[TopicPartition, Sequence[Record]]]) -> None:
+        """Handle events of one input after the other."""
         generation = self.inbox.generation
         async with self._setting.calm.blocking() if self._blocks else contextlib.nullcontext():
             if self.inbox.generation != generation:
                 return  # a commit has sent it back while it waited
-            self._current = partition
-            self._held.clear()
             if self._is_careful and not self._suspends and self._careful.over(monotonic()):
                 self._is_careful = False
-            run = self._runs.get((partition, self._is_careful))
-            if run is None:
-                run = self._compiled(partition)
             began = time.perf_counter()
             try:
                 self._suspended = self._suspends
-                if self._unit is not None and self._unit in self._passages:
-                    await self._resume(self._unit)
-                elif self._suspends:
-                    await run(self._sieve(partition, iter(records)))
-                else:
-                    self._run(run, partition, records)
-                self._heard(partition, records)
+                for partition, records in pieces:
+                    self._current = partition
+                    self._held.clear()
+                    run = self._runs.get((partition, self._is_careful)) or self._compiled(partition)
+                    if self._unit is not None and self._unit in self._passages:
+                        await self._resume(self._unit)
+                    elif self._suspends:
+                        await run(self._sieve(partition, iter(records)))
+                    else:
+                        self._run(run, partition, records)
+                    self._heard(partition, records)
             except _GoBack:
                 self._go_back()
             except Exception:  # this is the end; positions do not tell yet of what the slice has written
@@ -227,7 +231,7 @@ class SerialWorker(Worker):
             finally:
                 self._suspended = False
             took = time.perf_counter() - began
-        self._blocks = not self._suspends and took > LONG * len(records)
+        self._blocks = not self._suspends and took > LONG * sum(len(records) for _, records in pieces)
         self._size = max(1, min(2000, int(self._size * min(2.0, SLICE / max(took, 1e-6)))))
 
     def _compiled(self, partition: TopicPartition) -> Run:

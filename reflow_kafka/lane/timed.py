@@ -26,7 +26,6 @@ from reflow_kafka.lane.failures import NO_EVENTS_FAULT
 from reflow_kafka.lane.gate import MAX_DIRTY
 from reflow_kafka.lane.line import Item, Unit
 from reflow_kafka.lane.link import Written
-from reflow_kafka.lane.order import InOrder
 from reflow_kafka.lane.putoff import PutOff
 from reflow_kafka.lane.serial import SLICE, Run, SerialWorker
 from reflow_kafka.lane.steps import Steps, entrance, reading
@@ -78,9 +77,7 @@ class TimedWorker(SerialWorker):
         """Whether no event comes any more in this run."""
         self._put_off = PutOff()
         self._late_before = 0
-        sides = {tp: i.side for tp, i in self._inputs.items()}
-        ordered = operator is not None and operator.ordered and len(sides) > 1
-        self._taking = InOrder(sides, self.inbox.head) if ordered else Taking(timing.program, sides)
+        self._taking = Taking(timing.program, {tp: i.side for tp, i in self._inputs.items()})
         self._stirred = True
         """Whether anything has happened since it was looked for what is due."""
         self._looked_at = self._wake = LONG_AGO
@@ -89,12 +86,15 @@ class TimedWorker(SerialWorker):
 
     # ---- what is taken next
 
-    def _poll(self) -> tuple[TopicPartition, Sequence[Record]] | None:
+    async def _more(self) -> bool:
         if self._ending:  # events that come after the end of a run are not late: they belong to the next one
             if self.clock.watermark != NEVER:
                 self.clock.end()
                 self.inbox.wake.set()
-            return None
+            return False
+        return await super()._more()
+
+    def _poll(self) -> tuple[TopicPartition, Sequence[Record]] | None:
         left = self._taking.left()
         batch = self.inbox.poll(left)
         self._held_up = batch is None and bool(left)
@@ -103,8 +103,8 @@ class TimedWorker(SerialWorker):
     def _takes(self, partition: TopicPartition, records: Sequence[Record]) -> int:
         return self._taking.takes(partition, records)
 
-    async def _slice(self, partition: TopicPartition, records: Sequence[Record]) -> None:
-        await super()._slice(partition, records)
+    async def _slice(self, pieces: Sequence[tuple[TopicPartition, Sequence[Record]]]) -> None:
+        await super()._slice(pieces)
         self._taking.taken()
 
     def nothing_more(self) -> None:
