@@ -145,6 +145,8 @@ class TableOptions(TypedDict, total=False):
 
     format: str | Format
     timestamp: KeyOf | None
+    out_of_orderness: Duration
+    idle_after: Duration
 
 
 class GeneratorOptions(SourceOptions, total=False):

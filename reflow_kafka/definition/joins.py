@@ -36,6 +36,8 @@ from reflow_kafka.units import as_seconds
 
 HOWS: Final[tuple[str, ...]] = get_args(How)
 AS_OF: Final = ("event-time", "latest")
+IDLE_AFTER: Final = 1.0
+"""Seconds after which a table's topic that has been read to its end does not hold up events that ask it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ def table_spec(
         both = "both" if after is not None else "neither"
         _fail(f"its rows come from topic=..., or from a stage, after=...: it has {both}", name, place)
     if after is None:
+        options.setdefault("idle_after", IDLE_AFTER)
         return _as_table(source_spec(name, None, place, on_error, **options))
     if len(after) != 1:
         _fail("a table follows one stage: merge several in a stage of their own", name, place)

@@ -59,7 +59,9 @@ class Joins(Surface):
             after: or the stage whose results they are.
             type: what they are decoded as.
             key: key of the rows: a field's name or a function of the row (the key they have).
-            format, timestamp: of a topic, as for `source`.
+            format, timestamp, out_of_orderness: of a topic, as for `source`.
+            idle_after: as for `source`, but after a second: rows change seldom, and whoever asks for the row
+                of a time need not wait for another once the topic has been read to its end.
             partitions: after a stage, as for `stage`.
         """
         place = callers_place()

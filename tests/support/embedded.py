@@ -50,6 +50,6 @@ async def _read(data_dir: Path, topic: str, partitions: int) -> list[Output]:
 
 def _output(record: Record) -> Output:
     assert record.key is not None
-    assert record.value is not None
     headers = {name: (value or b"").decode() for name, value in record.headers}
-    return Output(record.key.decode(), json.loads(record.value), headers)
+    value = None if record.value is None else json.loads(record.value)
+    return Output(record.key.decode(), value, headers)

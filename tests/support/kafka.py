@@ -198,7 +198,7 @@ class Topic:
 
     def outputs(self) -> list[Output]:
         """Everything read so far, decoded."""
-        return [Output(m.key().decode(), json.loads(m.value()), headers(m)) for m in self.messages]
+        return [Output(m.key().decode(), json.loads(m.value() or b"null"), headers(m)) for m in self.messages]
 
     def close(self) -> None:
         """Let go."""
