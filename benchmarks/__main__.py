@@ -17,10 +17,11 @@ from benchmarks import latency, startup
 from benchmarks.events import PER_MS, WINDOW_MS, Readings
 from benchmarks.job import AT_LEAST_ONCE, EXACTLY_ONCE
 from benchmarks.names import Names
+from benchmarks.oracle import CLOSED
 from benchmarks.peers.environment import Unavailable
 from benchmarks.processes import cpu_seconds
 from benchmarks.report import Report, machine
-from benchmarks.systems import SYSTEMS, WORKLOADS, System
+from benchmarks.systems import COMMON, SYSTEMS, WORKLOADS, System
 from benchmarks.throughput import LANES, Bench, Input, RunFailed
 from benchmarks.topics import KafkaTopics
 from reflow_kafka.devbroker import DevBroker
@@ -30,9 +31,10 @@ QUICK_SYSTEMS = "reflow,reflow-typed,reflow-embedded,bare-lane"
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help=f"One round of {QUICK_EVENTS:,} events: {QUICK_SYSTEMS}.")
+@click.option("--quick", is_flag=True,
+              help=f"One round of {QUICK_EVENTS:,} events, {','.join(COMMON)}: {QUICK_SYSTEMS}.")  # fmt: skip
 @click.option("--systems", type=Names(*SYSTEMS), help="Of these (all).")
-@click.option("--workloads", type=Names(*WORKLOADS), default="all", show_default=True)
+@click.option("--workloads", type=Names(*WORKLOADS), help=f"Of these (all; quick: {','.join(COMMON)}).")
 @click.option(
     "--guarantees", type=Names(EXACTLY_ONCE, AT_LEAST_ONCE), help="Of these (all; quick: exactly-once)."
 )
@@ -50,6 +52,7 @@ def main(quick: bool, into: Path, **options: Any) -> None:
     """Measure this library, and others beside it, on a real Kafka of its own."""
     options["quick"] = quick
     options["systems"] = options["systems"] or (QUICK_SYSTEMS.split(",") if quick else list(SYSTEMS))
+    options["workloads"] = options["workloads"] or list(COMMON if quick else WORKLOADS)
     options["guarantees"] = options["guarantees"] or [EXACTLY_ONCE, *([] if quick else [AT_LEAST_ONCE])]
     options["events"] = options["events"] or (QUICK_EVENTS if quick else EVENTS)
     if options["warm_up"] is None:
@@ -123,7 +126,7 @@ class Session:
 
     def _input(self, system: System, workload: str) -> Input:
         """As many events as the system is given, made at their first use."""
-        windows = workload == "W3"
+        windows = workload in CLOSED
         share = min(1.0, (system.limit or self._options["events"]) / self._options["events"])
         warm_up, events = (int(self._options[name] * share) for name in ("warm_up", "events"))
         if (events, windows) not in self._inputs:

@@ -20,6 +20,10 @@ WINDOW = 10
 """Readings in the mean of the last ones."""
 WINDOW_MS = 10_000
 """Milliseconds in a tumbling window."""
+GAP_MS = 1_500
+"""Milliseconds without a reading after which a session is over."""
+WITHIN_MS = 500
+"""Milliseconds between the readings of a pair, at most."""
 FIRST_TIMESTAMP = 1_700_000_000_000
 CLOSING_MS = 90_000
 """After so many milliseconds all windows have closed, also those that wait for what is late."""
@@ -38,7 +42,8 @@ class Event(NamedTuple):
 class Readings:
     """So many readings: number i is of sensor `sensor[i]` and says `temperature[i]`.
 
-    With `closing` there follows one of each sensor, so much later that all windows have closed before it.
+    With `closing` there follows one of each sensor, so much later that all windows and
+    sessions have closed before it.
     """
 
     def __init__(self, count: int, *, closing: bool = False) -> None:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
 
-from benchmarks.events import SENSORS, WINDOW_MS, Readings, sensor_name, site_name, timestamp_of
+from benchmarks.events import (
+    GAP_MS,
+    SENSORS,
+    WINDOW_MS,
+    WITHIN_MS,
+    Readings,
+    sensor_name,
+    site_name,
+    timestamp_of,
+)
 
 THRESHOLD = 13
 _TOLERANCE = 1e-9  # sums of ten numbers, in whatever order and precision a language adds them
+
+LONG_AGO = -(2**62)
 
 Judge = Callable[[bytes, dict[str, Any]], bool]
 
@@ -57,8 +69,10 @@ class Oracle(Protocol):
 
 def oracle_of(workload: str, readings: Readings, count: int | None = None) -> Oracle:
     """The oracle of a workload; with `count`, of the first so many readings."""
-    if workload == "W3":
-        return WindowOracle(readings, count)
+    if workload in CLOSED:
+        return WindowOracle(CLOSED[workload](readings, count), timestamp_of(readings.count))
+    if workload == "W6":
+        return PairOracle(readings, count)
     return ReadingOracle(workload, readings, count)
 
 
@@ -133,28 +147,53 @@ class ReadingOracle:
         return output["count"] == count and output["site"] == site and key == site.encode()
 
 
-class WindowOracle:
-    """The mean of each sensor in each window, once; those of a window come after those before it.
+Means = dict[tuple[str, int], float]
+"""By sensor and start of the window."""
 
-    With `count`, only of windows of which a later reading of the sensor tells that they are over: every
-    system has closed those, whether its keys or its partitions have a clock.
+
+def window_means(readings: Readings, count: int | None) -> Means:
+    """The mean of each sensor in each tumbling window."""
+    return _means(readings, count, lambda timestamp, last, start: timestamp // WINDOW_MS * WINDOW_MS)
+
+
+def session_means(readings: Readings, count: int | None) -> Means:
+    """The mean of each sensor in each session."""
+    return _means(
+        readings, count, lambda timestamp, last, start: start if timestamp - last <= GAP_MS else timestamp
+    )
+
+
+def _means(readings: Readings, count: int | None, start_of: Callable[[int, int, int], int]) -> Means:
+    """The means of a sensor's readings; of each `start_of` says to which window it belongs.
+
+    Args:
+        readings: of these.
+        count: or only of windows of which a later one of the first so many readings of the sensor tells that
+            they are over: every system has closed those, whether its keys or its partitions have a clock.
+        start_of: from a reading's timestamp, that of the sensor's last one, and the start of its window.
     """
+    whole = count is None or count >= readings.count
+    sums: dict[tuple[int, int], tuple[float, int]] = {}
+    newest: dict[int, tuple[int, int]] = {}
+    for id in range(readings.count if whole else count or 0):
+        sensor, timestamp = readings.sensor[id], timestamp_of(id)
+        start = start_of(timestamp, *newest.get(sensor, (LONG_AGO, LONG_AGO)))
+        total, number = sums.get((sensor, start), (0.0, 0))
+        sums[sensor, start] = (total + readings.temperature[id], number + 1)
+        newest[sensor] = timestamp, start
+    return {
+        (sensor_name(sensor), start): total / number
+        for (sensor, start), (total, number) in sums.items()
+        if whole or start < newest[sensor][1]
+    }
 
-    def __init__(self, readings: Readings, count: int | None = None) -> None:
-        whole = count is None or count >= readings.count
-        sums: dict[tuple[int, int], tuple[float, int]] = {}
-        newest: dict[int, int] = {}
-        for id in range(readings.count if whole else count or 0):
-            sensor, start = readings.sensor[id], timestamp_of(id) // WINDOW_MS * WINDOW_MS
-            total, number = sums.get((sensor, start), (0.0, 0))
-            sums[sensor, start] = (total + readings.temperature[id], number + 1)
-            newest[sensor] = start
-        self._means = {
-            (sensor_name(sensor), start): total / number
-            for (sensor, start), (total, number) in sums.items()
-            if whole or start < newest[sensor]
-        }
-        self._end = timestamp_of(readings.count)
+
+class WindowOracle:
+    """The mean of each sensor in each window, once; those of a window come after those before it."""
+
+    def __init__(self, means: Means, end: int) -> None:
+        self._means = means
+        self._end = end
         self._left = set(self._means)
         self._last: dict[str, int] = {}
         self._wrong = self._duplicated = self._disordered = 0
@@ -181,3 +220,57 @@ class WindowOracle:
         missing = len(self._left)
         right = self.expected - missing
         return Verdict(self.expected, right, missing, self._duplicated, self._wrong, self._disordered)
+
+
+CLOSED: dict[str, Callable[[Readings, int | None], Means]] = {"W3": window_means, "W5": session_means}
+"""Workloads that tell of what is over: something must come later, so that the last of it is over, too."""
+
+
+class PairOracle:
+    """Each pair of an even and an odd reading of a sensor that are close to each other, once, in any order.
+
+    With `count`, those of the first so many readings.
+    """
+
+    def __init__(self, readings: Readings, count: int | None = None) -> None:
+        self._readings = readings
+        self._left = set(_pairs(readings, readings.count if count is None else count))
+        self._seen: set[tuple[int, int]] = set()
+        self._wrong = self._duplicated = 0
+        self.expected = len(self._left)
+
+    def take(self, key: bytes | None, value: bytes) -> None:
+        """Look at the next output."""
+        output = orjson.loads(value)
+        pair = output.get("id", -1), output.get("other", -1)
+        if pair in self._seen:
+            self._duplicated += 1
+        elif pair in self._left and self._right(key, output):
+            self._left.remove(pair)
+            self._seen.add(pair)
+        else:
+            self._wrong += 1
+
+    def _right(self, key: bytes | None, output: dict[str, Any]) -> bool:
+        readings, even, odd = self._readings, output["id"], output["other"]
+        name = sensor_name(readings.sensor[even])
+        difference = readings.temperature[even] - readings.temperature[odd]
+        return (
+            key == name.encode()
+            and output["sensor"] == name
+            and abs(output["difference"] - difference) < _TOLERANCE
+        )
+
+    def verdict(self) -> Verdict:
+        """What came of it."""
+        return Verdict(self.expected, len(self._seen), len(self._left), self._duplicated, self._wrong)
+
+
+def _pairs(readings: Readings, count: int) -> Iterator[tuple[int, int]]:
+    recent: dict[int, deque[int]] = {}
+    for id in range(count):
+        near = recent.setdefault(readings.sensor[id], deque())
+        while near and timestamp_of(id) - timestamp_of(near[0]) > WITHIN_MS:
+            near.popleft()
+        yield from ((other, id) if id % 2 else (id, other) for other in near if (other - id) % 2)
+        near.append(id)

@@ -16,7 +16,11 @@ WORKLOADS = {
     "W2": "mean of the last 10 per sensor, durable, one output each",
     "W3": "mean per sensor in tumbling windows of 10 s of event time, final results only",
     "W4": "map, re-key by site through a topic, count per site, one output each",
+    "W5": "mean per sensor and session, which ends with 1.5 s without a reading, final results only",
+    "W6": "join of the even and the odd readings of a sensor at most 0.5 s apart, one output per pair",
 }
+COMMON = ("W1", "W2", "W3", "W4")
+"""What other systems do, too."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ _ALL = (
         "reflow-embedded",
         _reflow("dict"),
         guarantees=(EXACTLY_ONCE,),
+        workloads=COMMON,
         embedded=True,
         notes="no broker: the worker's CPU includes the log's",
     ),
@@ -89,8 +94,8 @@ _ALL = (
         workloads=("W1",),
         notes="ceiling: a loop by hand",
     ),
-    System("kafka-streams", _kafka_streams, latency=True, notes="4.1.1, one thread"),
-    System("quix", _peer("quix", "quixstreams==3.28.1", "orjson==3.13.0")),
+    System("kafka-streams", _kafka_streams, workloads=COMMON, latency=True, notes="4.1.1, one thread"),
+    System("quix", _peer("quix", "quixstreams==3.28.1", "orjson==3.13.0"), workloads=COMMON),
     System(
         "bytewax",
         _peer("bytewax_flows", "bytewax[kafka]==0.21.1", "orjson==3.13.0"),

@@ -129,11 +129,12 @@ class KafkaTopics:
                 for message in consumer.consume(_CHUNK, timeout=0.1):
                     if (error := message.error()) is None:
                         yield message
+                        deadline = time.monotonic() + _DEADLINE
                     elif error.code() == KafkaError._PARTITION_EOF:
                         return
                     elif not error.retriable():
                         raise KafkaException(error)
-            raise TimeoutError(f"partition {lane} of {topic} could not be read within {_DEADLINE:.0f} s")
+            raise TimeoutError(f"partition {lane} of {topic}: nothing could be read for {_DEADLINE:.0f} s")
         finally:
             consumer.close()
 

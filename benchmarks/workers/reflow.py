@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.job import Job
-from reflow_kafka import Flow, State, Tumbling, Window, run
+from reflow_kafka import Flow, Session, State, Tumbling, Window, run
 
 WINDOW = 10
 THRESHOLD = 13
@@ -65,6 +65,15 @@ class WindowMean(msgspec.Struct):
     avg: float
 
 
+class Pair(msgspec.Struct):
+    """An even and an odd reading of a sensor, close to each other."""
+
+    id: int
+    other: int
+    sensor: str
+    difference: float
+
+
 class Count(msgspec.Struct):
     """How many readings a site had, at a reading."""
 
@@ -105,13 +114,16 @@ def typed_w2(flow: Flow, job: Job) -> None:
 
 def typed_w3(flow: Flow, job: Job) -> None:
     """The mean per sensor and window."""
+    _typed_means(flow, job, Tumbling(10))
 
+
+def _typed_means(flow: Flow, job: Job, window: Tumbling | Session) -> None:
     def close(sum: Sum, window: Window) -> WindowMean:
         return WindowMean(window.key, window.start, sum.total / sum.count)
 
     readings = flow.source("readings", topic=job.input, type=Reading)
 
-    @flow.stage(after=readings, state=Sum, window=Tumbling(10), on_close=close)
+    @flow.stage(after=readings, state=Sum, window=window, on_close=close)
     def mean(sum: Sum, reading: Reading) -> None:
         sum.total += reading.temperature
         sum.count += 1
@@ -132,6 +144,35 @@ def typed_w4(flow: Flow, job: Job) -> None:
         return Count(reading.id, reading.site, total.value)
 
     flow.sink("out", after=count, topic=job.output)
+
+
+def typed_w5(flow: Flow, job: Job) -> None:
+    """The mean per sensor and session."""
+
+    def unite(older: Sum, younger: Sum) -> None:
+        older.total += younger.total
+        older.count += younger.count
+
+    _typed_means(flow, job, Session(1.5, merge=unite))
+
+
+def typed_w6(flow: Flow, job: Job) -> None:
+    """Pairs of even and odd readings."""
+    readings = flow.source("readings", topic=job.input, type=Reading)
+
+    @flow.stage(after=readings, when=lambda reading: reading.id % 2 == 0)
+    def even(reading: Reading) -> Reading:
+        return reading
+
+    @flow.stage(after=readings, when=lambda reading: reading.id % 2 == 1)
+    def odd(reading: Reading) -> Reading:
+        return reading
+
+    @flow.join(even, odd, within=0.5)
+    def pair(left: Reading, right: Reading) -> Pair:
+        return Pair(left.id, right.id, left.sensor, left.temperature - right.temperature)
+
+    flow.sink("out", after=pair, topic=job.output)
 
 
 def dict_w1(flow: Flow, job: Job) -> None:
@@ -162,13 +203,16 @@ def dict_w2(flow: Flow, job: Job) -> None:
 
 def dict_w3(flow: Flow, job: Job) -> None:
     """The mean per sensor and window."""
+    _dict_means(flow, job, Tumbling(10))
 
+
+def _dict_means(flow: Flow, job: Job, window: Tumbling | Session) -> None:
     def close(sum: list[float], window: Window) -> dict[str, Any]:
         return {"sensor": window.key, "start": window.start, "avg": sum[0] / sum[1]}
 
     readings = flow.source("readings", topic=job.input)
 
-    @flow.stage(after=readings, state=lambda: [0.0, 0], window=Tumbling(10), on_close=close)
+    @flow.stage(after=readings, state=lambda: [0.0, 0], window=window, on_close=close)
     def mean(sum: list[float], reading: dict[str, Any]) -> None:
         sum[0] += reading["temperature"]
         sum[1] += 1
@@ -190,6 +234,36 @@ def dict_w4(flow: Flow, job: Job) -> None:
         return {"id": reading["id"], "site": reading["site"], "count": total.value}
 
     flow.sink("out", after=count, topic=job.output)
+
+
+def dict_w5(flow: Flow, job: Job) -> None:
+    """The mean per sensor and session."""
+
+    def unite(older: list[float], younger: list[float]) -> None:
+        older[0] += younger[0]
+        older[1] += younger[1]
+
+    _dict_means(flow, job, Session(1.5, merge=unite))
+
+
+def dict_w6(flow: Flow, job: Job) -> None:
+    """Pairs of even and odd readings."""
+    readings = flow.source("readings", topic=job.input)
+
+    @flow.stage(after=readings, when=lambda reading: reading["id"] % 2 == 0)
+    def even(reading: dict[str, Any]) -> dict[str, Any]:
+        return reading
+
+    @flow.stage(after=readings, when=lambda reading: reading["id"] % 2 == 1)
+    def odd(reading: dict[str, Any]) -> dict[str, Any]:
+        return reading
+
+    @flow.join(even, odd, within=0.5)
+    def pair(left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
+        difference = left["temperature"] - right["temperature"]
+        return {"id": left["id"], "other": right["id"], "sensor": left["sensor"], "difference": difference}
+
+    flow.sink("out", after=pair, topic=job.output)
 
 
 def one_hop(flow: Flow, job: Job) -> None:
@@ -215,10 +289,14 @@ DEFINITIONS: dict[tuple[str, str], Callable[[Flow, Job], None]] = {
     ("dict", "W2"): dict_w2,
     ("dict", "W3"): dict_w3,
     ("dict", "W4"): dict_w4,
+    ("dict", "W5"): dict_w5,
+    ("dict", "W6"): dict_w6,
     ("typed", "W1"): typed_w1,
     ("typed", "W2"): typed_w2,
     ("typed", "W3"): typed_w3,
     ("typed", "W4"): typed_w4,
+    ("typed", "W5"): typed_w5,
+    ("typed", "W6"): typed_w6,
     ("dict", "L1"): one_hop,
     ("dict", "L2"): two_hops,
 }

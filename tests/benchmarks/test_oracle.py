@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from itertools import product
+from statistics import fmean
 from typing import Any
 
 import orjson
@@ -11,8 +14,10 @@ import pytest
 from benchmarks.events import PER_MS, SENSORS, Readings
 from benchmarks.oracle import THRESHOLD, Verdict, oracle_of
 
-COUNT = 500
+COUNT = 2_000
 READINGS = Readings(COUNT)
+LONGER = Readings(4_000 * PER_MS)
+"""Long enough for a sensor to have several sessions."""
 Outputs = list[tuple[bytes | None, dict[str, Any]]]
 
 
@@ -55,11 +60,55 @@ def window_means() -> Outputs:
     ]
 
 
-WORKLOADS = {"W1": converted, "W2": means, "W3": window_means, "W4": counted}
+@cache
+def _session_means() -> Outputs:
+    sessions: dict[str, list[list[tuple[int, float]]]] = {}
+    for event in LONGER:
+        value = orjson.loads(event.value)
+        of_sensor = sessions.setdefault(value["sensor"], [])
+        if not of_sensor or value["ts"] - of_sensor[-1][-1][0] > 1_500:
+            of_sensor.append([])
+        of_sensor[-1].append((value["ts"], value["temperature"]))
+    assert max(map(len, sessions.values())) > 1
+    return [
+        (sensor.encode(), {"sensor": sensor, "start": session[0][0], "avg": fmean(t for _, t in session)})
+        for sensor, of_sensor in sessions.items()
+        for session in of_sensor
+    ]
+
+
+def session_means() -> Outputs:
+    return list(_session_means())
+
+
+def pairs() -> Outputs:
+    values = [orjson.loads(event.value) for event in READINGS]
+    found = [
+        (a, b)
+        for a, b in product(values[::2], values[1::2])
+        if a["sensor"] == b["sensor"] and abs(a["ts"] - b["ts"]) <= 500
+    ]
+    return [
+        (
+            a["sensor"].encode(),
+            {
+                "id": a["id"],
+                "other": b["id"],
+                "sensor": a["sensor"],
+                "difference": a["temperature"] - b["temperature"],
+            },
+        )
+        for a, b in found
+    ]
+
+
+WORKLOADS = {
+    "W1": converted, "W2": means, "W3": window_means, "W4": counted, "W5": session_means, "W6": pairs,
+}  # fmt: skip
 
 
 def judge(workload: str, outputs: Outputs) -> Verdict:
-    oracle = oracle_of(workload, READINGS)
+    oracle = oracle_of(workload, LONGER if workload == "W5" else READINGS)
     for key, value in outputs:
         oracle.take(key, orjson.dumps(value))
     return oracle.verdict()
@@ -151,6 +200,29 @@ def test_windows_of_a_part_of_the_readings() -> None:
     oracle = oracle_of("W3", many, 25_000 * PER_MS)
     assert oracle_of("W3", many).expected > 2.9 * SENSORS
     assert 1.9 * SENSORS < oracle.expected <= 2 * SENSORS
+
+
+def test_sessions_of_a_part_of_the_readings() -> None:
+    """Those count behind which the same sensor begins another."""
+    part = oracle_of("W5", LONGER, LONGER.count - 1)
+    outputs = session_means()
+    last = {value["sensor"]: value["start"] for _, value in outputs}
+    ended = [(key, value) for key, value in outputs if value["start"] < last[value["sensor"]]]
+    for key, value in ended:
+        part.take(key, orjson.dumps(value))
+    assert part.verdict().ok
+    assert part.verdict().expected == len(ended) < len(outputs)
+
+
+def test_pairs_that_are_too_far_apart_are_wrong() -> None:
+    sensors = LONGER.sensor
+    far = next(id for id in range(1, LONGER.count, 2) if id > 501 * PER_MS and sensors[id] == sensors[0])
+    oracle = oracle_of("W6", LONGER)
+    name = f"s-{sensors[0]:05d}"
+    difference = LONGER.temperature[0] - LONGER.temperature[far]
+    value = {"id": 0, "other": far, "sensor": name, "difference": difference}
+    oracle.take(name.encode(), orjson.dumps(value))
+    assert oracle.verdict().wrong == 1
 
 
 def test_readings_that_close_windows_are_not_counted() -> None:

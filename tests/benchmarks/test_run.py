@@ -7,6 +7,7 @@ import pytest
 from benchmarks import latency, requests
 from benchmarks.events import Readings
 from benchmarks.job import EXACTLY_ONCE
+from benchmarks.oracle import CLOSED
 from benchmarks.report import Report
 from benchmarks.systems import SYSTEMS
 from benchmarks.throughput import Bench, Input
@@ -21,6 +22,10 @@ pytestmark = pytest.mark.kafka
         ("reflow", "W1"),
         ("reflow-typed", "W3"),
         ("reflow-typed", "W4"),
+        ("reflow", "W5"),
+        ("reflow-typed", "W5"),
+        ("reflow", "W6"),
+        ("reflow-typed", "W6"),
         ("reflow-embedded", "W2"),
         ("bare-lane", "W2"),
         ("confluent", "W1"),
@@ -29,7 +34,7 @@ pytestmark = pytest.mark.kafka
 async def test_outputs_are_checked(system: str, workload: str, kafka_bootstrap: str, unique: str) -> None:
     bench = Bench(KafkaTopics(kafka_bootstrap), lambda: 0.0, time_limit=60)
     guarantee = SYSTEMS[system].guarantees[0]
-    input = Input(Readings(2000, closing=workload == "W3"), 500)
+    input = Input(Readings(2000, closing=workload in CLOSED), 500)
     run = await bench.run(SYSTEMS[system], workload, guarantee, input, unique)
     assert run.ok, run.check
     assert (run.events, run.whole_events) == (len(input.events) - 500, len(input.events))
