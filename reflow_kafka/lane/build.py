@@ -36,7 +36,8 @@ from reflow_kafka.lane.replies import DeadLetters, Replies
 from reflow_kafka.lane.schedule import ScheduleSource
 from reflow_kafka.lane.serial import SerialWorker
 from reflow_kafka.lane.share import DeadLetterShare
-from reflow_kafka.lane.timed import TimedWorker, Timing
+from reflow_kafka.lane.steps import Timing
+from reflow_kafka.lane.timed import TimedWorker
 from reflow_kafka.lane.work import Work
 from reflow_kafka.lane.worker import Setting, Worker
 from reflow_kafka.log.api import BatchBuilder, Headers, TopicPartition

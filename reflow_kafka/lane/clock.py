@@ -128,7 +128,8 @@ class WorkClock:
             standing: events wait for their turn that the inbox knows nothing of any more; so does time.
         """
         if standing:
-            self.stand()
+            for tp, source in self._sources.items():
+                source.stand(inbox.reached(tp))
             self._idle = self._ended = False
             return False
         now = self._now()

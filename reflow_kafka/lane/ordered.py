@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from reflow_kafka.lane.order import InOrder, Piece
-from reflow_kafka.lane.timed import TimedWorker, Timing
+from reflow_kafka.lane.steps import Timing
+from reflow_kafka.lane.timed import TimedWorker
 from reflow_kafka.lane.worker import Setting
 from reflow_kafka.topology.plan import Node
 
@@ -59,6 +60,7 @@ class OrderedWorker(TimedWorker):
         self._gate.worked()
         if self.inbox.generation != self._generation:
             await self._learn_topic()
+        if self.inbox.generation != self._generation or self.inbox.stopped:  # perhaps amid the slice
             return
         for piece in pieces:
             if piece.last:

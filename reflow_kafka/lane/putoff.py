@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+MAX_PUT_OFF: Final = 1_000
+"""Failed windows and timers that may wait for another try before others are begun."""
 
 
 @dataclass(frozen=True, slots=True)

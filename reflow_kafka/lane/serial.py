@@ -1,9 +1,8 @@
 """A worker that handles one event after the other.
 
 It is the unit of going back: if an event fails and the state before it is not at hand, the worker (alone)
-returns to its last share in a commit and works careful for a while. Going back has no await in it, so no
-commit can see half of it. An event that is to be tried again is put aside, and with it those of its key
-that come after it; the others go on.
+returns to its last share in a commit and works careful for a while. Going back has no await in it. An event
+that is to be tried again is put aside, and with it those of its key that come after it.
 """
 
 from __future__ import annotations
@@ -100,7 +99,7 @@ class SerialWorker(Worker):
             now = monotonic()
             self._held_up = self._backlog.crowded(MAX_HELD) and not self._backlog.relieve(MAX_HELD)
             timely = await self._on_time()  # in turn with events: neither waits for the end of the other
-            if unit := self._lines.due(now) or self._lines.next(now):
+            if unit := self._next_unit(now):
                 await self._again(unit)
             elif (not self._held_up and await self._more()) or timely:
                 continue
@@ -113,9 +112,13 @@ class SerialWorker(Worker):
 
     async def _more(self) -> bool:
         """Work on something new; whether there was anything."""
-        if (batch := self._poll()) is not None:
+        if batch := self._poll():
             await self._batch(*batch)
         return batch is not None
+
+    def _next_unit(self, now: float) -> Unit | None:
+        """What is to be tried again now, or had to wait behind others."""
+        return self._lines.due(now) or self._lines.next(now)
 
     def _poll(self) -> tuple[TopicPartition, Sequence[Record]] | None:
         """The next batch to be worked on."""
@@ -139,7 +142,7 @@ class SerialWorker(Worker):
         while unit is not None and await self._once_more(unit):
             now = monotonic()
             more = time.perf_counter() < until and not self.inbox.stopped
-            unit = self._lines.due(now) or self._lines.next(now) if more else None
+            unit = self._next_unit(now) if more else None
         await self._learn_topic()
         await asyncio.sleep(0)
 
@@ -179,6 +182,7 @@ class SerialWorker(Worker):
             if self.inbox.generation != generation:
                 self._gate.worked()  # a commit makes room again for what was counted as begun
                 await self._learn_topic()
+            if self.inbox.generation != generation or self.inbox.stopped:  # perhaps amid the slice
                 return
             at += admitted
             if at == len(records):
@@ -191,7 +195,7 @@ class SerialWorker(Worker):
     async def _between_slices(self) -> None:
         """Let others have the loop; what is due again does not wait for the rest of a batch."""
         now = monotonic()
-        if unit := self._lines.due(now) or self._lines.next(now):
+        if unit := self._next_unit(now):
             await self._again(unit)
         elif not await self._on_time():
             await asyncio.sleep(0)
@@ -235,13 +239,9 @@ class SerialWorker(Worker):
         self._size = max(1, min(2000, int(self._size * min(2.0, SLICE / max(took, 1e-6)))))
 
     def _compiled(self, partition: TopicPartition) -> Run:
-        careful = self._is_careful
+        careful, names = self._is_careful, {"went": self._went}
         run = self._compilation(
-            partition,
-            careful=careful,
-            failed=self._failed,
-            finished=self._finished,
-            names={"went": self._went},
+            partition, careful=careful, failed=self._failed, finished=self._finished, names=names
         )
         self._runs[(partition, careful)] = run
         return run

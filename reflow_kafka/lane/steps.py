@@ -6,6 +6,7 @@ Nothing has an effect yet: the step is accepted, and its results delivered, by w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from reflow_kafka.context import Context
@@ -19,11 +20,24 @@ from reflow_kafka.log.api import Record, TopicPartition
 from reflow_kafka.serde.keys import timestamp_getter
 from reflow_kafka.serde.typed import edge_codec
 from reflow_kafka.state.shelf import Shelves
-from reflow_kafka.timed.program import NO_HEADERS, Act, Call, Due, Incoming
+from reflow_kafka.timed.program import NO_HEADERS, Act, Call, Due, Incoming, Program
 from reflow_kafka.topology.plan import Input, Node
 
 LATE: Final = "late"
 """The output for events that came too late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What a timed stage works with besides."""
+
+    program: Program
+    shelves: Shelves
+    codes: Mapping[str, Code]
+    context: Context | None
+    """What its codes get as ``ctx``, if one takes it."""
+    now: Callable[[], int]
+    """The wall clock, in epoch ms."""
 
 
 class Steps:

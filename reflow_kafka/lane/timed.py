@@ -12,44 +12,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 
 from reflow_kafka.clock import monotonic
-from reflow_kafka.context import Context
 from reflow_kafka.errors import RetryLater
 from reflow_kafka.lane.calls import from_within
 from reflow_kafka.lane.clock import WorkClock
-from reflow_kafka.lane.code import Code
 from reflow_kafka.lane.emitter import Prepared, UnknownTopic
 from reflow_kafka.lane.failures import NO_EVENTS_FAULT
 from reflow_kafka.lane.gate import MAX_DIRTY
 from reflow_kafka.lane.line import Item, Unit
 from reflow_kafka.lane.link import Written
-from reflow_kafka.lane.putoff import PutOff
+from reflow_kafka.lane.putoff import MAX_PUT_OFF, PutOff
 from reflow_kafka.lane.serial import SLICE, Run, SerialWorker
-from reflow_kafka.lane.steps import Steps, entrance, reading
+from reflow_kafka.lane.steps import Steps, Timing, entrance, reading
 from reflow_kafka.lane.taking import Taking
 from reflow_kafka.lane.work import Queue, Share
-from reflow_kafka.lane.worker import Setting
+from reflow_kafka.lane.worker import RefusedByLog, Setting
 from reflow_kafka.log.api import Record, TopicPartition
 from reflow_kafka.serde.json import encode_any
-from reflow_kafka.state.shelf import Shelves
-from reflow_kafka.timed.program import LONG_AGO, NEVER, Direct, Due, Incoming, Program
+from reflow_kafka.timed.program import LONG_AGO, NEVER, Direct, Due, Incoming
 from reflow_kafka.topology.plan import Node
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """What a timed stage works with besides."""
-
-    program: Program
-    shelves: Shelves
-    codes: Mapping[str, Code]
-    context: Context | None
-    """What its codes get as ``ctx``, if one takes it."""
-    now: Callable[[], int]
-    """The wall clock, in epoch ms."""
 
 
 class TimedWorker(SerialWorker):
@@ -76,6 +59,8 @@ class TimedWorker(SerialWorker):
         self._ending = False
         """Whether no event comes any more in this run."""
         self._put_off = PutOff()
+        self._dues = 0
+        """How many of the events in the next share are none: what time has brought may be refused, too."""
         self._late_before = 0
         self._taking = Taking(timing.program, {tp: i.side for tp, i in self._inputs.items()})
         self._stirred = True
@@ -100,6 +85,10 @@ class TimedWorker(SerialWorker):
         self._held_up = batch is None and bool(left)
         return batch
 
+    def _next_unit(self, now: float) -> Unit | None:
+        # What still waits at the end of a run came after it, or it would not have ended.
+        return None if self._ending else super()._next_unit(now)
+
     def _takes(self, partition: TopicPartition, records: Sequence[Record]) -> int:
         return self._taking.takes(partition, records)
 
@@ -120,6 +109,7 @@ class TimedWorker(SerialWorker):
 
     def take(self) -> Share:
         share = super().take()
+        self._dues = 0
         self._late_before = self.tally.late
         share.changes.update(self._shelves.snapshot())
         return share
@@ -129,6 +119,7 @@ class TimedWorker(SerialWorker):
         self._shelves.settled()
 
     def _go_back(self) -> None:
+        self._events, self._dues = self._events - self._dues, 0
         super()._go_back()
         self.tally.late = self._late_before
         self._shelves.rewind()
@@ -326,6 +317,9 @@ class TimedWorker(SerialWorker):
         return True
 
     def _next_due(self, wall: int) -> Due | None:
+        again = self._put_off.next_try()
+        if again is not None and len(self._put_off) >= MAX_PUT_OFF and monotonic() < again:
+            return None  # what fails now fails because of something else: begin no more of it
         self._note_holds()
         return self._program.due(self.clock.watermark, wall, self._put_off.later(monotonic()))
 
@@ -344,11 +338,16 @@ class TimedWorker(SerialWorker):
     def _rest(self, wall: int) -> None:
         """Nothing is due any more at this watermark, but for what is put off."""
         wake = self._program.wake(wall)
+        self._shelves.unchanged()
         self._stirred, self._looked_at = False, self.clock.watermark
         self._wake, self._held_before = NEVER if wake is None else wake, None
 
     async def _do(self, due: Due) -> None:
         self._stirred = True
+        place = int.from_bytes(due.id, "big")
+        if reason := self._refusals.reason(self._origin, place):
+            self._give_up(due, RefusedByLog(reason), 1)
+            return
         try:
             prepared = await self._carried_out(due)
         except NO_EVENTS_FAULT:
@@ -366,6 +365,7 @@ class TimedWorker(SerialWorker):
             self._put_off.done(due.id)
             self._shelves.accept()
             self._emitter.deliver(prepared)
+            self._events, self._dues, self._last = self._events + 1, self._dues + 1, (self._origin, place)
 
     async def _carried_out(self, due: Due) -> Prepared:
         if not self._suspends:

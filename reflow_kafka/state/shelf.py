@@ -218,6 +218,11 @@ class Shelf(Generic[T]):
         self._step.clear()
         self._read.clear()
 
+    def unchanged(self) -> None:
+        """Nothing of what was read since the last step has been changed in place."""
+        if not self._step:
+            self._read.clear()
+
     # ---- commits
 
     def __len__(self) -> int:
@@ -270,6 +275,11 @@ class Shelves:
         """Take the step; cannot fail."""
         for shelf in self._shelves:
             shelf.accept()
+
+    def unchanged(self) -> None:
+        """Nothing of what was read since the last step has been changed in place."""
+        for shelf in self._shelves:
+            shelf.unchanged()
 
     def drop(self) -> None:
         """Forget the step."""

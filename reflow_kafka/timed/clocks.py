@@ -108,9 +108,10 @@ class SourceClock:
         """Nothing older comes any more."""
         self._watermark = max(self._watermark, timestamp)
 
-    def stand(self) -> None:
-        """Time is to stand still until the next `advance`."""
+    def stand(self, reached: int = -1) -> None:
+        """Time is to stand still until the next `advance`; everything seen lies below `reached`."""
         self._clear = False
+        self._reached = max(self._reached, reached)
 
     def ends(self, end: int, now: int) -> None:
         """Where its log ends."""

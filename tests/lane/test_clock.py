@@ -255,3 +255,25 @@ def test_a_generator_that_has_ended_ends_time() -> None:
     clock.part("").end(0)
     clock.update(inbox)
     assert clock.told() == LaneTime(7, 7, ended=True)
+
+
+def test_what_was_seen_while_time_stood_still_does_not_count_after_going_back() -> None:
+    """An event waits for another try, younger ones are finished and committed, and then it goes back."""
+    source = SourceClock(0, 60_000, LONG_AGO, 0, HABITS)
+    clock = WorkClock(UNKNOWN, lambda: 0, HABITS, {EDGE: source})
+    inbox, passed = Inbox({EDGE: Mark(0)}), clock.passing(EDGE)
+    clock.update(inbox)
+    passed(1_000)
+    inbox.reach(EDGE, 1)
+    clock.update(inbox)
+    inbox.open(EDGE, 1)
+    clock.stand()
+    passed(100_000)
+    inbox.reach(EDGE, 3)
+    inbox.share()
+    clock.update(inbox, standing=True)
+    clock.share()
+    inbox.go_back(lambda partition, offset: None)
+    clock.rewind()
+    clock.update(inbox)
+    assert clock.watermark == 1_000
