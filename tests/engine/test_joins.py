@@ -5,23 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import pytest
 
 from reflow_kafka import Context, Event, Flow
 from reflow_kafka.log.api import TopicKind, TopicSpec
-from reflow_kafka.log.memory import MemoryLog
 from reflow_kafka.state.memory import MemoryBackend
-from tests.engine.memory import new_log, put, records, run
-
-
-async def found(log: MemoryLog, topic: str = "out") -> dict[str, list[Any]]:
-    """The values of each key, in order."""
-    values: dict[str, list[Any]] = {}
-    for record in await records(log, topic):
-        value = None if record.value is None else orjson.loads(record.value)
-        values.setdefault((record.key or b"").decode(), []).append(value)
-    return values
+from tests.engine.memory import by_key, new_log, put, run
 
 
 async def test_two_streams_of_topics_of_different_widths() -> None:
@@ -43,7 +32,7 @@ async def test_two_streams_of_topics_of_different_widths() -> None:
         else:
             await put(log, "clicks", (None, {"ad": ad, "n": 2}), timestamp=11_001)
     await run(log, flow)
-    out = await found(log)
+    out = await by_key(log, "out")
     assert out.keys() == {str(ad) for ad in range(20)}
     for ad, values in out.items():
         alone = [[None, 2], [1, None]]
@@ -82,7 +71,7 @@ async def test_a_stream_and_a_table_by_the_key_of_the_row(as_of: Any) -> None:
     for n, customer in enumerate("abc"):
         await put(log, "orders", (f"o{n}", {"customer": customer, "total": n}), timestamp=5)
     await run(log, flow, state=state)
-    assert await found(log) == {"a": [[0, "Ann", 5]], "b": [[1, None, 5]], "c": [[2, None, 5]]}
+    assert await by_key(log, "out") == {"a": [[0, "Ann", 5]], "b": [[1, None, 5]], "c": [[2, None, 5]]}
 
 
 async def test_two_tables_whose_result_is_one() -> None:
@@ -114,7 +103,9 @@ async def test_two_tables_whose_result_is_one() -> None:
     ]:  # fmt: skip
         await put(log, topic, (key, value))
         await run(log, flow, state=state)
-    assert await found(log) == {"a": [["Ann", None, "Bonn"], ["Ann", 7, "Bonn"], ["Ann", None, "Bonn"], None]}
+    assert await by_key(log, "out") == {
+        "a": [["Ann", None, "Bonn"], ["Ann", 7, "Bonn"], ["Ann", None, "Bonn"], None]
+    }
 
 
 @pytest.mark.parametrize("how", ["inner", "left"])
@@ -144,7 +135,7 @@ async def test_a_table_whose_rows_refer_to_another(how: Any) -> None:
               [None, None], None],
         "f": [["o2", "2"], ["o2", None], None],
     }  # fmt: skip
-    assert await found(log) == (inner if how == "inner" else left)
+    assert await by_key(log, "out") == (inner if how == "inner" else left)
 
 
 @pytest.mark.parametrize("table_first", [False, True])
@@ -170,5 +161,5 @@ async def test_topics_that_are_partitioned_alike_are_read_in_order(table_first: 
     wanted: dict[str, list[Any]] = {"a": [], "b": []}
     for key, at in orders:
         wanted[key].append([at, max((p for k, p in prices if k == key and p <= at), default=None)])
-    assert await found(log) == wanted
+    assert await by_key(log, "out") == wanted
     assert await log.partition_counts(["shop.orders.priced"]) == {"shop.orders.priced": None}

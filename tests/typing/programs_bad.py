@@ -118,6 +118,12 @@ flow.gather(after=rows, within=60)  # E needs expect=
 flow.gather(after=rows, expect=2.5, within=60)  # E a number, a field or a function
 flow.zip(after=rows)  # E two upstreams
 flow.reduce(after=rows)(later)  # E two values
+flow.join(rows)  # E two upstreams
+flow.join(rows, number, how="full", within=1)  # E no such choice
+flow.join(rows, number, within=1, as_of="now")  # E no such choice
+flow.join(rows, number, within=1, batch=Batch())  # E no such option
+flow.table("table", topic="table", after=rows)  # E one of both
+flow.global_table("table", after=rows)  # E a topic
 flow.aggregate("n", after=rows, of={"n": Count(5)})  # E an aggregation
 flow.aggregate("n", after=rows, of={"n": Events()}, emit="closed")  # E no such choice
 flow.aggregate("n", after=rows, of={"n": Events()}, state=dict)  # E no such option

@@ -22,6 +22,7 @@ from reflow_kafka import (
     Stage,
     State,
     Store,
+    Table,
     Timer,
     Tumbling,
     Window,
@@ -443,3 +444,34 @@ flow.stage(held, name="hops", after=rows, state=list[int], window=Hopping(60, ev
 flow.stage(held, name="slides", after=rows, state=list[int], window=Sliding(60), on_close=told)
 flow.stage(held, name="tens", after=rows, state=list[int], window=Count(10), on_close=told)
 flow.stage(of_once, name="missed", after="minutes.late")
+
+
+# ---- joins and tables
+
+people = flow.table("people", topic="people", type=Row, timestamp="a", idle_after=timedelta(seconds=5))
+assert_type(people, Table[Row])
+assert_type(flow.table("places", after=once), Table[Any])
+assert_type(flow.table("typed_places", after=once, type=Row, key="a"), Table[Row])
+countries = flow.global_table("countries", topic="countries", type=Row, key=lambda row: row.a)
+assert_type(countries, Table[Row])
+
+
+@flow.join(rows, once, how="outer", within=(1, timedelta(minutes=1)), grace=5, outputs=["odd"])
+async def met(left: Row | None, right: Any, *, countries: Table[Row]) -> Row | None:
+    assert_type(countries.get("no"), Row | None)
+    return left
+
+
+@flow.join(rows, people, how="left", on="a", as_of="latest", name="asked")
+def person_of(row: Row, person: Row | None) -> int:
+    return row.a
+
+
+@flow.join(people, "places", on=lambda row: row.a, retry=Retry(2))
+def place_of(person: Row, place: Row) -> Iterator[int]:
+    yield person.a
+
+
+flow.join(rows, people, copartitioned=True, name="again")(person_of)
+assert_type(person_of(Row(1), None), int)
+flow.stage(after=met, name="after_met")(of_once)

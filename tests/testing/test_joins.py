@@ -1,0 +1,118 @@
+"""Joins under test: both clocks are moved on, and what waits survives a restart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reflow_kafka import Context, Flow, Retry, Table
+from reflow_kafka.testing import AsyncFlowTest, FlowTest
+
+T = 1_735_689_600_000
+
+
+def ads(**options: Any) -> Flow:
+    flow = Flow("ads", partitions=2, retry=Retry(attempts=2, backoff=0))
+    flow.source("shown", topic="shown", key="ad", timestamp="at")
+    flow.source("clicks", topic="clicks", key="ad", timestamp="at")
+
+    @flow.join("shown", "clicks", within=(0, 10), **options)
+    async def seen(shown: dict[str, Any] | None, click: dict[str, Any] | None, ctx: Context) -> Any:
+        for event in (shown, click):
+            if event is not None and event.get("bad"):
+                raise ValueError(f"bad {event['at']}")
+        return [ctx.key, ctx.timestamp - T, shown and shown["at"] - T, click and click["at"] - T]
+
+    return flow
+
+
+def event(at: int, ad: str = "a", **more: Any) -> dict[str, Any]:
+    return {"ad": ad, "at": T + at, **more}
+
+
+def test_what_stays_alone_comes_when_its_time_has_passed_once() -> None:
+    with FlowTest(ads(how="left"), start=T) as test:
+        test.send("shown", event(0))
+        test.send("shown", event(5))
+        test.restart()
+        test.send("clicks", event(10_003))
+        test.advance(event_time=T + 10_000)
+        assert test.outputs("seen") == [["a", 10_003, 5, 10_003]]
+        test.advance(event_time=T + 10_001)
+        assert test.outputs("seen")[1:] == [["a", 0, 0, None]]
+        test.restart(lose_state=True)
+        test.send("clicks", event(10_000))
+        test.advance(event_time=T + 30_000)
+        test.end()
+        assert len(test.outputs("seen")) == 2
+        assert test.outputs("seen.late") == [event(10_000)]
+
+
+def test_an_event_that_fails_with_one_partner_has_met_none() -> None:
+    with FlowTest(ads(how="outer"), start=T) as test:
+        for shown in (event(1), event(2, bad=True), event(3)):
+            test.send("shown", shown)
+        test.send("clicks", event(4))
+        (letter,) = test.dead_letters()
+        assert (letter.stage, letter.value, letter.attempts) == ("seen", event(4), 2)
+        assert test.outputs("seen") == []
+        test.advance(event_time=T + 20_000)
+        assert test.outputs("seen") == [["a", 1, 1, None], ["a", 3, 3, None]]
+        assert [letter.value for letter in test.dead_letters()] == [event(4), event(2, bad=True)]
+
+
+@pytest.mark.parametrize("as_of", ["event-time", "latest"])
+def test_the_row_of_a_time_or_of_now(as_of: Any) -> None:
+    flow = Flow("shop", partitions=2)
+    flow.source("orders", topic="orders", timestamp="at")
+    flow.table("prices", topic="prices", key="item", timestamp="since")
+
+    @flow.join("orders", "prices", how="left", on="item", as_of=as_of)
+    def bill(order: dict[str, Any], price: dict[str, Any] | None) -> Any:
+        return price and price["price"]
+
+    with FlowTest(flow, start=T) as test:
+        test.send("prices", {"item": "tea", "since": T, "price": 1})
+        test.send("prices", {"item": "tea", "since": T + 100, "price": 2})
+        test.send("orders", {"item": "tea", "at": T + 50}, key="o")
+        assert test.outputs("bill") == ([] if as_of == "event-time" else [2])
+        test.restart()
+        test.advance(event_time=T + 51)
+        assert test.outputs("bill") == ([1] if as_of == "event-time" else [2])
+
+
+def test_a_quiet_table_holds_nobody_up_for_long() -> None:
+    flow = Flow("shop", partitions=2)
+    flow.source("orders", topic="orders", key="item", idle_after=1)
+    flow.table("prices", topic="prices", key="item")
+
+    @flow.join("orders", "prices")
+    def bill(order: dict[str, Any], price: dict[str, Any]) -> Any:
+        return price["price"]
+
+    with FlowTest(flow, start=T) as test:
+        test.send("prices", {"item": "tea", "price": 1}, timestamp=T)
+        for n in range(1, 6):
+            test.send("orders", {"item": "tea"}, timestamp=T + n * 1000)
+        test.advance(5)
+        assert test.outputs("bill") == [1] * 5
+
+
+async def test_a_global_table_is_sent_its_rows() -> None:
+    flow = Flow("trips", partitions=2)
+    flow.source("trips", topic="trips")
+    flow.global_table("countries", topic="countries")
+
+    @flow.stage(after="trips")
+    def named(trip: Any, *, countries: Table[Any]) -> Any:
+        return countries.get(trip)
+
+    async with AsyncFlowTest(flow) as test:
+        await test.send("trips", "no")
+        await test.send("countries", "Norway", key="no")
+        await test.send("trips", "no")
+        assert test.outputs("named") == ["Norway"]
+    async with AsyncFlowTest(flow, resources={"countries": {"no": "fake"}}) as test:
+        await test.send("trips", "no")
+        assert test.outputs("named") == ["fake"]
