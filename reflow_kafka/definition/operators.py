@@ -26,6 +26,8 @@ class Operator:
     """Outputs that exist without being declared, besides ``error``."""
     by_id: ClassVar[bool] = True
     """Whether it may want to know the ids of events; they cost 0.2 µs each."""
+    paired: ClassVar[bool] = False
+    """Whether its events belong together one by one, so that one which is given up must keep its place."""
     ordered: ClassVar[bool] = False
     """Whether events of several inputs are to be taken in the order of their timestamps."""
     gives: ClassVar[Any] = None
@@ -121,6 +123,7 @@ class Zip(Operator):
     """Pairs of two inputs."""
 
     outputs: ClassVar[tuple[str, ...]] = ("timeout",)
+    paired: ClassVar[bool] = True
     by_id: ClassVar[bool] = False
     limit: int = 100
     """How many events of a key one side may be ahead."""

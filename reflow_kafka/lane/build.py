@@ -27,6 +27,7 @@ from reflow_kafka.lane.link import Link
 from reflow_kafka.lane.ordered import OrderedWorker
 from reflow_kafka.lane.outbox import Channel, Outbox
 from reflow_kafka.lane.overlap import OverlapWorker
+from reflow_kafka.lane.paired import PairedWorker
 from reflow_kafka.lane.parking import Parking
 from reflow_kafka.lane.processes.pool import Processes
 from reflow_kafka.lane.programs import Materials, make_program
@@ -229,6 +230,8 @@ class Builder:
         timing = Timing(program, materials.shelves, codes, context if asked else None, self.now)
         setting = self._setting(node, leads, exits, lifecycle=lifecycle)
         several = sum(self.lane < entry.partitions for entry in node.inputs) > 1
+        if operator.paired:
+            return PairedWorker(node, setting, timing)
         return (OrderedWorker if operator.ordered and several else TimedWorker)(node, setting, timing)
 
     def _throttle(self, node: Node) -> Throttle | None:

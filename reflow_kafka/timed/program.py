@@ -23,7 +23,20 @@ from reflow_kafka.event import Event
 from reflow_kafka.log.api import Headers
 from reflow_kafka.units import LONG_AGO, NEVER
 
-__all__ = ["LONG_AGO", "NEVER", "NO_HEADERS", "Act", "Call", "Choosy", "Due", "Emit", "Incoming", "Program"]
+__all__ = [
+    "LONG_AGO",
+    "NEVER",
+    "NO_HEADERS",
+    "Act",
+    "Call",
+    "Choosy",
+    "Direct",
+    "Due",
+    "Emit",
+    "Incoming",
+    "Paired",
+    "Program",
+]
 
 NO_HEADERS: Final[Headers] = []
 """Never changed."""
@@ -147,3 +160,11 @@ class Direct(Protocol):
 
     def lose(self) -> None:
         """The handler has failed: the state is what it was before."""
+
+
+@runtime_checkable
+class Paired(Protocol):
+    """A program whose events belong together one by one."""
+
+    def gone(self, incoming: Incoming) -> Iterator[Act]:
+        """An event has been given up: keep its place. Its value is not told: perhaps it cannot be read."""

@@ -37,6 +37,8 @@ class Item(msgspec.Struct, array_like=True, frozen=True):
     headers: Headers
     value: bytes | None
     """Written as the edge that it came by has it."""
+    gone: bool = False
+    """It was given up, and only keeps its place."""
 
     @property
     def size(self) -> int:
@@ -97,11 +99,33 @@ class ZipProgram:
         at = text(key)
         queue = self._queues.get(at)
         if queue is not None and queue.side != incoming.side:
-            yield self._pair(self._pop(at, queue), incoming, key)
+            item = self._pop(at, queue)
+            if item.gone:
+                yield self._alone(incoming.side, incoming.value, key, incoming.timestamp, incoming.headers)
+            else:
+                yield self._pair(item, incoming, key)
         else:
             queue = Queue(incoming.side) if queue is None else queue
             self._push(at, queue, incoming)
         self._keep(at, queue)
+
+    def gone(self, incoming: Incoming) -> Iterator[Act]:
+        """What it would have met, or will meet, stays alone: the pairs that follow are as they would be."""
+        key, at = incoming.key, text(incoming.key or b"")
+        queue = self._queues.get(at)
+        if queue is not None and queue.side != incoming.side:
+            item = self._pop(at, queue)
+            if not item.gone:
+                value = self._value(queue.side, item)
+                yield self._alone(queue.side, value, key, item.timestamp, item.headers)
+        else:
+            queue = Queue(incoming.side) if queue is None else queue
+            self._put(at, queue, Item(incoming.timestamp, [], None, gone=True))
+        self._keep(at, queue)
+
+    def _alone(self, side: int, value: Any, key: bytes | None, timestamp: int, headers: Headers) -> Emit:
+        pair = [value, None] if side == 0 else [None, value]
+        return Emit(Event(pair, to="timeout"), key, timestamp, headers)
 
     def _pair(self, item: Item, incoming: Incoming, key: bytes) -> Call:
         other = self._value(1 - incoming.side, item)
@@ -119,7 +143,9 @@ class ZipProgram:
     def _push(self, at: bytes, queue: Queue, incoming: Incoming) -> None:
         value = incoming.value
         raw = None if value is None else self._codecs[incoming.side].encode(value)
-        item = Item(incoming.timestamp, list(incoming.headers), raw)
+        self._put(at, queue, Item(incoming.timestamp, list(incoming.headers), raw))
+
+    def _put(self, at: bytes, queue: Queue, item: Item) -> None:
         if queue.first == queue.next and queue.size + (size := item.size) <= INLINE:
             queue.items.append(item)
             queue.size += size
@@ -178,9 +204,9 @@ class ZipProgram:
     def _flush(self, at: bytes, key: bytes, queue: Queue) -> Iterator[Act]:
         while len(queue):
             item = self._pop(at, queue)
-            value = self._value(queue.side, item)
-            pair = [value, None] if queue.side == 0 else [None, value]
-            yield Emit(Event(pair, to="timeout"), key, item.timestamp, item.headers)
+            if not item.gone:
+                value = self._value(queue.side, item)
+                yield self._alone(queue.side, value, key, item.timestamp, item.headers)
         self._queues.delete(at)
 
     def wake(self, now: int) -> int | None:
@@ -189,7 +215,7 @@ class ZipProgram:
     def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
         queue = self._queues.get(id)
         assert queue is not None
-        values = [self._value(queue.side, item) for item in self._waiting(id, queue)]
+        values = [self._value(queue.side, item) for item in self._waiting(id, queue) if not item.gone]
         for place in range(queue.first, queue.next):
             self._items.delete(id + number(place))
         self._queues.delete(id)

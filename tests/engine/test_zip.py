@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from reflow_kafka import Flow
+from reflow_kafka import Flow, Retry
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.engine.statistics import StageStatistics
 from reflow_kafka.state.memory import MemoryBackend
@@ -123,3 +123,27 @@ def test_in_a_test_of_the_flow_a_side_that_waits_holds_nothing_up() -> None:
         assert test.outputs("pair") == [[0, 0]]
         test.end()
         assert test.outputs("pair.timeout") == [[1, None], [2, None]]
+
+
+def test_an_event_that_is_given_up_shifts_no_pair() -> None:
+    flow = Flow("pairs", partitions=1)
+    flow.source("left", topic="left")
+    flow.source("right", topic="right", type=str)
+
+    @flow.zip(after=["left", "right"], retry=Retry(2, backoff=0.01))
+    def pair(left: Any, right: str) -> list[Any]:
+        if right == "b" or left == 5:
+            raise ValueError("bad")
+        return [left, right]
+
+    with FlowTest(flow) as test:
+        for number in (1, 2, 3):
+            test.send("left", number, key="k")
+        for letter in "abcdef":
+            test.send("right", letter, key="k")
+        test.restart(lose_state=True)
+        for number in (4, 5, 6):
+            test.send("left", number, key="k")
+        assert test.outputs("pair") == [[1, "a"], [3, "c"], [4, "d"], [6, "f"]]
+        assert test.outputs("pair.timeout") == [[2, None], [None, "e"]]
+        assert [letter.value for letter in test.dead_letters()] == [b"b", 5]

@@ -1,0 +1,24 @@
+"""A timed worker whose events belong together one by one: an event that is given up keeps its place."""
+
+from __future__ import annotations
+
+from reflow_kafka.lane.timed import TimedWorker
+from reflow_kafka.log.api import Record
+from reflow_kafka.timed.program import Incoming, Paired
+
+
+class PairedWorker(TimedWorker):
+    """Tells its program of events that are given up, in the step that writes their dead letters."""
+
+    def _failed(self, record: Record, error: Exception, in_handler: bool) -> bool:
+        again = super()._failed(record, error, in_handler)
+        if not again and record.key is not None:
+            assert isinstance(self._program, Paired)
+            entry = self._inputs[self._current]
+            gone = Incoming(record.key, None, record.timestamp, entry.upstream, "", side=entry.side)
+            watermark = self.clock.watermark
+            prepared = self._steps.carry_out(self._program.gone(gone), gone, watermark)
+            self._shelves.accept()
+            self._emitter.deliver(prepared)
+            self._stirred = True
+        return again
