@@ -58,6 +58,12 @@ class Draft:
                 f"its name is taken by the {earlier.kind} at {earlier.where}; give it another with name=",
                 stage=stage.name,
             )
+        if self.is_global(stage.name):
+            place.fail(
+                "its name is taken by a global table; give it another, so that events for one cannot be "
+                "meant for the other",
+                stage=stage.name,
+            )
         self._stages[stage.name] = stage
         if target is None and stage.handler is not None:
             target = stage.handler.target
@@ -72,6 +78,8 @@ class Draft:
             place.fail(
                 f"resource {resource.name!r} is defined already at {earlier.where}; rename one of them"
             )
+        if resource.table is not None and resource.name in self._stages:
+            place.fail(f"global table {resource.name!r} has the name of a stage; rename one of them")
         self._resources[resource.name] = resource
         self._checked = None
 

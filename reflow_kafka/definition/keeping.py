@@ -50,6 +50,8 @@ def read_stores(given: Any, name: str, place: Place) -> dict[str, KeyValue]:
 def _store(store: Any, given: Any, name: str, place: Place) -> KeyValue:
     if not isinstance(store, str) or not STORE_NAME.fullmatch(store):
         place.fail(f"a store's name is lower-case letters, digits and underscores, not {store!r}", stage=name)
+    if given is KeyValue:
+        place.fail(f"store {store!r}: say what its values are, such as KeyValue(int)", stage=name)
     kind = given if isinstance(given, KeyValue) else KeyValue(given)
     if not (inspect.isclass(kind.type) or get_origin(kind.type) is not None or kind.type is ANY):
         place.fail(

@@ -242,6 +242,17 @@ def two_global_tables_of_one_name(flow: Flow) -> None:
     flow.global_table("everywhere", topic="elsewhere")
 
 
+@cases.refused(None, "'keep' has the name of a stage")
+def a_global_table_of_a_stages_name(flow: Flow) -> None:
+    flow.global_table("keep", topic="everywhere")
+
+
+@cases.refused("everywhere", "taken by a global table")
+def a_stage_of_a_global_tables_name(flow: Flow) -> None:
+    flow.global_table("everywhere", topic="everywhere")
+    flow.source("everywhere", topic="elsewhere")
+
+
 @pytest.mark.parametrize("case", cases)
 def test_it_is_refused(case: str) -> None:
     cases.check(case)

@@ -166,6 +166,11 @@ def what_follows_a_timer_takes_something_else(flow: Flow) -> None:
     flow.stage(after_fold, after="fold")
 
 
+@cases.refused("fold", "store 'seen'", "KeyValue(int)")
+def a_store_of_nothing_in_particular(flow: Flow) -> None:
+    flow.stage(fold, after="rows", state=dict, stores={"seen": KeyValue})
+
+
 @pytest.mark.parametrize("case", cases)
 def test_it_is_refused(case: str) -> None:
     cases.check(case)
