@@ -105,13 +105,20 @@ class WorkClock:
             return _ignore
         if source is not self._alone:
             return source.passed
-        only = source
+        only, behind = source, source.behind
 
         def passed(timestamp: int) -> None:
+            """What `SourceClock.passed` and `_follow` do, in short: it is done for each event."""
             if timestamp > only.top:
-                only.passed(timestamp)
-                if (watermark := only.watermark) > self._base:
-                    self._follow(LaneTime(watermark, watermark), self._moved_at)
+                only.top = timestamp
+                if only.clear and (watermark := timestamp - behind) > only.watermark:
+                    only.watermark = watermark
+                    if watermark > self._base:
+                        self._base = watermark
+                        if watermark > self._clock:
+                            self._clock = watermark
+                            if not self._over:
+                                self.watermark = watermark
 
         return passed
 
@@ -213,14 +220,21 @@ class WorkClock:
 
     # ---- what is told
 
-    def told(self, holds: int = NEVER) -> LaneTime:
-        """What to tell with this commit; the stage emits nothing older than `holds`."""
+    def told(self, holds: Callable[[int], int] = lambda watermark: NEVER) -> LaneTime:
+        """What to tell with this commit.
+
+        Args:
+            holds: at a watermark, the oldest timestamp that the stage may still emit something with. Who has
+                something to emit, whenever that is, counts as others do that are not idle.
+        """
         self._saying = (self._clock, self._base, self._idle, self._ended), self._now()
+        bound = holds(self.watermark)
+        idle = self._idle and holds(NEVER) == NEVER
         return LaneTime(
-            watermark=min(self._base, holds),
+            watermark=min(self._clock if self._idle and not idle else self._base, bound),
             clock=self._clock,
-            idle=min(self._clock, holds) if self._idle else None,
-            ended=self._ended and holds == NEVER,
+            idle=min(self._clock, bound) if idle else None,
+            ended=self._ended and bound == NEVER,
         )
 
     def settled(self) -> None:

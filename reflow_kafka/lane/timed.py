@@ -131,9 +131,9 @@ class TimedWorker(SerialWorker):
     def _is_full(self) -> bool:
         return super()._is_full() or len(self._shelves) > MAX_DIRTY
 
-    def _holds(self) -> int:
+    def _holds(self, watermark: int) -> int:
         """The oldest timestamp that something may still be emitted with."""
-        holds = self._program.holds(self.clock.watermark) if self._held_before is None else self._held_before
+        holds = self._program.holds(watermark) if self._held_before is None else self._held_before
         oldest = self._put_off.oldest()
         return holds if oldest is None else min(holds, oldest)
 

@@ -187,7 +187,7 @@ class Worker(ABC):
         """Whether events wait of which the inbox knows nothing any more."""
         return self._lines.parked_lines > 0
 
-    def _holds(self) -> int:
+    def _holds(self, watermark: int) -> int:
         """The oldest timestamp that something may still be emitted with, beside what follows from events."""
         return NEVER
 
@@ -256,7 +256,7 @@ class Worker(ABC):
             return {}
         self.keep_time()
         self.clock.share()
-        return {self.node.name: self.clock.told(self._holds())}
+        return {self.node.name: self.clock.told(self._holds)}
 
     def settled(self) -> None:
         for cache in self._caches:

@@ -31,17 +31,18 @@ class SourceClock:
         self, out_of_orderness: int, idle_after: int, watermark: int, now: int, habits: Habits
     ) -> None:
         self._habits = habits
-        self._behind = out_of_orderness
+        self.behind = out_of_orderness
         self._idle_after = idle_after
         self.top = LONG_AGO
         """The highest timestamp seen."""
-        self._watermark = watermark
+        self.watermark = watermark
+        """No event is expected any more that is older."""
         self._barrier: tuple[int, int] | None = None
         """Behind which offset the highest timestamp was which."""
         self._position = -1
         self._since = now
         """When something has come, or was in hand, for the last time."""
-        self._clear = False
+        self.clear = False
         """Whether nothing is open of what was seen."""
         self._resting = False
         self._looked = LONG_AGO
@@ -55,11 +56,6 @@ class SourceClock:
         """When something has come, or was in hand, for the last time."""
         return self._since
 
-    @property
-    def watermark(self) -> int:
-        """No event is expected any more that is older."""
-        return self._watermark
-
     def saw(self, timestamp: int) -> None:
         """An event has been taken in hand."""
         if timestamp > self.top:
@@ -69,7 +65,7 @@ class SourceClock:
         """An event is finished. If nothing is open that was before it, it counts at once."""
         if timestamp > self.top:
             self.top = timestamp
-            if self._clear:
+            if self.clear:
                 self._learn(timestamp)
 
     def advance(self, position: int, reached: int, resting: bool, now: int) -> None:
@@ -88,16 +84,16 @@ class SourceClock:
         if self._barrier is not None and position >= self._barrier[0]:
             self._learn(self._barrier[1])
             self._barrier = None
-        self._clear = position >= reached
+        self.clear = position >= reached
         if self._barrier is None:
-            if self._clear:
+            if self.clear:
                 self._learn(self.top)
             else:
                 self._barrier = (reached, self.top)
 
     def _learn(self, top: int) -> None:
         if top != LONG_AGO:
-            self._watermark = max(self._watermark, top - self._behind)
+            self.watermark = max(self.watermark, top - self.behind)
 
     def asks(self, now: int) -> bool:
         """Whether it wants to know where its log ends, all of it: it may be idle."""
@@ -106,11 +102,11 @@ class SourceClock:
 
     def expect(self, timestamp: int) -> None:
         """Nothing older comes any more."""
-        self._watermark = max(self._watermark, timestamp)
+        self.watermark = max(self.watermark, timestamp)
 
     def stand(self, reached: int = -1) -> None:
         """Time is to stand still until the next `advance`; everything seen lies below `reached`."""
-        self._clear = False
+        self.clear = False
         self._reached = max(self._reached, reached)
 
     def ends(self, end: int, now: int) -> None:
@@ -124,20 +120,20 @@ class SourceClock:
         """What it tells."""
         quiet = now - self._since - self._idle_after
         if quiet < 0 or not self._empty or now - self._looked > self._habits.believed:
-            return LaneTime(self._watermark)
-        return LaneTime(self._watermark, idle=gone_on(self._watermark, quiet))
+            return LaneTime(self.watermark)
+        return LaneTime(self.watermark, idle=gone_on(self.watermark, quiet))
 
     def share(self) -> None:
         """A commit takes what is finished so far."""
         reached, top = self._barrier or (self._reached, self.top)  # of before it went back, perhaps
-        self._shared = (self._watermark, max(reached, self._reached), max(top, self.top))
+        self._shared = (self.watermark, max(reached, self._reached), max(top, self.top))
 
     def rewind(self) -> None:
         """Return to the last share: what was not finished then will be seen again."""
-        self._watermark, reached, top = self._shared
+        self.watermark, reached, top = self._shared
         self._barrier = (reached, top)
         self.top = LONG_AGO
-        self._clear = False
+        self.clear = False
 
 
 class PartClock:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from reflow_kafka import Event, Flow
+from reflow_kafka import Event, Flow, State, Tumbling, Window
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.lane.record import RECORD_KEY, LaneRecord, decode
 from reflow_kafka.log.api import OutRecord
@@ -266,3 +266,30 @@ async def test_without_timed_stages_nobody_tells_of_time() -> None:
     told = await newest(log, "plain")
     assert told
     assert not any(record.times for record in told)
+
+
+async def test_an_idle_lane_holds_up_what_it_is_still_going_to_emit() -> None:
+    """Its windows close later than those of others, by the wall clock; what they lead to is not late."""
+    log = await new_log("numbers", "out", "late", partitions=2)
+    flow = Flow("hops", partitions=2)
+    flow.source("numbers", topic="numbers", idle_after=SOON)
+    flow.stage(add, name="first", after="numbers", window=Tumbling(1), state=lambda: 0, on_close=total)
+    flow.stage(
+        add, name="again", after="first", key=letter, window=Tumbling(1), state=lambda: 0, on_close=total
+    )
+    flow.sink("out", after="again", topic="out")
+    flow.sink("late", after="again.late", topic="late")
+    async with Engine(flow, log=log, state=MemoryBackend()):
+        await log.publish("numbers", 0, [OutRecord(b"a", b"1", 500)])
+        await log.publish("numbers", 1, [OutRecord(b"b", b"2", 90_900)])
+        await until_seen(log, "out", 2)
+    assert await by_key(log, "out") == {"a": [1, 2]}
+    assert await by_key(log, "late") == {}
+
+
+def add(state: State[int], value: int) -> None:
+    state.value += value
+
+
+def total(state: State[int], window: Window) -> int:
+    return state.value
