@@ -55,6 +55,9 @@ def _tree(flow: FlowView) -> str:
     for stage in flow.stages:
         if not flow.into(stage.name):
             add(stage, None, "", "")
+    for table in flow.tables:
+        key = "" if table.key is None else f", key {table.key}"
+        rows.append((table.name, "table", f"← {table.topic}", f"in every engine{key}"))
     lanes = "" if flow.lanes == flow.partitions else f", {_count(flow.lanes, 'lane')}"
     return "\n".join([f"{flow.flow}: {_count(flow.partitions, 'partition')}{lanes}", "", *_aligned(rows)])
 
@@ -142,6 +145,10 @@ def _text(flow: FlowView) -> str:
     blocks = [
         [f"flow {flow.flow}", *_facts(partitions=flow.partitions, lanes=flow.lanes, group=flow.group)],
         *([f"{stage.kind} {stage.name}", *_stage_facts(flow, stage)] for stage in flow.stages),
+        *(
+            [f"global table {table.name}", *_facts(topic=table.topic, type=table.type, key=table.key)]
+            for table in flow.tables
+        ),
         ["topics", *_aligned([(f"  {t.name}", t.kind, f"×{t.partitions}") for t in flow.topics])],
     ]
     return "\n\n".join("\n".join(block) for block in blocks)

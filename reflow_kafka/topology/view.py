@@ -102,6 +102,16 @@ class TopicView:
 
 
 @dataclass(frozen=True, slots=True)
+class TableView:
+    """A global table."""
+
+    name: str
+    topic: str
+    type: str
+    key: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class FlowView:
     """A flow; stages and edges in the order of their definition."""
 
@@ -112,6 +122,8 @@ class FlowView:
     stages: tuple[StageView, ...]
     edges: tuple[EdgeView, ...]
     topics: tuple[TopicView, ...]
+    tables: tuple[TableView, ...] = ()
+    """The global tables."""
 
     def into(self, stage: str) -> tuple[EdgeView, ...]:
         """The edges that end at a stage."""
@@ -135,6 +147,10 @@ def view(flow: FlowSpec, counts: Mapping[str, int | None] = MappingProxyType({})
         stages=tuple(_stage(flow, s, nodes.get(s.name), hosts.get(s.name)) for s in flow.stages),
         edges=tuple(_edge(edge, nodes) for edge in Topology.of(flow).edges),
         topics=tuple(TopicView(t.name, t.partitions, t.kind.value) for t in topic_specs(plan)),
+        tables=tuple(
+            TableView(name, table.topic, type_name(table.type), _name_or_none(table.key))
+            for name, table in flow.tables.items()
+        ),
     )
 
 

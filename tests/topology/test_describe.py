@@ -8,6 +8,7 @@ import orjson
 import pytest
 from hypothesis import given
 
+from reflow_kafka import Flow
 from reflow_kafka.definition.spec import FlowSpec
 from reflow_kafka.options import Batch, Rate, Retry
 from reflow_kafka.topology.describe import describe
@@ -152,7 +153,7 @@ def test_text() -> None:
 
 def test_json() -> None:
     told_ = orjson.loads(describe(WEATHER, "json"))
-    assert list(told_) == ["flow", "partitions", "lanes", "group", "stages", "edges", "topics"]
+    assert list(told_) == ["flow", "partitions", "lanes", "group", "stages", "edges", "topics", "tables"]
     assert told_["stages"][1] == {
         "name": "average",
         "kind": "stage",
@@ -199,6 +200,48 @@ RUN = flow(
     stage("scale", "split", run_in="process", batch=Batch(10, within=0.5, per_key=True)),
     sink("store", "scale", connector=PrintSink(), batch=Batch(1000), retry=Retry(3)),
 )
+
+
+def trips() -> FlowSpec:
+    """A table that is joined, one after a stage, one whose rows refer to another, and one in every engine."""
+    made = Flow("trips", partitions=2)
+    made.table("people", topic="people")
+    made.stage(lambda ride: ride, name="ride", after="people")
+    towns = made.table("towns", after="ride", key="town")
+    made.global_table("places", topic="places", type=dict, key="code")
+
+    @made.join("people", towns, on="home")
+    def home(person: dict[str, str], town: dict[str, str]) -> None: ...
+
+    return made.spec()
+
+
+def test_tree_of_tables() -> None:
+    assert (
+        told(trips(), "tree")
+        == golden("""
+        trips: 2 partitions
+
+        people                  source  ← people
+        ├─ ride                 stage   ← trips.people.ride ×2
+        │  └─ towns             stage   ← trips.ride.towns ×2                     key town
+        │     └─ home_meetings  stage   ← trips.towns.home_meetings ×2
+        │        └─ home        stage   ← trips.home_meetings.home ×2
+        └─ home_references      stage   ← trips.people.home_references ×2
+           └─ home_meetings ↑           ← trips.home_references.home_meetings ×2
+        places                  table   ← places                                  in every engine, key code
+    """).rstrip()
+    )
+
+
+def test_text_and_json_of_tables() -> None:
+    text = told(trips(), "text")
+    assert "\n  runs         table\n" in text
+    assert "\n  runs         meetings\n" in text
+    assert "global table places\n  topic        places\n  type         dict\n  key          code\n" in text
+    found = orjson.loads(told(trips(), "json"))
+    assert found["tables"] == [{"name": "places", "topic": "places", "type": "dict", "key": "code"}]
+    assert {"name": "places", "partitions": 2, "kind": "external"} in found["topics"]
 
 
 def test_how_handlers_are_run() -> None:
