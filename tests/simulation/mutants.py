@@ -16,7 +16,6 @@ from reflow_kafka.lane.inflight import InFlight, Mark
 from reflow_kafka.lane.lane import Lane
 from reflow_kafka.lane.lines import Lines
 from reflow_kafka.lane.parking import Parking
-from reflow_kafka.lane.timed import TimedWorker
 from reflow_kafka.lane.worker import Worker
 from reflow_kafka.log.api import Commit
 from reflow_kafka.log.local import LocalReader
@@ -195,23 +194,11 @@ def parked_events_do_not_hold(patch: Patch) -> None:
     patch.setattr(Worker, "_stands", lambda self: False)
 
 
-def a_run_never_ends_for_windows(patch: Patch) -> None:
-    """Events that come after the end of a run are taken all the same."""
-
-    def poll(self: TimedWorker) -> Any:
-        if self._ending:
-            self.clock.end()
-        return self.inbox.poll()
-
-    patch.setattr(TimedWorker, "_poll", poll)
-
-
 TIME_MUTANTS: list[Callable[[Patch], None]] = [
     barriers_are_no_obstacles,
     events_in_hand_tell_the_time,
     what_is_open_does_not_hold,
     parked_events_do_not_hold,
-    a_run_never_ends_for_windows,
 ]
 
 MUTANTS: list[Callable[[Patch], None]] = [
