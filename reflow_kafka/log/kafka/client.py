@@ -21,6 +21,7 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.protocol.metadata import MetadataRequest
 
 from reflow_kafka.log.kafka.connection import Connection
+from reflow_kafka.log.kafka.metadata import TopicsRequest, adopt
 
 logger = logging.getLogger("reflow_kafka.log.kafka")
 
@@ -128,20 +129,17 @@ class Client(AIOKafkaClient):
         now = asyncio.get_running_loop().time()
         await asyncio.sleep(max(0.0, self._next_update - now))
         self._next_update = max(self._next_update, now) + _METADATA_INTERVAL
-        request = MetadataRequest(list(topics) if topics else None, allow_auto_topic_creation=False)
+        request = TopicsRequest(topics)
         brokers = list(self.cluster.brokers())
         for broker in random.sample(brokers, len(brokers)):
             connection = await self._get_conn(broker.nodeId)
             if connection is None:
                 continue
             try:
-                metadata = await connection.send(request)
+                answer = await connection.send(request)
             except (errors.KafkaError, TimeoutError):
                 continue
-            if not metadata.brokers:
-                return False
-            cluster_metadata.update_metadata(metadata)
-            return True
+            return adopt(cluster_metadata, answer)
         return False
 
 

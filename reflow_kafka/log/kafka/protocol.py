@@ -4,7 +4,8 @@
   traceback in the log.
 * `position_of`, `fetcher_failure`, `leader_of`: state of a consumer that no synchronous public call tells.
 
-`client` (finding the cluster), `connection` (logging in), `discard` (closing) and `requests` belong to it.
+`client` (finding the cluster), `connection` (logging in), `metadata` (knowing topics), `discard` (closing)
+and `requests` belong to it.
 `check_private_api` runs when this module is imported and refuses a version of aiokafka in which one of these
 parts is missing.
 """
@@ -22,6 +23,7 @@ from typing import Any
 import aiokafka
 from aiokafka import errors
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer.consumer import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher
@@ -296,6 +298,15 @@ _METHODS: dict[Any, tuple[str, ...]] = {
 _ATTRIBUTES: dict[Any, tuple[str, ...]] = {
     AIOKafkaClient: ("_conns", "_sync_task", "_request_timeout_ms", "_connections_max_idle_ms", "cluster"),
     AIOKafkaConnection: ("_versions", "_writer"),
+    ClusterMetadata: (
+        "_brokers",
+        "_partitions",
+        "_broker_partitions",
+        "_listeners",
+        "controller",
+        "internal_topics",
+        "unauthorized_topics",
+    ),
     Sender: ("_sender_task", "_txn_manager", "_message_accumulator"),
     TransactionManager: ("_transaction_waiter",),
     MessageAccumulator: ("_batches", "_pending_batches"),
