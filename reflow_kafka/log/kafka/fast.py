@@ -1,9 +1,12 @@
-"""Shorter ways through aiokafka for what is done once per record, and nothing else.
+"""Shorter ways through aiokafka for what is done once per record, or in vain, and nothing else.
 
 * `shorten_reading`: records of a fetch come as the C extension makes them, a batch at a time, instead of one
   by one through a generator and a dataclass: 0.65 → 0.15 µs per record, a fifth of all that W1 of the
   benchmarks costs per event.
 * `shorten_writing`: a record goes straight to the C extension's builder: 0.21 → 0.13 µs per record.
+
+A reader that finds nothing for a while also asks less often: an idle lane takes 0.3 instead of 0.46 ms of CPU
+per second, and a quarter of the requests.
 
 Both change single objects, never the library. At import they are tried on a batch made here; if the library
 behaves in any other way than expected they do nothing, and everything takes the public path.
@@ -31,6 +34,8 @@ logger = logging.getLogger("reflow_kafka.log.kafka")
 
 _offset_of = attrgetter("offset")
 _NO_HEADERS: Final[list[Any]] = []
+IDLE_WAIT: Final = 2000
+"""Milliseconds for which a broker may wait for records on behalf of a reader that has had none for long."""
 
 # aiokafka has few annotations.
 _Records: Any = PartitionRecords
@@ -40,7 +45,9 @@ _Builder: Any = BatchBuilder
 def shorten_reading(consumer: Any) -> None:
     """Let a started consumer return records as they are unpacked."""
     if USABLE:
-        consumer._fetcher.__class__ = _BatchFetcher
+        fetcher = consumer._fetcher
+        fetcher.__class__ = _BatchFetcher
+        fetcher._usual = fetcher._fetch_max_wait_ms
 
 
 def shorten_writing(builder: Any) -> Any:
@@ -70,10 +77,23 @@ class _DirectBuilder(_Builder):  # type: ignore[misc]
 
 
 class _BatchFetcher(Fetcher):
-    """aiokafka's fetcher, whose results are unpacked batch by batch."""
+    """aiokafka's fetcher, whose results are unpacked batch by batch, and which asks less often when idle."""
+
+    _fetch_max_wait_ms: int
+    _usual: int
+    """How long a broker may wait for records before it answers, in ms …"""
+    _patience = 0
+    """… and how long when nothing has come lately."""
+
+    def _get_actions_per_node(self, assignment: Any) -> Any:
+        # Records that wait to be taken keep their partitions out of the next request, and until that is
+        # answered nothing is asked for them: so it may be a long one only if it asks for all of them.
+        self._fetch_max_wait_ms = self._usual if self._records else max(self._usual, self._patience)
+        return super()._get_actions_per_node(assignment)
 
     async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> Any:
         news = await super()._proc_fetch_request(assignment, node_id, request)
+        self._patience = 0 if news else min(2 * max(self._usual, self._patience), IDLE_WAIT)
         for result in self._records.values():
             # The library asks for the very class, so it is the one object that is changed.
             if type(result) is FetchResult and type(result._partition_records) is PartitionRecords:
@@ -156,7 +176,7 @@ class _BatchRecords(_Records):  # type: ignore[misc]
 
 
 _METHODS: Final[dict[Any, tuple[str, ...]]] = {
-    Fetcher: ("_proc_fetch_request",),
+    Fetcher: ("_proc_fetch_request", "_get_actions_per_node"),
     FetchResult: ("check_assignment", "has_more", "_update_position", "getall"),
 }
 
