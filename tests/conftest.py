@@ -12,11 +12,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
+from hypothesis import settings
 
 from reflow_kafka.devbroker import KAFKA_VERSION, DevBroker, answers, free_port
 from reflow_kafka.errors import ReflowError
 
 NO_KAFKA = pytest.StashKey[str]()
+
+settings.register_profile("patient", deadline=None)  # a busy machine is no fault of an example's
+settings.load_profile("patient")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
