@@ -1,9 +1,13 @@
-"""Keeps handlers that block the loop for long out of the time in which a transaction is open.
+"""Keeps the time short in which a transaction is open.
 
 A transaction is open for a few round trips. A synchronous handler that blocked the loop for seconds right
 then would let it time out at the coordinator, each time anew, and the lane would never move. So a worker
 whose events take long has the loop for itself: commits wait for it, and it waits for them, in order of
 arrival.
+
+Nor may too many commits be under way: with a thousand lanes that all begin to commit, none would be done in
+time, all would be taken over again, and so on for ever. A commit that waits for its turn has not begun, so it
+will hold what has been done until then.
 """
 
 from __future__ import annotations
@@ -16,10 +20,12 @@ from typing import Final
 
 LONG: Final = 1.0
 """Seconds per event from which on a handler counts as blocking."""
+COMMITS: Final = 32
+"""Commits of an engine that are under way at once: enough to keep a broker busy that is milliseconds away."""
 
 
 class Calm:
-    """Commits, any number at once, or one blocking handler; first come, first served."""
+    """Commits, `COMMITS` at once, or one blocking handler; first come, first served."""
 
     def __init__(self) -> None:
         self._commits = 0
@@ -62,7 +68,7 @@ class Calm:
             raise
 
     def _free(self, blocking: bool) -> bool:
-        return not self._blocking and not (blocking and self._commits)
+        return not self._blocking and self._commits < (1 if blocking else COMMITS)
 
     def _take(self, blocking: bool) -> None:
         if blocking:

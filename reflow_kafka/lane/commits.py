@@ -120,10 +120,10 @@ class Committer:
         """Commit whenever it is due, until `finish`."""
         while True:
             self._gate.changed.clear()
-            wait = self._wait()
-            if self._finishing or wait == 0:
+            wait, last = self._wait(), self._finishing
+            if last or wait == 0:
                 await self._commit()
-                if self._finishing:
+                if last:  # if it was said only now, more may have been done during this commit
                     self._stores_are_current()
                     return
             elif self._early and await self._hand_over():
@@ -172,6 +172,16 @@ class Committer:
         return sent
 
     async def _commit(self) -> None:
+        """Commit when its turn comes; what is done until then is in it."""
+        async with self._env.calm.commit():
+            committed = await self._commit_now()
+        for work in committed:
+            await work.committed()
+        if committed:
+            reached("commit.done")
+
+    async def _commit_now(self) -> Sequence[Work]:
+        """Returns whose shares are in the commit; nobody's, if there was nothing to commit."""
         began = time.thread_time()
         shares = [(work, work.take()) for work in self._works]
         marks = _marks(shares)
@@ -183,17 +193,16 @@ class Committer:
         cpu = time.thread_time() - began
         moved = bool(commit.batches) or marks != self.marks
         if not (moved or self._forced or self._news or self._early):
-            return
+            return ()
         self._forced = self._news = False
         self._told = monotonic()
         self._add_positions(commit, marks, ends, _times(shares))
         reached("commit.taken")
         try:
-            async with self._env.calm.commit():
-                if ahead:
-                    await self._writer.send(ahead)
-                writing = Metered(self._writer.commit(commit))
-                bases = await writing
+            if ahead:
+                await self._writer.send(ahead)
+            writing = Metered(self._writer.commit(commit))
+            bases = await writing
         except RecordRefused as error:
             self._refused(error, shares, marks)
             raise
@@ -208,11 +217,9 @@ class Committer:
         self.commits += 1
         self.moved = self.moved or moved
         self._refusals.accepted({tp: mark.position for tp, mark in marks.items()})
-        for work, _ in shares:
+        for work in self._works:
             work.settled()
-        for work, _ in shares:
-            await work.committed()
-        reached("commit.done")
+        return self._works
 
     def _content(
         self, shares: Sequence[tuple[Work, Share]], changes: Mapping[str, dict[bytes, bytes | None]]

@@ -3,7 +3,7 @@
 A quiet lane commits as soon as its work in hand is done, so an event leaves within milliseconds. A busy
 one waits: a commit costs about a millisecond of CPU whatever it holds, plus encoding and writing its dirty
 state, so committing less often is where throughput comes from. The interval stretches until commits take
-a tenth of the CPU, but never beyond a second.
+a tenth of the CPU, but not beyond a second, unless even that would take more than half of it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ BUSY = 0.7
 SHARE_BUSY = 0.1
 SHARE_QUIET = 0.4
 """Share of CPU that the commits of all lanes may take together."""
+SHARE_MOST = 0.5
+"""And what they never take, however late they are: with hundreds of lanes nothing else would be done."""
 
 
 class Load:
@@ -56,7 +58,7 @@ class Pace:
     interval: float = 0.1
     """Seconds after which results are committed at the latest, unless the process is busy; 0: at once."""
     ceiling: float = 1.0
-    """Seconds up to which the interval stretches when it is."""
+    """Seconds up to which the interval stretches when it is, with up to some hundred lanes."""
     _since: float | None = None
     _last: float = float("-inf")
     _cost: float = COMMIT_CPU
@@ -93,6 +95,6 @@ class Pace:
             return max(self._since, self._last + self._cost * lanes / SHARE_QUIET)
         interval = self.interval
         if busy > BUSY:
-            stretched = self._cost * lanes / (SHARE_BUSY * granted)
-            interval = min(max(interval, stretched), max(self.ceiling, interval))
+            cost = self._cost * lanes / granted
+            interval = min(max(interval, cost / SHARE_BUSY), max(interval, self.ceiling, cost / SHARE_MOST))
         return max(self._last, self._since - interval) + interval

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reflow_kafka.lane import calm
 from reflow_kafka.lane.calm import Calm
+
+COMMITS = 3
 
 
 class Watch:
@@ -27,10 +31,18 @@ class Watch:
             self.blocking += blocks
             assert self.blocking <= 1
             assert not (self.blocking and self.commits)
+            assert self.commits <= COMMITS
             for _ in range(pauses):
                 await asyncio.sleep(0)
             self.commits -= not blocks
             self.blocking -= blocks
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calm, "COMMITS", COMMITS)
+        yield
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.booleans()), max_size=12))

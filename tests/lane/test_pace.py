@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reflow_kafka.lane.pace import COMMIT_CPU, SHARE_BUSY, SHARE_QUIET, Load, Pace
+from reflow_kafka.lane.pace import COMMIT_CPU, SHARE_BUSY, SHARE_MOST, SHARE_QUIET, Load, Pace
 
 shares = st.floats(0, 1)
 costs = st.floats(0, 0.5)
@@ -46,19 +46,35 @@ def test_an_interval_of_nothing_commits_at_once(quiet: bool) -> None:
     assert pace.due(quiet=quiet, full=False, busy=0.9, lanes=8) == 100.001
 
 
-@given(encodings=st.lists(costs, max_size=20), busy=shares, lanes=st.integers(1, 100))
-def test_a_commit_never_waits_longer_than_the_ceiling(
+@given(encodings=st.lists(costs, max_size=20), busy=shares, lanes=st.integers(1, 2000))
+def test_a_commit_waits_no_longer_than_the_ceiling_or_a_round_of_commits(
     encodings: list[float], busy: float, lanes: int
 ) -> None:
-    pace, now = Pace(), 100.0
+    pace, now, most = Pace(), 100.0, COMMIT_CPU
     for encoding in encodings:
         pace.worked(now)
         due = pace.due(quiet=False, full=False, busy=busy, lanes=lanes)
         assert due is not None
-        assert now - pace.interval <= due <= now + pace.ceiling + 1e-9
+        assert now - pace.interval <= due <= now + max(pace.ceiling, lanes * most / SHARE_MOST) + 1e-9
         now = max(now, due)
         pace.committing(now)
         pace.committed(encoding)
+        most = max(most, encoding + COMMIT_CPU)
+
+
+@pytest.mark.parametrize(
+    ("lanes", "interval"),
+    [
+        pytest.param(8, 8 * COMMIT_CPU / SHARE_BUSY, id="few: a tenth of the CPU"),
+        pytest.param(400, 1.0, id="hundreds: a second"),
+        pytest.param(2000, 2000 * COMMIT_CPU / SHARE_MOST, id="thousands: half of the CPU"),
+    ],
+)
+def test_lanes_of_a_busy_process_share_the_cpu(lanes: int, interval: float) -> None:
+    pace = Pace(interval=0.01)
+    pace.committing(100.0)
+    pace.worked(100.0)
+    assert pace.due(quiet=False, full=False, busy=0.9, lanes=lanes) == pytest.approx(100.0 + interval)
 
 
 def test_commits_of_a_busy_process_take_a_tenth_of_it() -> None:
