@@ -33,6 +33,7 @@ PURE = (
     "topology",
     "client/answer.py",
     "client/entry.py",
+    "engine/crowd.py",
     "engine/restarts.py",
     "lane/bucket.py",
     "lane/careful.py",

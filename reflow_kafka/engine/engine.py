@@ -15,6 +15,7 @@ from typing import Any, Self
 from reflow_kafka import clock
 from reflow_kafka.definition.spec import FlowSpec
 from reflow_kafka.engine.address import Address
+from reflow_kafka.engine.crowd import Crowd, Lanes
 from reflow_kafka.engine.preparation import prepare
 from reflow_kafka.engine.queries import Lookup, Queries, Query
 from reflow_kafka.engine.runner import Runner
@@ -25,7 +26,7 @@ from reflow_kafka.flow import Flow
 from reflow_kafka.lane.calm import Calm
 from reflow_kafka.lane.env import Guarantee, LaneEnv
 from reflow_kafka.lane.finish import FiniteRun
-from reflow_kafka.lane.pace import Load
+from reflow_kafka.lane.pace import Lateness, Load
 from reflow_kafka.lane.processes.pool import Processes
 from reflow_kafka.lane.resources import open_resources
 from reflow_kafka.log.api import MAX_STANDBYS, Log, MemberOptions, Membership, TopicPartition
@@ -124,6 +125,8 @@ class Engine:
         self._log = log
         self._state = state
         self._load = Load()
+        self._lateness = Lateness()
+        self._crowd = Crowd()
         self._calm = Calm()
         self._processes = Processes()
         self._stalls = StallWatch()
@@ -293,6 +296,7 @@ class Engine:
                 membership=membership,
                 finite=FiniteRun(plan, lambda membership=membership: membership.run),  # type: ignore[misc]
                 load=self._load,
+                lateness=self._lateness,
                 calm=self._calm,
                 processes=self._processes,
                 resources=resources,
@@ -371,10 +375,21 @@ class Engine:
                 raise outcome
 
     async def _beat(self) -> None:
-        """Tell the memberships, and who watches for stalls, that this loop turns."""
+        """Tell the memberships, and who watches for stalls, that this loop turns; and who looks on, how."""
         with contextlib.suppress(asyncio.CancelledError):
             while clock.current().runs:
                 self._stalls.turned()
                 for membership in self._memberships:
                     membership.alive()
+                self._look_at_lanes(clock.monotonic())
                 await asyncio.sleep(ALIVE_INTERVAL)
+
+    def _look_at_lanes(self, now: float) -> None:
+        lanes = Lanes(
+            sum(runner.lanes for runner in self._runners),
+            sum(runner.running for runner in self._runners),
+            *self._lateness.lately(now),
+            self._load.busy,
+        )
+        if told := self._crowd.look(now, lanes):
+            logger.warning("%s", told)

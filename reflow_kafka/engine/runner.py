@@ -65,6 +65,11 @@ class Runner:
         """How many lanes run here."""
         return len(self._places)
 
+    @property
+    def running(self) -> int:
+        """How many of them are at work."""
+        return sum(place.lane.phase is Phase.RUNNING for place in self._places.values())
+
     def stop(self) -> None:
         """Release all lanes; `run` returns then."""
         self._stop.set()
@@ -259,7 +264,7 @@ class Runner:
         return FlowStatistics(
             name=self.name,
             assigned=len(lanes),
-            running=sum(lane.phase is Phase.RUNNING for lane in lanes),
+            running=self.running,
             stuck=sum(lane.stuck for lane in lanes),
             commits=self._past_commits + sum(lane.commits for lane in lanes),
             take_overs=sum(lane.take_overs for lane in lanes),

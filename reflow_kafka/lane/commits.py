@@ -189,7 +189,8 @@ class Committer:
         commit, ends = self._content(shares, changes)
         ahead = _outputs(shares) if self._early else {}
         self._gate.taken()
-        self._pace.committing(monotonic())
+        began_at = monotonic()
+        waited = self._pace.committing(began_at)
         cpu = time.thread_time() - began
         moved = bool(commit.batches) or marks != self.marks
         if not (moved or self._forced or self._news or self._early):
@@ -212,6 +213,8 @@ class Committer:
         self._write(changes, ends)
         reached("commit.written")
         self._pace.committed(cpu + writing.cpu + time.thread_time() - began)
+        took = monotonic() - began_at
+        self._env.lateness.note(began_at + took, waited + took, took)
         self.marks = marks
         self._ends = ends
         self.commits += 1

@@ -12,7 +12,7 @@ from reflow_kafka import clock
 from reflow_kafka.lane.calm import Calm
 from reflow_kafka.lane.finish import FiniteRun
 from reflow_kafka.lane.lifecycle import Users
-from reflow_kafka.lane.pace import Load
+from reflow_kafka.lane.pace import Lateness, Load
 from reflow_kafka.lane.processes.pool import Processes
 from reflow_kafka.lane.rate import Throttle
 from reflow_kafka.lane.share import DeadLetterShare
@@ -44,8 +44,9 @@ class LaneEnv:
     membership: Membership
     finite: FiniteRun
     load: Load
+    lateness: Lateness
     calm: Calm
-    """Keeps blocking handlers and commits apart; shared by all flows of the engine."""
+    """Keeps blocking handlers and commits apart; shared by all flows of the engine, as those two are."""
     processes: Processes
     """In which handlers with ``run_in="process"`` run; shared by all flows of the engine."""
     resources: Mapping[str, Any]

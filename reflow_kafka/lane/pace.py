@@ -51,6 +51,25 @@ class Load:
         self._at, self._used, self._missed = now, used, missed
 
 
+class Lateness:
+    """How long the results of all lanes wait until they are committed, smoothed."""
+
+    def __init__(self) -> None:
+        self._wait = 0.0
+        self._commit = 0.0
+        self._at = float("-inf")
+
+    def note(self, now: float, wait: float, commit: float) -> None:
+        """A commit is done: its results have waited for up to so many seconds, of which it took so many."""
+        self._at = now
+        self._wait += 0.05 * (wait - self._wait)
+        self._commit += 0.05 * (commit - self._commit)
+
+    def lately(self, now: float) -> tuple[float, float]:
+        """Seconds of waiting, and of the commit; nothing, when there was none for ten seconds."""
+        return (self._wait, self._commit) if now - self._at < 10.0 else (0.0, 0.0)
+
+
 @dataclass(slots=True)
 class Pace:
     """Decides when one lane commits."""
@@ -68,10 +87,12 @@ class Pace:
         if self._since is None:
             self._since = now
 
-    def committing(self, now: float) -> None:
-        """A commit starts."""
+    def committing(self, now: float) -> float:
+        """A commit starts; returns for how many seconds its results have waited."""
+        waited = 0.0 if self._since is None else max(now - self._since, 0.0)
         self._since = None
         self._last = now
+        return waited
 
     def committed(self, cpu: float) -> None:
         """It took `cpu` seconds of CPU to encode its content and to write it."""
