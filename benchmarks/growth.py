@@ -12,7 +12,6 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import click
 import uvloop
@@ -21,7 +20,7 @@ from benchmarks.growth_report import Growth, GrowthReport
 from benchmarks.job import EXACTLY_ONCE, Job
 from benchmarks.names import Names
 from benchmarks.numbers import Numbers, fault
-from benchmarks.processes import Worker, cpu_seconds, python
+from benchmarks.processes import Crew, Worker, cpu_seconds, python
 from benchmarks.throughput import RunFailed, Sample, Watch
 from benchmarks.topics import KafkaTopics
 from benchmarks.workers.growing import Shape
@@ -70,30 +69,6 @@ def points(scale: float) -> Iterator[Point]:
 
 
 GROUPS = tuple(dict.fromkeys(point.group for point in points(1)))
-
-
-@dataclass(frozen=True)
-class Crew:
-    """Engines that work together, seen as one worker."""
-
-    workers: Sequence[Worker]
-
-    @property
-    def running(self) -> bool:
-        """Whether none has ended by itself."""
-        return all(worker.running for worker in self.workers)
-
-    def cpu(self) -> float:
-        """CPU seconds of all."""
-        return sum(worker.cpu() for worker in self.workers)
-
-    def peak_memory(self) -> float:
-        """Of the largest, MB."""
-        return max(worker.peak_memory() for worker in self.workers)
-
-    def last_words(self) -> str:
-        """Of those that said something."""
-        return " || ".join(filter(None, (worker.last_words() for worker in self.workers)))
 
 
 @dataclass(frozen=True)
@@ -159,7 +134,7 @@ class Meter:
             own = replace(job, directory=str(folder / str(number)))
             command = python("benchmarks.workers.growing", *own.arguments())
             workers.append(stack.enter_context(Worker(command, folder / f"worker-{number}.log")))
-        crew: Any = Crew(workers)
+        crew = Crew(workers)
         return crew, Watch(crew, self.kafka, job, self.broker_cpu, time.monotonic() + _TIME_LIMIT)
 
 

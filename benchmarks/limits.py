@@ -10,7 +10,8 @@ import asyncio
 import shutil
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +22,7 @@ import click
 from benchmarks.job import EXACTLY_ONCE, Job
 from benchmarks.names import Names
 from benchmarks.numbers import Numbers, fault
-from benchmarks.processes import Worker, python
+from benchmarks.processes import Crew, Worker, python
 from benchmarks.report import machine, table, write
 from benchmarks.throughput import RunFailed, Watch
 from benchmarks.topics import KafkaTopics
@@ -41,11 +42,13 @@ class Case:
     numbers: Numbers
     shape: Shape = field(default_factory=lambda: Shape(state=1))
     lanes: int = 8
+    engines: int = 1
 
 
 _ALL = (
     Case("lanes", "64 lanes in one engine, a count per key", Numbers(200_000), lanes=64),
     Case("partitions", "1,000 partitions in one engine, a count per key", Numbers(100_000), lanes=1_000),
+    Case("engines", "1,000 partitions in two engines", Numbers(100_000), lanes=1_000, engines=2),
     Case("stages", "200 stages in a row, one lane", Numbers(2_000), Shape(hops=200), lanes=1),
     Case("size", "events of 900 kB in and out", Numbers(500, size=900_000), Shape(), lanes=1),
     Case(
@@ -68,7 +71,7 @@ class Figures:
     wall: float
     """Seconds from the first start until all outputs were there."""
     peak_memory: tuple[float, ...]
-    """MB, of each process."""
+    """MB, of the largest process at each start."""
     local: float
     """MB of local state."""
     fault: str
@@ -97,7 +100,7 @@ async def measure(case: Case, kafka: KafkaTopics, name: str, limit: float) -> Fi
                 kafka.publish(job.input, (next(left) for _ in range(batch)))
                 if len(starts) == 2:
                     shutil.rmtree(local, ignore_errors=True)
-                first, whole, peak = await _run(job, kafka, Path(folder, "worker.log"), done, batch, limit)
+                first, whole, peak = await _run(job, kafka, case.engines, done, batch, limit)
                 starts.append(first)
                 memory.append(peak)
                 wall = wall or whole
@@ -110,14 +113,22 @@ async def measure(case: Case, kafka: KafkaTopics, name: str, limit: float) -> Fi
 
 
 async def _run(
-    job: Job, kafka: KafkaTopics, log: Path, done: int, expected: int, limit: float
+    job: Job, kafka: KafkaTopics, engines: int, done: int, expected: int, limit: float
 ) -> tuple[float, float, float]:
     """Run until so many further outputs have come; seconds until the first and all of them; peak MB."""
-    with Worker(python("benchmarks.workers.growing", *job.arguments()), log) as worker:
-        watch = Watch(worker, kafka, job, lambda: 0.0, time.monotonic() + limit)
+    folder = Path(job.directory)
+    with ExitStack() as stack:
+        workers = []
+        for number in range(engines):
+            own = replace(job, directory=str(folder / str(number)))
+            command = python("benchmarks.workers.growing", *own.arguments())
+            workers.append(stack.enter_context(Worker(command, folder.with_name(f"worker-{number}.log"))))
+        crew = Crew(workers)
+        watch = Watch(crew, kafka, job, lambda: 0.0, time.monotonic() + limit)
         first = await watch.until(done + 1, quiet=0.0)
         last = await watch.until(done + expected)
-        return first.at - worker.started, last.at - worker.started, worker.peak_memory()
+        started = workers[0].started
+        return first.at - started, last.at - started, crew.peak_memory()
 
 
 def _size(folder: Path) -> float:
@@ -192,7 +203,7 @@ def _scaled(case: Case, scale: float) -> Case:
     numbers = case.numbers
     keys = max(int(numbers.keys * scale), 10) if numbers.keys > 1_000 else numbers.keys
     scaled = Numbers(max(int(numbers.count * scale), 10), keys, numbers.size)
-    return Case(case.name, case.about, scaled, case.shape, case.lanes)
+    return replace(case, numbers=scaled)
 
 
 if __name__ == "__main__":

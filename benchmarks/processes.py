@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -96,6 +97,30 @@ class Worker:
         """The end of what it wrote."""
         told = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
         return " | ".join(told[-lines:])
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Engines that work together, seen as one worker."""
+
+    workers: Sequence[Worker]
+
+    @property
+    def running(self) -> bool:
+        """Whether none has ended by itself."""
+        return all(worker.running for worker in self.workers)
+
+    def cpu(self) -> float:
+        """CPU seconds of all."""
+        return sum(worker.cpu() for worker in self.workers)
+
+    def peak_memory(self) -> float:
+        """Of the largest, MB."""
+        return max(worker.peak_memory() for worker in self.workers)
+
+    def last_words(self) -> str:
+        """Of those that said something."""
+        return " || ".join(filter(None, (worker.last_words() for worker in self.workers)))
 
 
 def cpu_seconds(pid: int) -> float:

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.events import Event, Readings
 from benchmarks.job import Job
 from benchmarks.oracle import Verdict, oracle_of
-from benchmarks.processes import Worker
+from benchmarks.processes import Crew, Worker
 from benchmarks.systems import System
 from benchmarks.topics import EmbeddedTopics, KafkaTopics, Topics
 
@@ -164,7 +164,12 @@ class Watch:
     """Looks at a worker and at its output."""
 
     def __init__(
-        self, worker: Worker, topics: Topics, job: Job, broker_cpu: Callable[[], float], deadline: float
+        self,
+        worker: Worker | Crew,
+        topics: Topics,
+        job: Job,
+        broker_cpu: Callable[[], float],
+        deadline: float,
     ) -> None:
         self._worker = worker
         self._topics = topics
@@ -188,12 +193,16 @@ class Watch:
     async def until(self, expected: int, *, quiet: float = _QUIET) -> Sample:
         """The first look at which as much as expected was there and nothing more came for some seconds."""
         done = await self.look()
+        pause = _INTERVAL
         while done.end < expected or time.perf_counter() - done.at < quiet:
             if self.late:
                 raise RunFailed(f"{done.end:,} of {expected:,} outputs in time: {self._worker.last_words()}")
-            await asyncio.sleep(_INTERVAL)
+            await asyncio.sleep(pause)
+            began = time.perf_counter()
             if (now := await self.look()).end != done.end:
                 done = now
+            # With a thousand lanes a look takes so long that looking on would be what is measured.
+            pause = max(_INTERVAL, 10 * (time.perf_counter() - began))
         return done
 
 
