@@ -35,7 +35,9 @@ class Lanes:
     commit: float
     """Seconds that a commit took of that."""
     busy: float
-    """Share of a CPU that the process uses."""
+    """Share of a CPU that the process uses, of what it gets."""
+    granted: float = 1.0
+    """The part that it gets of the CPU it wants: the rest is used by others."""
 
 
 class Crowd:
@@ -84,9 +86,14 @@ class Crowd:
         if lanes.given <= COMMITS or lanes.wait < LATE or now - self._told_round < AGAIN:
             return None
         self._told_round = now
-        cause = "this process has no more of a CPU" if lanes.busy > BUSY else "the brokers take their time"
+        if lanes.granted < 0.5:
+            cause = f"others on this machine leave this process {lanes.granted:.0%} of the CPU it wants"
+        elif lanes.busy > BUSY:
+            cause = f"this process uses {lanes.busy:.0%} of a CPU"
+        else:
+            cause = f"this process uses {lanes.busy:.0%} of a CPU, so it is the brokers that take their time"
         return (
             f"{lanes.given:,} lanes commit in turn, so that results wait {lanes.wait:.1f} s for a commit: "
-            f"{COMMITS} are under way at once, each takes {lanes.commit:.2f} s, and {cause} "
-            f"({lanes.busy:.0%} busy). If that is too long, {_ADVICE}"
+            f"{COMMITS} are under way at once, each takes {lanes.commit:.2f} s, and {cause}. "
+            f"If that is too long, {_ADVICE}"
         )

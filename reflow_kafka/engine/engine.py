@@ -390,6 +390,7 @@ class Engine:
             sum(runner.running for runner in self._runners),
             *self._lateness.lately(now),
             self._load.busy,
+            self._load.granted,
         )
         if told := self._crowd.look(now, lanes):
             logger.warning("%s", told)

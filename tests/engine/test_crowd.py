@@ -22,8 +22,8 @@ def starting(given: int, running: int) -> Lanes:
     return Lanes(given, running, wait=0.0, commit=0.0, busy=0.5)
 
 
-def committing(wait: float, *, lanes: int = 1000, busy: float = 0.9) -> Lanes:
-    return Lanes(lanes, lanes, wait, commit=0.25, busy=busy)
+def committing(wait: float, *, lanes: int = 1000, busy: float = 0.9, granted: float = 1.0) -> Lanes:
+    return Lanes(lanes, lanes, wait, 0.25, busy, granted)
 
 
 def told(looks: Iterable[tuple[float, Lanes]]) -> list[tuple[float, str]]:
@@ -64,13 +64,20 @@ def test_results_that_wait_for_their_turn_are_told() -> None:
     assert text.startswith(
         "1,000 lanes commit in turn, so that results wait 6.2 s for a commit: 32 are under way"
     )
-    assert "each takes 0.25 s, and this process has no more of a CPU (90% busy). If that is too long" in text
+    assert "each takes 0.25 s, and this process uses 90% of a CPU. If that is too long, spread" in text
     assert "more workers" in text
 
 
-def test_it_is_told_when_the_brokers_are_slow() -> None:
-    ((_, text),) = told([(5.0, committing(6.0, busy=0.3))])
-    assert "the brokers take their time (30% busy)" in text
+@pytest.mark.parametrize(
+    ("busy", "granted", "cause"),
+    [
+        pytest.param(0.3, 1.0, "uses 30% of a CPU, so it is the brokers that take their time.", id="brokers"),
+        pytest.param(0.3, 0.2, "others on this machine leave this process 20% of the CPU it", id="others"),
+    ],
+)
+def test_it_is_told_what_takes_the_time(busy: float, granted: float, cause: str) -> None:
+    ((_, text),) = told([(5.0, committing(6.0, busy=busy, granted=granted))])
+    assert cause in text
 
 
 def test_few_lanes_do_not_wait_for_each_other() -> None:
