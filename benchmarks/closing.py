@@ -109,7 +109,7 @@ async def measure(kind: str, count: int, folder: Path) -> Figures:
         times: list[float] = []
 
         async def others() -> None:
-            while closed < count:
+            while closed < count or not times:
                 await asyncio.sleep(_BESIDE)
                 sent, before = time.perf_counter(), seen()
                 await _publish(client, _FAR, [count + 1 + len(times)])
