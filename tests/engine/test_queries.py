@@ -413,6 +413,7 @@ async def test_a_lane_that_moves_is_found_again() -> None:
             async with Engine(visiting(), log=log, state=MemoryBackend(), http="0") as goes:
                 await runs(goes, 2)
                 for name in names(20):
+                    await found(goes, "visitor", name)
                     assert await goes.query("visitor", name) == await stays.query("visitor", name)
             for name in names(20):
                 await found(stays, "visitor", name)
