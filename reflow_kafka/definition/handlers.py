@@ -1,27 +1,20 @@
 """What a handler looks like: its shape, its parameters, its types.
 
-Data come first by position (``[state,] value``); every other parameter is filled by name. Annotations that
-cannot be resolved say nothing: the type is then `ANY`, never an error.
+Data come first by position (``[state,] value``); every other parameter is filled by name.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-import types
-import typing
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterable,
     AsyncIterator,
     Awaitable,
     Callable,
-    Collection,
     Coroutine,
     Generator,
-    Iterable,
     Iterator,
-    MutableSequence,
     Sequence,
 )
 from collections.abc import (
@@ -29,8 +22,17 @@ from collections.abc import (
 )
 from dataclasses import replace
 from inspect import Parameter
-from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Final, Literal
 
+from reflow_kafka.definition.annotations import (
+    LISTS,
+    argument,
+    emitted,
+    hints_of,
+    item,
+    plain,
+    without_none,
+)
 from reflow_kafka.definition.place import Place
 from reflow_kafka.definition.spec import ANY, Handler, Shape, StateBy
 from reflow_kafka.event import Event
@@ -60,10 +62,6 @@ _SHAPE_OF_RESULT = {
     Awaitable: Shape.COROUTINE,
     Coroutine: Shape.COROUTINE,
 }
-_ITERATORS = (Iterator, Generator, Iterable, AsyncIterator, AsyncGenerator, AsyncIterable)
-
-
-_LISTS = (list, MutableSequence, Sequence, Collection, Iterable)
 
 
 def read_handler(
@@ -85,26 +83,26 @@ def read_handler(
     """
     kind = _kind(target, stage, place)
     function = _function(target, kind)
-    hints = _hints(function, place)
+    hints = hints_of(function, place)
     parameters = _parameters(target, kind)
     annotations = _data_annotations(parameters, data, hints, what, stage, place)
     state_annotation = annotations.get("state", ANY)
     value_annotation = annotations.get("value", annotations.get(PARTS, ANY))
-    takes_list = (lists or PARTS in data) and (value_annotation is ANY or _plain(value_annotation) in _LISTS)
+    takes_list = (lists or PARTS in data) and (value_annotation is ANY or plain(value_annotation) in LISTS)
     if takes_list:
-        value_annotation = _item(value_annotation)
+        value_annotation = item(value_annotation)
     shape = _shape(function, hints.get("return", ANY))
     return Handler(
         target=target,
         kind=kind,
         shape=shape,
         state_by=_state_by(data, state_annotation),
-        takes_event=_plain(value_annotation) is Event,
+        takes_event=plain(value_annotation) is Event,
         by_name=tuple(p.name for p in parameters[_taken(parameters, data) :] if p.kind in _BY_NAME),
         init_by_name=tuple(p.name for p in _init_parameters(target, kind) if p.kind in _BY_NAME),
-        value_type=_union(m for m in _members(_argument(value_annotation, Event)) if m is not types.NoneType),
-        result_type=_emitted(hints.get("return", ANY), shape, takes_list and lists),
-        state_type=_argument(state_annotation, State),
+        value_type=without_none(argument(value_annotation, Event)),
+        result_type=emitted(hints.get("return", ANY), shape, takes_list and lists),
+        state_type=argument(state_annotation, State),
         takes_list=takes_list,
         side_types=tuple(_side(annotations.get(s, ANY), s, stage, place) for s in SIDES if s in data),
     )
@@ -145,6 +143,13 @@ def plain_callable(fn: Any, arguments: int) -> str | None:
     except ValueError:  # a builtin such as str: it says nothing about its parameters
         pass
     return None
+
+
+def wrong_key_of(given: Any) -> str | None:
+    """Why it is neither a field's name nor a plain function of the value, or None if it is one."""
+    if isinstance(given, str):
+        return None if given else "is empty"
+    return plain_callable(given, 1)
 
 
 def _kind(target: Any, stage: str, place: Place) -> Literal["function", "class", "instance"]:
@@ -214,81 +219,20 @@ def _data_annotations(
                 f"parameter {p.name!r} is positional only, so it cannot be filled by name", stage=stage
             )
     annotations: dict[str, Any] = {role: hints.get(p.name, ANY) for role, p in zip(data, taken, strict=False)}
-    if "state" not in data and any(_plain(a) is State for a in annotations.values()):
+    if "state" not in data and any(plain(a) is State for a in annotations.values()):
         place.fail(f"{what} takes a State, so the stage needs state=", stage=stage)
     return annotations
 
 
 def _side(annotation: Any, side: str, stage: str, place: Place) -> Any:
-    if _plain(annotation) is Event:
+    if plain(annotation) is Event:
         advice = "take Event[] out of its annotation, and ask ctx for key, time and headers"
         place.fail(f"{side} is a value: {advice}", stage=stage)
-    return _union(m for m in _members(annotation) if m is not types.NoneType)
+    return without_none(annotation)
 
 
 def _listed(parameters: Sequence[Parameter]) -> str:
     return f"({', '.join(map(str, parameters))})"
-
-
-def _hints(function: Any, place: Place) -> dict[str, Any]:
-    """Resolved annotations; one that cannot be resolved is `ANY` without spoiling the others."""
-    is_local = "<locals>" in getattr(function, "__qualname__", "")
-    seen_there = getattr(function, "__module__", None) == place.module
-    scope = dict(place.names) if is_local and seen_there else None
-    try:
-        found = typing.get_type_hints(function, localns=scope, include_extras=True)
-    except Exception:  # a name imported for type checkers only, a typo, a builtin without annotations
-        names = {**getattr(function, "__globals__", {}), **(scope or {})}
-        found = {n: _hint(a, names) for n, a in getattr(function, "__annotations__", {}).items()}
-    return {name: hint if _is_type(hint) else ANY for name, hint in found.items()}
-
-
-def _is_type(annotation: Any) -> bool:
-    """Whether an annotation means a type: it may be any object, such as a text that explains something."""
-    try:
-        hash(annotation)
-    except TypeError:
-        return False
-    return (
-        annotation is None
-        or isinstance(annotation, type)
-        or get_origin(annotation) is not None
-        or type(annotation).__module__ in ("typing", "typing_extensions")
-    )
-
-
-def _hint(annotation: Any, names: dict[str, Any]) -> Any:
-    holder = types.SimpleNamespace(__annotations__={"it": annotation})
-    try:
-        return typing.get_type_hints(holder, names, include_extras=True)["it"]
-    except Exception:
-        return ANY
-
-
-def _plain(annotation: Any) -> Any:
-    """``Event[int]`` → ``Event``; what has no arguments is itself."""
-    return get_origin(annotation) or annotation
-
-
-def _argument(annotation: Any, generic: type) -> Any:
-    """``T`` of ``generic[T]``, `ANY` of a bare ``generic``, anything else as it is."""
-    if _plain(annotation) is not generic:
-        return annotation
-    return (*get_args(annotation), ANY)[0]
-
-
-def _members(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, or the one type that it is."""
-    if _plain(annotation) in (Union, types.UnionType):
-        return get_args(annotation)
-    return (types.NoneType if annotation is None else annotation,)
-
-
-def _union(members: Any) -> Any:
-    found = tuple(dict.fromkeys(members))
-    if not found or any(m is ANY or isinstance(m, TypeVar) for m in found):
-        return ANY
-    return Union[found]  # noqa: UP007 — made at run time
 
 
 def _shape(function: Any, result: Any) -> Shape:
@@ -298,36 +242,10 @@ def _shape(function: Any, result: Any) -> Shape:
         return Shape.GENERATOR
     if inspect.iscoroutinefunction(function):
         return Shape.COROUTINE
-    return _SHAPE_OF_RESULT.get(_plain(result), Shape.PLAIN)
+    return _SHAPE_OF_RESULT.get(plain(result), Shape.PLAIN)
 
 
 def _state_by(data: Data, annotation: Any) -> StateBy:
     if "state" not in data:
         return StateBy.NONE
-    return StateBy.BOX if _plain(annotation) is State else StateBy.OBJECT
-
-
-def _emitted(result: Any, shape: Shape, lists: bool) -> Any:
-    """Type of one emitted value: ``Iterator[Event[int] | None]`` → ``int``; NoneType if it emits nothing.
-
-    With `lists` a list that is returned is one of emitted values.
-    """
-    arguments = get_args(result)
-    if shape in (Shape.GENERATOR, Shape.ASYNC_GENERATOR):
-        result = arguments[0] if _plain(result) in _ITERATORS and arguments else ANY
-    elif _plain(result) is Coroutine:
-        result = arguments[2] if len(arguments) == 3 else ANY
-    elif _plain(result) is Awaitable:
-        result = arguments[0] if arguments else ANY
-    returned = _members(result)
-    if lists and shape in (Shape.PLAIN, Shape.COROUTINE):
-        returned = tuple(i for m in returned for i in _members(_item(m)))
-    values = [v for m in returned for v in _members(_argument(m, Event))]
-    if values == [types.NoneType]:
-        return types.NoneType
-    return _union(v for v in values if v is not types.NoneType)
-
-
-def _item(annotation: Any) -> Any:
-    """``R`` of a ``list[R]``, anything else as it is."""
-    return (*get_args(annotation), ANY)[0] if _plain(annotation) in _LISTS else annotation
+    return StateBy.BOX if plain(annotation) is State else StateBy.OBJECT
