@@ -9,10 +9,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Never, Unpack, overload
 
 from reflow_kafka.connector import Sink, Source
-from reflow_kafka.definition.build import reply_spec, resource_spec, sink_spec, source_spec, stage_spec
 from reflow_kafka.definition.draft import Draft
 from reflow_kafka.definition.place import callers_place
+from reflow_kafka.definition.resources import resource_spec
+from reflow_kafka.definition.sinks import reply_spec, sink_spec
+from reflow_kafka.definition.sources import source_spec
 from reflow_kafka.definition.spec import FlowSpec, OnError
+from reflow_kafka.definition.stages import stage_spec
 from reflow_kafka.handle import Stage
 from reflow_kafka.options import Batch, Retry
 from reflow_kafka.surface.adding import called, decorator

@@ -11,10 +11,10 @@ from typing import Any
 
 from reflow_kafka.aggregations import Aggregation
 from reflow_kafka.context import Context
-from reflow_kafka.definition.build import stage_spec
 from reflow_kafka.definition.folding import merging, refuse_others, when_emitted
 from reflow_kafka.definition.place import Place
 from reflow_kafka.definition.spec import StageSpec
+from reflow_kafka.definition.stages import stage_spec
 from reflow_kafka.options import Retry
 from reflow_kafka.value import State
 from reflow_kafka.windows import Window

@@ -14,7 +14,13 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Final, NoReturn
 
 from reflow_kafka.definition.fit import check_types
-from reflow_kafka.definition.handlers import CONTEXT, factory_parameters, fill_by_name, plain_callable
+from reflow_kafka.definition.handlers import (
+    CONTEXT,
+    factory_parameters,
+    fill_by_name,
+    plain_callable,
+    wrong_key_of,
+)
 from reflow_kafka.definition.place import did_you_mean, snake_case
 from reflow_kafka.definition.running import check_process, check_running
 from reflow_kafka.definition.spec import (
@@ -147,8 +153,7 @@ def _check_key(stage: StageSpec) -> None:
     for option, key in keys.items():
         if key is UNSET or key is None:
             continue
-        wrong = ("" if key else "is empty") if isinstance(key, str) else plain_callable(key, 1)
-        if wrong:
+        if wrong := wrong_key_of(key):
             _fail(stage, f"{option}= must be a field's name or a plain function of the value; it {wrong}")
 
 

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from reflow_kafka.definition.check import check_stage
-from reflow_kafka.definition.handlers import plain_callable
+from reflow_kafka.definition.arguments import read_key_of, read_milliseconds, refuse_unknown
 from reflow_kafka.definition.operators import Dedupe
-from reflow_kafka.definition.place import Place, did_you_mean
-from reflow_kafka.definition.spec import UNSET, StageSpec, UpstreamRef
-from reflow_kafka.units import as_seconds
+from reflow_kafka.definition.place import Place
+from reflow_kafka.definition.spec import UNSET, StageSpec
+from reflow_kafka.definition.stages import EDGE, make_stage
 
-OPTIONS = ("after", "by", "key", "on_error", "partitions", "when", "within")
+OPTIONS: Final = (*EDGE, "by", "within")
 
 
 def dedupe_spec(
-    name: Any,
-    place: Place,
-    /,
-    *,
-    after: tuple[UpstreamRef, ...],
-    by: Any = None,
-    within: Any = None,
-    key: Any = UNSET,
-    when: Any = None,
-    partitions: Any = None,
-    on_error: Any = "dead-letter",
-    **unknown: object,
+    name: Any, place: Place, /, *, by: Any = None, within: Any = None, **options: Any
 ) -> StageSpec:
     """Such a stage. Unless it is given a key, what makes events equal is their key.
 
@@ -35,34 +23,11 @@ def dedupe_spec(
     """
     if not isinstance(name, str):
         place.fail(f"its first argument is the name of the stage, not {name!r}")
-    for option in unknown:
-        place.fail(f"unknown option {option!r}{did_you_mean(option, OPTIONS)}", stage=name)
-    time = as_seconds(within)
-    if not time >= 0.001:
-        place.fail(
-            "within= is how far the times of equal events lie apart at most: a time in seconds or a "
-            f"timedelta, from 1 ms on, not {within!r}",
-            stage=name,
-        )
-    if by is not None and (wrong := _wrong_in(by)):
-        place.fail(f"by= must be a field's name or a plain function of the value; it {wrong}", stage=name)
-    own_key = key is not UNSET and key is not None
-    spec = StageSpec(
-        name=name,
-        kind="stage",
-        where=place.where,
-        after=after,
-        key=key if by is None or own_key else by,
-        when=when,
-        partitions=partitions,
-        on_error=on_error,
-        operator=Dedupe(by=by if own_key else None, within=round(time * 1000)),
-    )
-    check_stage(spec)
-    return spec
-
-
-def _wrong_in(by: Any) -> str | None:
-    if isinstance(by, str):
-        return None if by else "is empty"
-    return plain_callable(by, 1)
+    refuse_unknown(options, OPTIONS, name, place)
+    what = "how far the times of equal events lie apart at most"
+    time = read_milliseconds("within", within, name, place, what=what, least=0.001)
+    by = read_key_of("by", by, name, place)
+    keyed = options.get("key") not in (None, UNSET)
+    if by is not None and not keyed:
+        options["key"] = by
+    return make_stage(name, place, options, operator=Dedupe(by=by if keyed else None, within=time))

@@ -6,22 +6,18 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, Literal
 
-from reflow_kafka.definition.place import Place, did_you_mean, is_one_of
+from reflow_kafka.definition.arguments import refuse_unknown
+from reflow_kafka.definition.place import Place
 from reflow_kafka.windows import Session
 
 When = Literal["close", "update"]
 WHEN: Final = ("close", "update")
-
-
 OPTIONS: Final = ("after", "close_on", "key", "on_error", "partitions", "rate", "retry", "ttl", "when")
 
 
 def refuse_others(options: Mapping[str, Any], name: str, place: Place) -> None:
     """Refuse options that such a stage does not have."""
-    for option in options:
-        if option not in OPTIONS:
-            known = (*OPTIONS, "emit", "window")
-            place.fail(f"unknown option {option!r}{did_you_mean(option, known)}", stage=name)
+    refuse_unknown(options, (*OPTIONS, "emit", "window"), name, place)
 
 
 def when_emitted(given: Any, window: Any, usual: When, name: str, place: Place) -> When:
@@ -32,11 +28,9 @@ def when_emitted(given: Any, window: Any, usual: When, name: str, place: Place) 
     """
     if given is None:
         return usual
-    if not is_one_of(given, WHEN):
-        place.fail(f"unknown emit={given!r}{did_you_mean(str(given), WHEN)}", stage=name)
-    if given == "close" and window is None:
+    when: When = place.choose("emit", given, WHEN, stage=name)
+    if when == "close" and window is None:
         place.fail('emit="close" needs a window that closes: add window=Tumbling(60), or such', stage=name)
-    when: When = given
     return when
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from reflow_kafka.definition.build import name_for, operator_spec
-from reflow_kafka.definition.handlers import PARTS, plain_callable
+from reflow_kafka.definition.arguments import name_for, read_key_of, read_milliseconds
+from reflow_kafka.definition.handlers import PARTS, SIDES
 from reflow_kafka.definition.operators import Gather, Zip
-from reflow_kafka.definition.place import Place, did_you_mean, is_one_of
+from reflow_kafka.definition.place import Place
 from reflow_kafka.definition.spec import StageSpec
+from reflow_kafka.definition.stages import operator_spec
+from reflow_kafka.definition.timing import CLOCKS
 from reflow_kafka.options import Retry
 from reflow_kafka.serde.types import type_name
-from reflow_kafka.units import as_seconds
 
-CLOCKS: Final = ("event-time", "wall-clock")
+WAITS: Final = "how long after its first part a set waits for the others"
 
 
 def gather_spec(
@@ -26,7 +27,7 @@ def gather_spec(
     within: Any = None,
     id: Any = None,
     close_on: Any = "event-time",
-    name: str | None = None,
+    name: Any = None,
     **options: Any,
 ) -> StageSpec:
     """A stage over sets of parts.
@@ -37,9 +38,9 @@ def gather_spec(
     name = name_for(target, name, place)
     operator = Gather(
         expect=_expect(expect, name, place),
-        within=_milliseconds(within, name, place),
-        id=_found_in_value("id", id, name, place),
-        close_on=_clock(close_on, name, place),
+        within=read_milliseconds("within", within, name, place, what=WAITS, least=0.001),
+        id=read_key_of("id", id, name, place),
+        close_on=place.choose("close_on", close_on, CLOCKS, stage=name),
     )
     spec = operator_spec(target, (PARTS,), operator, place, retry, name=name, **options)
     handler = spec.handler
@@ -57,7 +58,7 @@ def zip_spec(
     *,
     after: Any = (),
     limit: Any = 100,
-    name: str | None = None,
+    name: Any = None,
     **options: Any,
 ) -> StageSpec:
     """A stage over pairs.
@@ -75,8 +76,7 @@ def zip_spec(
             f"not {limit!r}",
             stage=name,
         )
-    operator = Zip(limit=limit)
-    return operator_spec(target, ("left", "right"), operator, place, retry, after=after, name=name, **options)
+    return operator_spec(target, SIDES, Zip(limit), place, retry, after=after, name=name, **options)
 
 
 def _expect(given: Any, name: str, place: Place) -> Any:
@@ -87,31 +87,4 @@ def _expect(given: Any, name: str, place: Place) -> Any:
             f"field's name or a plain function of the value, not {given!r}",
             stage=name,
         )
-    return given if counts else _found_in_value("expect", given, name, place)
-
-
-def _found_in_value(option: str, given: Any, name: str, place: Place) -> Any:
-    if given is None or (isinstance(given, str) and given):
-        return given
-    wrong = f"is {given!r}" if isinstance(given, str) else plain_callable(given, 1)
-    if wrong:
-        message = f"{option}= must be a field's name or a plain function of the value; it {wrong}"
-        place.fail(message, stage=name)
-    return given
-
-
-def _milliseconds(given: Any, name: str, place: Place) -> int:
-    time = as_seconds(given)
-    if not time >= 0.001:
-        place.fail(
-            "within= is how long after its first part a set waits for the others: a time in seconds or a "
-            f"timedelta, of one millisecond or more, not {given!r}",
-            stage=name,
-        )
-    return round(time * 1000)
-
-
-def _clock(given: Any, name: str, place: Place) -> Any:
-    if not is_one_of(given, CLOCKS):
-        place.fail(f"unknown close_on={given!r}{did_you_mean(str(given), CLOCKS)}", stage=name)
-    return given
+    return given if counts else read_key_of("expect", given, name, place)

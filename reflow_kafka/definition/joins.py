@@ -1,15 +1,13 @@
-"""Joins and tables: from what a user writes to stages, or refused with what to write instead."""
+"""Joins: from what a user writes to their stages, or refused with what to write instead."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, NoReturn, get_args
+from typing import Any, Final, get_args
 
-from reflow_kafka.definition.arguments import check_codec, read_topics
-from reflow_kafka.definition.build import name_for, operator_spec, source_spec
-from reflow_kafka.definition.check import check_stage
-from reflow_kafka.definition.handlers import CONTEXT, SIDES, plain_callable, read_handler
+from reflow_kafka.definition.arguments import name_for, read_milliseconds
+from reflow_kafka.definition.handlers import SIDES, read_handler, wrong_key_of
 from reflow_kafka.definition.operators import (
     Answers,
     AsOfJoin,
@@ -22,22 +20,12 @@ from reflow_kafka.definition.operators import (
     TableJoin,
 )
 from reflow_kafka.definition.place import Place, did_you_mean, is_one_of
-from reflow_kafka.definition.spec import (
-    ANY,
-    UNSET,
-    GlobalTableSpec,
-    OnError,
-    ResourceSpec,
-    StageSpec,
-    UpstreamRef,
-)
+from reflow_kafka.definition.spec import StageSpec, UpstreamRef
+from reflow_kafka.definition.stages import make_stage, operator_spec
 from reflow_kafka.options import Retry
-from reflow_kafka.units import as_seconds
 
 HOWS: Final[tuple[str, ...]] = get_args(How)
 AS_OF: Final = ("event-time", "latest")
-IDLE_AFTER: Final = 1.0
-"""Seconds after which a table's topic that has been read to its end does not hold up events that ask it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,65 +74,7 @@ def join_specs(
     refs = (left.ref, right.ref)
     spec = operator_spec(target, SIDES, operator, place, retry, after=refs, name=name, **options)
     spec = replace(spec, copartitioned=terms.copartitioned)
-    return [_as_table(spec) if left.table and right.table else spec]
-
-
-def table_spec(
-    name: Any, place: Place, on_error: OnError, after: tuple[UpstreamRef, ...] | None, **options: Any
-) -> StageSpec:
-    """A table over a topic, or after a stage.
-
-    Raises:
-        DefinitionError: an argument is not what it must be.
-    """
-    if not isinstance(name, str):
-        place.fail(f"the first argument is the table's name, not {name!r}")
-    topic = options.get("topic")
-    if (topic is None) == (after is None):
-        both = "both" if after is not None else "neither"
-        _fail(f"its rows come from topic=..., or from a stage, after=...: it has {both}", name, place)
-    if after is None:
-        options.setdefault("idle_after", IDLE_AFTER)
-        return _as_table(source_spec(name, None, place, on_error, **options))
-    if len(after) != 1:
-        _fail("a table follows one stage: merge several in a stage of their own", name, place)
-    options.pop("topic", None)
-    return _as_table(_plain(name, place, after=after, on_error=on_error, **options))
-
-
-def global_table_spec(
-    name: Any,
-    place: Place,
-    /,
-    *,
-    topic: Any = None,
-    type: Any = None,
-    format: Any = "json",
-    key: Any = None,
-    **unknown: object,
-) -> ResourceSpec:
-    """A table that each engine holds as a whole, taken by handlers by its name like a resource.
-
-    Raises:
-        DefinitionError: an argument is not what it must be.
-    """
-    if not isinstance(name, str) or not name.isidentifier() or name == CONTEXT:
-        place.fail(f"a global table's name is that of a parameter of handlers, not {name!r}")
-    for option in unknown:
-        _fail(
-            f"unknown option {option!r}{did_you_mean(option, ('topic', 'type', 'format', 'key'))}",
-            name,
-            place,
-        )
-    if not isinstance(topic, str):
-        _fail(f"its rows come from one topic, topic=..., not {topic!r}", name, place)
-    (topic,) = read_topics(topic, name, place)
-    read_type = ANY if type is None else type
-    check_codec(read_type, format, name, place)
-    if wrong := _wrong_name_of_key(key):
-        _fail(f"key= must be a field's name or a plain function of the row; it {wrong}", name, place)
-    table = GlobalTableSpec(topic, read_type, format, key)
-    return ResourceSpec(name=name, factory=dict, per="engine", by_name=(), where=place.where, table=table)
+    return [replace(spec, table=True) if left.table and right.table else spec]
 
 
 # ---- what goes together
@@ -154,7 +84,7 @@ def _check_terms(
     left: Joined, right: Joined, terms: Terms, options: Mapping[str, Any], name: str, place: Place
 ) -> None:
     for message in _wrong(left, right, terms, options):
-        _fail(message, name, place)
+        place.fail(message, stage=name)
 
 
 def _wrong(left: Joined, right: Joined, terms: Terms, options: Mapping[str, Any]) -> Iterator[str]:
@@ -206,14 +136,8 @@ def _wrong_key(streams: bool, tables: bool, terms: Terms, options: Mapping[str, 
         yield 'a row to which none refers has no key in the result: how="inner" or how="left" with on='
     if options.get("key") is not None:
         yield "on= is the key of what is on the left; what is on the right keeps its own: take key= out"
-    if wrong := _wrong_name_of_key(terms.on):
+    if wrong := wrong_key_of(terms.on):
         yield f"on= must be a field's name or a plain function of the left value; it {wrong}"
-
-
-def _wrong_name_of_key(key: Any) -> str | None:
-    if key is None or isinstance(key, str):
-        return "is empty" if key == "" else None
-    return plain_callable(key, 1)
 
 
 # ---- what they become
@@ -223,7 +147,7 @@ def _operator(left: Joined, right: Joined, terms: Terms, name: str, place: Place
     how: How = terms.how
     if left.table:
         return TableJoin(how)
-    grace = _milliseconds("grace", 0 if terms.grace is None else terms.grace, name, place)
+    grace = read_milliseconds("grace", 0 if terms.grace is None else terms.grace, name, place)
     if not right.table:
         before, after = _within(terms.within, name, place)
         return StreamJoin(how, before, after, grace)
@@ -243,70 +167,22 @@ def _by_foreign_key(
 ) -> list[StageSpec]:
     """Three stages: what rows refer to, where they meet, and what comes of it."""
     first, second = f"{name}_references", f"{name}_meetings"
-    common = {option: options[option] for option in ("partitions", "on_error") if option in options}
-    references = _plain(first, place, after=(left.ref,), operator=References(terms.on, rows[0]), **common)
-    meetings = _plain(
-        second, place, after=(UpstreamRef(first), right.ref), operator=Meetings(rows[1]), **common
-    )
+    common: dict[str, Any] = {
+        option: options[option] for option in ("partitions", "on_error") if option in options
+    }
+    asking, meeting = References(terms.on, rows[0]), Meetings(rows[1])
+    references = make_stage(first, place, common, after=(left.ref,), operator=asking)
+    meetings = make_stage(second, place, common, after=(UpstreamRef(first), right.ref), operator=meeting)
     operator = Answers(terms.how, first, second)
     answers = operator_spec(
         target, SIDES, operator, place, retry, after=(UpstreamRef(second),), name=name, **options
     )
-    return [references, meetings, _as_table(answers)]
+    return [references, meetings, replace(answers, table=True)]
 
 
 def _within(given: Any, name: str, place: Place) -> tuple[int, int]:
     pair = given if isinstance(given, tuple | list) else (given, given)
     if len(pair) != 2:
-        _fail(f"within= is a time, or (before, after), not {given!r}", name, place)
-    before, after = (_milliseconds("within", part, name, place) for part in pair)
+        place.fail(f"within= is a time, or (before, after), not {given!r}", stage=name)
+    before, after = (read_milliseconds("within", part, name, place) for part in pair)
     return before, after
-
-
-def _plain(
-    name: str,
-    place: Place,
-    /,
-    *,
-    after: tuple[UpstreamRef, ...],
-    operator: Operator | None = None,
-    type: Any = None,
-    key: Any = UNSET,
-    partitions: Any = None,
-    on_error: Any = "dead-letter",
-    **unknown: object,
-) -> StageSpec:
-    """A stage without code of the user's: it does what its operator does, or hands on what it takes."""
-    for option in unknown:
-        known = ("after", "key", "partitions", "topic", "type")
-        _fail(f"unknown option {option!r}{did_you_mean(option, known)}", name, place)
-    read_type = ANY if type is None else type
-    check_codec(read_type, "json", name, place)
-    spec = StageSpec(
-        name=name,
-        kind="stage",
-        where=place.where,
-        after=after,
-        type=read_type,
-        key=key,
-        partitions=partitions,
-        on_error=on_error,
-        operator=operator,
-    )
-    check_stage(spec)
-    return spec
-
-
-def _milliseconds(option: str, given: Any, name: str, place: Place) -> int:
-    time = as_seconds(given)
-    if not time >= 0:
-        _fail(f"{option}= is a time in seconds or a timedelta, none below 0, not {given!r}", name, place)
-    return round(time * 1000)
-
-
-def _as_table(spec: StageSpec) -> StageSpec:
-    return replace(spec, table=True)
-
-
-def _fail(message: str, name: str, place: Place) -> NoReturn:
-    place.fail(message, stage=name)

@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, get_origin
 
+from reflow_kafka.definition.arguments import read_duration
 from reflow_kafka.definition.place import Place
 from reflow_kafka.definition.spec import ANY, Handler, StateBy
 from reflow_kafka.serde.json import UnsupportedType
 from reflow_kafka.serde.typed import state_codec
 from reflow_kafka.stores import KeyValue
-from reflow_kafka.units import as_seconds
 
 STORE_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -20,12 +20,8 @@ STORE_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 def read_ttl(given: Any, handler: Handler, name: str, place: Place) -> float | None:
     if given is None:
         return None
-    time = as_seconds(given)
-    if not time >= 0.001:
-        message = (
-            "ttl= is how long an untouched state is kept: a time in seconds or a timedelta, from 1 ms on"
-        )
-        place.fail(f"{message}, not {given!r}", stage=name)
+    what = "how long an untouched state is kept"
+    time = read_duration("ttl", given, name, place, what=what, least=0.001)
     if handler.state_by is StateBy.NONE:
         place.fail(
             "ttl= forgets states, and the stage has none: give it state=, or for a store "

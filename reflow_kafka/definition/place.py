@@ -29,6 +29,12 @@ class Place:
         """Raise a `DefinitionError` that points here."""
         raise DefinitionError(message, stage=stage, where=self.where) from cause
 
+    def choose(self, option: str, given: Any, words: Collection[str], *, stage: str) -> Any:
+        """One of some words, as it was given; anything else is refused."""
+        if not is_one_of(given, words):
+            self.fail(f"unknown {option}={given!r}{did_you_mean(str(given), words)}", stage=stage)
+        return given
+
 
 def callers_place() -> Place:
     """The place that called the function which calls this one."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from reflow_kafka.definition.build import name_for, stage_spec
+from reflow_kafka.definition.arguments import name_for
 from reflow_kafka.definition.folding import merging, refuse_others, when_emitted
 from reflow_kafka.definition.handlers import plain_callable, read_handler
 from reflow_kafka.definition.place import Place
 from reflow_kafka.definition.spec import ANY, StageSpec
+from reflow_kafka.definition.stages import stage_spec
 from reflow_kafka.options import Retry
 from reflow_kafka.value import State
 from reflow_kafka.windows import Window

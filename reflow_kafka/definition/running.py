@@ -12,7 +12,7 @@ import sys
 from typing import Any, Final, NoReturn
 
 from reflow_kafka.definition.handlers import CONTEXT
-from reflow_kafka.definition.place import Place, did_you_mean, is_one_of
+from reflow_kafka.definition.place import Place
 from reflow_kafka.definition.spec import Handler, StageSpec, Unset
 from reflow_kafka.errors import DefinitionError
 from reflow_kafka.options import Batch, Rate, Retry
@@ -34,9 +34,6 @@ def read_running(options: dict[str, Any], retry: Retry, name: str, place: Place)
     if type(concurrency) is not int or concurrency < 1:
         message = "concurrency= is how many events are in progress at once: a whole number from 1 on, not "
         place.fail(f"{message}{concurrency!r}", stage=name)
-    run_in = given.get("run_in", "loop")
-    if not is_one_of(run_in, RUN_IN):
-        place.fail(f"unknown run_in={run_in!r}{did_you_mean(str(run_in), RUN_IN)}", stage=name)
     chain = given.get("chain", False)
     if not isinstance(chain, bool):
         place.fail(f"chain= is True or False, not {chain!r}", stage=name)
@@ -46,7 +43,7 @@ def read_running(options: dict[str, Any], retry: Retry, name: str, place: Place)
         "concurrency": concurrency,
         "rate": _of(Rate, "rate=Rate(100)", given, name, place),
         "retry": _of(Retry, "retry=Retry(attempts=5)", given, name, place) or retry,
-        "run_in": run_in,
+        "run_in": place.choose("run_in", given.get("run_in", "loop"), RUN_IN, stage=name),
         "timeout": _timeout(given.get("timeout"), name, place),
     }
 

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from reflow_kafka.definition.place import Place, did_you_mean, is_one_of
+from reflow_kafka.definition.place import Place
 from reflow_kafka.units import as_seconds
 
 Missed = Literal["skip", "last", "all"]
@@ -105,9 +105,7 @@ def read_schedule(every: Any, cron: Any, timezone: Any, missed: Any, name: str, 
     Raises:
         DefinitionError: one of them is not what it must be.
     """
-    if missed is not None and not is_one_of(missed, POLICIES):
-        place.fail(f"unknown missed={missed!r}{did_you_mean(str(missed), POLICIES)}", stage=name)
-    policy: Missed = "last" if missed is None else missed
+    policy: Missed = "last" if missed is None else place.choose("missed", missed, POLICIES, stage=name)
     if every is not None:
         if timezone is not None:
             place.fail(

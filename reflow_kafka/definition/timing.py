@@ -8,7 +8,7 @@ from typing import Any, Final, get_args
 from reflow_kafka.definition.handlers import read_handler
 from reflow_kafka.definition.keeping import read_stores, read_ttl
 from reflow_kafka.definition.operators import Keyed, Windowed
-from reflow_kafka.definition.place import Place, did_you_mean, is_one_of
+from reflow_kafka.definition.place import Place
 from reflow_kafka.definition.spec import ANY, Handler, StateBy
 from reflow_kafka.units import Clock
 from reflow_kafka.windows import Count, Session, WindowSpec
@@ -52,9 +52,8 @@ def _keyed(given: dict[str, Any], handler: Handler, name: str, place: Place) -> 
 
 def _windowed(given: dict[str, Any], handler: Handler, name: str, place: Place) -> dict[str, Any]:
     window = _window(given["window"], handler, name, place)
-    close_on: Clock = given["close_on"] or "event-time"
-    if not is_one_of(close_on, CLOCKS):
-        place.fail(f"unknown close_on={close_on!r}{did_you_mean(str(close_on), CLOCKS)}", stage=name)
+    clock = "event-time" if given["close_on"] is None else given["close_on"]
+    close_on: Clock = place.choose("close_on", clock, CLOCKS, stage=name)
     if isinstance(window, Count) and given["close_on"] is not None:
         place.fail("Count(...) closes with its last event, whatever the time: take close_on= out", stage=name)
     codes = {}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, Unpack, overload
 
-from reflow_kafka.definition.joins import Joined, Terms, global_table_spec, join_specs, table_spec
+from reflow_kafka.definition.joins import Joined, Terms, join_specs
 from reflow_kafka.definition.place import Place, callers_place, did_you_mean
 from reflow_kafka.definition.spec import KeyOf, UpstreamRef
+from reflow_kafka.definition.tables import global_table_spec, table_spec
 from reflow_kafka.handle import Stage, Table
 from reflow_kafka.serde.typed import Format
 from reflow_kafka.surface.adding import Surface, called, decorator

@@ -55,12 +55,12 @@ def no_time(flow: Any) -> None:
     flow.gather(handle, after="rows", expect=2)
 
 
-@CASES.refused("handle", "of one millisecond or more, not 0")
+@CASES.refused("handle", "from 1 ms to 100 years, not 0")
 def no_time_at_all(flow: Any) -> None:
     flow.gather(handle, after="rows", expect=2, within=0)
 
 
-@CASES.refused("handle", "id= must be a field's name or a plain function of the value; it is ''")
+@CASES.refused("handle", "id= must be a field's name or a plain function of the value; it is empty")
 def empty_id(flow: Any) -> None:
     flow.gather(handle, after="rows", expect=2, within=1, id="")
 

@@ -37,7 +37,7 @@ def a_time_to_live_of_nothing(flow: Flow) -> None:
     flow.stage(handle, after="rows", ttl=60)
 
 
-@cases.refused("fold", "ttl= is how long", "from 1 ms on, not 0")
+@cases.refused("fold", "ttl= is how long", "from 1 ms to 100 years, not 0")
 def no_time_to_live(flow: Flow) -> None:
     flow.stage(fold, after="rows", state=dict, ttl=0)
 
