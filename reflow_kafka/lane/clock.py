@@ -64,6 +64,8 @@ class WorkClock:
         self._idle = False
         self._idle_since = 0
         self._ended = False
+        self._pending = False
+        """Whether it has still something to emit, although nothing comes any more."""
         self._over = False
         self._said = (self._clock, self._base, False, False)
         """Clock, base, idle and ended when they were told for the last time."""
@@ -127,12 +129,16 @@ class WorkClock:
         for source in self._sources.values():
             source.stand()
 
-    def update(self, inbox: Inbox, *, standing: bool = False) -> bool:
+    def update(
+        self, inbox: Inbox, *, standing: bool = False, pending: Callable[[], bool] = lambda: False
+    ) -> bool:
         """Note how far everything is finished; whether the watermark has changed.
 
         Args:
             inbox: knows it.
             standing: events wait for their turn that the inbox knows nothing of any more; so does time.
+            pending: whether the stage has something to emit, whenever that is, that takes no more events:
+                then it counts as others do that are not idle. Asked when nothing comes any more.
         """
         if standing:
             for tp, source in self._sources.items():
@@ -144,7 +150,9 @@ class WorkClock:
             source.advance(inbox.position(tp), inbox.reached(tp), inbox.resting(tp), now)
         for tp, edge in self._edges.items():
             edge.advance(inbox.position(tp))
-        return self._follow(combine(self._times(now), self._times_of_stages(now)), now)
+        changed = self._follow(combine(self._times(now), self._times_of_stages(now)), now)
+        self._pending = (self._idle or self._ended) and pending()
+        return changed
 
     def _times(self, now: int) -> Iterable[LaneTime]:
         """Of sources, be it that they are read here or in the lanes before."""
@@ -220,21 +228,15 @@ class WorkClock:
 
     # ---- what is told
 
-    def told(self, holds: Callable[[int], int] = lambda watermark: NEVER) -> LaneTime:
-        """What to tell with this commit.
-
-        Args:
-            holds: at a watermark, the oldest timestamp that the stage may still emit something with. Who has
-                something to emit, whenever that is, counts as others do that are not idle.
-        """
-        self._saying = (self._clock, self._base, self._idle, self._ended), self._now()
-        bound = holds(self.watermark)
-        idle = self._idle and holds(NEVER) == NEVER
+    def told(self, holds: int = NEVER) -> LaneTime:
+        """What to tell with this commit; the stage emits nothing older than `holds`."""
+        idle, ended = self._idle and not self._pending, self._ended and not self._pending
+        self._saying = (self._clock, self._base, idle, ended), self._now()
         return LaneTime(
-            watermark=min(self._clock if self._idle and not idle else self._base, bound),
+            watermark=min(self._clock if self._idle and not idle else self._base, holds),
             clock=self._clock,
-            idle=min(self._clock, bound) if idle else None,
-            ended=self._ended and bound == NEVER,
+            idle=min(self._clock, holds) if idle else None,
+            ended=ended and holds == NEVER,
         )
 
     def settled(self) -> None:
@@ -259,7 +261,7 @@ class WorkClock:
         clock, base, idle, ended = self._said
         if not self._tells:
             return False
-        if (self._idle, self._ended) != (idle, ended):
+        if (self._idle and not self._pending, self._ended and not self._pending) != (idle, ended):
             return True
         return not self._idle and (self._clock > clock or self._base > base)
 

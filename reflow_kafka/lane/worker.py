@@ -180,14 +180,18 @@ class Worker(ABC):
     # ---- what the lane asks
 
     def keep_time(self) -> None:
-        if self.clock is not None and self.clock.update(self.inbox, standing=self._stands()):
+        if self.clock is not None and self._update(self.clock):
             self.inbox.wake.set()
+
+    def _update(self, clock: WorkClock) -> bool:
+        """Whether the watermark has changed."""
+        return clock.update(self.inbox, standing=self._stands())
 
     def _stands(self) -> bool:
         """Whether events wait of which the inbox knows nothing any more."""
         return self._lines.parked_lines > 0
 
-    def _holds(self, watermark: int) -> int:
+    def _holds(self) -> int:
         """The oldest timestamp that something may still be emitted with, beside what follows from events."""
         return NEVER
 
@@ -256,7 +260,7 @@ class Worker(ABC):
             return {}
         self.keep_time()
         self.clock.share()
-        return {self.node.name: self.clock.told(self._holds)}
+        return {self.node.name: self.clock.told(self._holds())}
 
     def settled(self) -> None:
         for cache in self._caches:

@@ -101,6 +101,10 @@ class CountWindows(Windowed):
         """Nothing is held back: a window may wait for its last event for ever."""
         return watermark
 
+    def pending(self) -> bool:
+        """Only events close a window."""
+        return False
+
     # ---- what is stored
 
     def _encode(self, window: Counted) -> bytes:

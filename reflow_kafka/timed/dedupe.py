@@ -87,6 +87,10 @@ class Dedupe:
         """Nothing is emitted later than it came."""
         return watermark
 
+    def pending(self) -> bool:
+        """Nothing is."""
+        return False
+
     def rewound(self) -> None:
         """The shelves hold something else now."""
         self._agenda.rewound()

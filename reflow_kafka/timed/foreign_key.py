@@ -198,6 +198,10 @@ class Answers:
         """Nothing is held back."""
         return watermark
 
+    def pending(self) -> bool:
+        """Nothing is."""
+        return False
+
     def rewound(self) -> None:
         """The shelves hold something else now."""
         self._agenda.rewound()

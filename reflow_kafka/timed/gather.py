@@ -270,5 +270,8 @@ class GatherProgram:
         entry = self._ends.first(watermark)
         return watermark if entry is None else min(watermark, self._ends.read(entry)[0])
 
+    def pending(self) -> bool:
+        return self._ends.first() is not None
+
     def rewound(self) -> None:
         self._ends.rewound()

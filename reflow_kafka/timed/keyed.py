@@ -218,6 +218,10 @@ class Keyed:
         """Timers emit with their own time."""
         return watermark if self._timers is None else self._timers.oldest(watermark)
 
+    def pending(self) -> bool:
+        """Timers are, those of the wall clock too."""
+        return self._timers is not None and self._timers.pending()
+
     def rewound(self) -> None:
         """The shelves hold something else now."""
         for part in (self._timers, self._expiry):

@@ -125,6 +125,12 @@ class Program(Protocol):
         It bounds what is told to the stages that follow; without anything open, the watermark itself.
         """
 
+    def pending(self) -> bool:
+        """Whether time alone brings something that is emitted, be it long from now.
+
+        What needs more events, or the end of a run, does not count: it may wait for ever.
+        """
+
     def rewound(self) -> None:
         """The shelves hold something else now: forget what was derived from them."""
 

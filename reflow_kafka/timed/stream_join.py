@@ -289,6 +289,10 @@ class StreamJoin:
             return NEVER
         return max(min(watermark - self._grace, oldest), LONG_AGO)
 
+    def pending(self) -> bool:
+        """Events that may stay alone are."""
+        return self._holds_back is not None and self._agenda.first() is not None
+
     def rewound(self) -> None:
         """The shelves hold something else now."""
         self._agenda.rewound()

@@ -247,6 +247,10 @@ class AsOf:
             return watermark if watermark == NEVER else max(watermark - self._grace, LONG_AGO)
         return max(min(watermark, self._waiting.read(first)[0] - 1) - self._grace, LONG_AGO)
 
+    def pending(self) -> bool:
+        """Events that wait are."""
+        return self._waiting.first() is not None
+
     def rewound(self) -> None:
         """The shelves hold something else now."""
         self._waiting.rewound()

@@ -24,5 +24,9 @@ class Timeless:
         """Nothing is held back."""
         return watermark
 
+    def pending(self) -> bool:
+        """Nothing is."""
+        return False
+
     def rewound(self) -> None:
         """Nothing is known besides the shelves."""

@@ -119,6 +119,10 @@ class Timers:
         firsts = (self._agendas[kind].first(watermark) for kind in kinds)
         return min((_read(first)[1] for first in firsts if first is not None), default=watermark)
 
+    def pending(self) -> bool:
+        """Whether any will fire in this run."""
+        return any(self._agendas[kind].first() is not None for kind in (_EVENT_TIME, _WALL_CLOCK))
+
     def left(self, watermark: int) -> Due | None:
         """Timers that the end of a former run has left: they count from now on, but at another end."""
         agenda = self._agendas[_ANOTHER_RUN]

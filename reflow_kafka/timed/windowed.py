@@ -160,6 +160,10 @@ class Windowed(ABC):
         time = watermark if self._wall is None else min(watermark, self._wall.reached)
         return min(there, max(time + 1 - self._after + self._stamp, LONG_AGO))
 
+    def pending(self) -> bool:
+        """Open windows are."""
+        return self._tells and self._closing.oldest() is not None
+
     def rewound(self) -> None:
         """Look again at what there is."""
         self._closing.rewound()

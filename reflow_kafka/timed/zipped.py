@@ -227,5 +227,8 @@ class ZipProgram:
         due = self.due(watermark, 0)
         return NEVER if due is None else min(NEVER, due.at)
 
+    def pending(self) -> bool:
+        return False
+
     def rewound(self) -> None:
         self._flushed = b""

@@ -9,12 +9,13 @@ from typing import Any
 import orjson
 import pytest
 
-from reflow_kafka import Event, Flow, State, Tumbling, Window
+from reflow_kafka import Context, Count, Event, Flow, Session, State, Timer, Tumbling, Window
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.lane.record import RECORD_KEY, LaneRecord, decode
 from reflow_kafka.log.api import OutRecord
 from reflow_kafka.log.memory import MemoryLog
 from reflow_kafka.state.memory import MemoryBackend
+from reflow_kafka.units import Clock
 from tests.engine.memory import by_key, new_log, records, run, until_seen
 from tests.engine.test_timed import TimedFlow, quiet
 from tests.support.waiting import until
@@ -268,12 +269,63 @@ async def test_without_timed_stages_nobody_tells_of_time() -> None:
     assert not any(record.times for record in told)
 
 
-async def test_an_idle_lane_holds_up_what_it_is_still_going_to_emit() -> None:
-    """Its windows close later than those of others, by the wall clock; what they lead to is not late."""
+def closed(state: State[int], window: Window) -> int:
+    return state.value
+
+
+def fired(state: State[int], timer: Timer) -> int:
+    return state.value
+
+
+def timed_by(clock: Clock) -> Callable[[Flow], None]:
+    """Each number is emitted when a timer fires."""
+
+    def wait(state: State[int], value: int, ctx: Context) -> None:
+        state.value = value
+        ctx.timer("later", clock=clock, delay=2)
+
+    return lambda flow: register(flow, wait, on_timer=fired, state=lambda: 0)
+
+
+def in_windows(window: Tumbling | Session) -> Callable[[Flow], None]:
+    """Each number is emitted when its window closes."""
+    return lambda flow: register(flow, add, window=window, on_close=closed, state=lambda: 0)
+
+
+def gathered_by(clock: Clock) -> Callable[[Flow], None]:
+    """Each number is emitted when the set has not become complete."""
+
+    def gathered(parts: list[int]) -> None:
+        raise AssertionError(parts)
+
+    def define(flow: Flow) -> None:
+        flow.gather(after=["numbers"], expect=2, within=2, close_on=clock, name="parts")(gathered)
+        flow.stage(sum, name="first", after="parts.timeout")
+
+    return define
+
+
+def register(flow: Flow, handler: Callable[..., Any], **options: Any) -> None:
+    flow.stage(handler, name="first", after="numbers", **options)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(in_windows(Tumbling(1)), id="windows"),
+        pytest.param(in_windows(Session(1, merge=max)), id="sessions"),
+        pytest.param(timed_by("event-time"), id="timers"),
+        pytest.param(timed_by("wall-clock"), id="timers by the wall clock"),
+        pytest.param(gathered_by("event-time"), id="sets"),
+        pytest.param(gathered_by("wall-clock"), id="sets by the wall clock"),
+    ],
+)
+async def test_an_idle_lane_holds_up_what_it_is_still_going_to_emit(first: Callable[[Flow], None]) -> None:
+    """Its time is behind that of others; what it leads to later, by the wall clock, is not late."""
     log = await new_log("numbers", "out", "late", partitions=2)
     flow = Flow("hops", partitions=2)
     flow.source("numbers", topic="numbers", idle_after=SOON)
-    flow.stage(add, name="first", after="numbers", window=Tumbling(1), state=lambda: 0, on_close=total)
+    first(flow)
     flow.stage(
         add, name="again", after="first", key=letter, window=Tumbling(1), state=lambda: 0, on_close=total
     )
@@ -284,6 +336,31 @@ async def test_an_idle_lane_holds_up_what_it_is_still_going_to_emit() -> None:
         await log.publish("numbers", 1, [OutRecord(b"b", b"2", 90_900)])
         await until_seen(log, "out", 2)
     assert await by_key(log, "out") == {"a": [1, 2]}
+    assert await by_key(log, "late") == {}
+
+
+async def test_at_the_end_of_time_what_is_incomplete_is_emitted_before_others_are_told() -> None:
+    log = await new_log("out", "late", partitions=2)
+    flow = Flow("hops", partitions=2)
+
+    @flow.source(name="numbers")
+    def yields() -> Iterator[Event[int]]:
+        yield Event(1, key="a", timestamp=500)
+        yield Event(2, key="b", timestamp=90_900)
+
+    async def slowly(state: State[int], window: Window) -> int:
+        await asyncio.sleep(SOON)
+        return state.value
+
+    flow.stage(add, name="first", after="numbers", window=Count(10), on_close=slowly, state=lambda: 0)
+    flow.stage(
+        add, name="again", after="first", key=letter, window=Tumbling(100), state=lambda: 0, on_close=total
+    )
+    flow.sink("out", after="again", topic="out")
+    flow.sink("late", after="again.late", topic="late")
+    async with Engine(flow, log=log, state=MemoryBackend()):
+        await until_seen(log, "out", 1)
+    assert await by_key(log, "out") == {"a": [3]}
     assert await by_key(log, "late") == {}
 
 

@@ -16,7 +16,7 @@ from reflow_kafka.definition.place import callers_place
 from reflow_kafka.definition.spec import FlowSpec
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.engine.statistics import StageStatistics
-from reflow_kafka.lane import timed
+from reflow_kafka.lane import due, timed
 from reflow_kafka.lane.programs import Materials, make_program
 from reflow_kafka.log.memory import MemoryLog
 from reflow_kafka.state.memory import MemoryBackend
@@ -83,6 +83,9 @@ class Tally:
 
     def holds(self, watermark: int) -> int:
         return watermark
+
+    def pending(self) -> bool:
+        return self.dues.first() is not None
 
     def rewound(self) -> None:
         pass
@@ -244,7 +247,7 @@ async def test_after_a_restart_it_goes_on_where_it_was() -> None:
 async def test_what_is_due_is_done_even_if_a_slice_is_over_before_it_begins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(timed, "SLICE", -1.0)  # as if the machine had done something else
+    monkeypatch.setattr(due, "SLICE", -1.0)  # as if the machine had done something else
     log = await new_log("numbers", "out")
     await numbers(log, *((key, 1, 100) for key in "abc"))
     await run(log, flow_of(quiet))

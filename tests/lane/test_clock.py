@@ -128,7 +128,7 @@ def test_it_returns_to_the_last_share() -> None:
 def test_what_is_still_to_be_emitted_bounds_what_is_told_and_not_its_own_time() -> None:
     clock, inbox, _ = on_topic()
     finish(clock, inbox, 100)
-    assert clock.told(lambda watermark: 60) == LaneTime(60, 100)
+    assert clock.told(60) == LaneTime(60, 100)
 
 
 def test_the_end_of_a_run_is_not_told() -> None:
@@ -162,10 +162,15 @@ def test_an_idle_stage_counts_as_long_as_it_has_something_to_emit() -> None:
     now.at = IDLE + 3
     clock.update(inbox)
     clock.asks(Board({}, HABITS))[TOPIC](1)
-    clock.update(inbox)
-    assert clock.told(lambda watermark: min(watermark, 100)) == LaneTime(8, 8)
-    assert clock.told(lambda watermark: min(watermark, 6)) == LaneTime(6, 8)
-    assert clock.told(lambda watermark: watermark) == LaneTime(5, 8, idle=8)
+    clock.update(inbox, pending=lambda: True)
+    assert clock.told(100) == LaneTime(8, 8)
+    assert clock.told(6) == LaneTime(6, 8)
+    clock.settled()
+    clock.update(inbox, pending=lambda: True)
+    assert not clock.news()
+    clock.update(inbox, pending=lambda: False)
+    assert clock.news(), "others may wait for it"
+    assert clock.told(8) == LaneTime(5, 8, idle=8)
 
 
 def test_what_the_lanes_before_have_told_counts_once_it_is_finished() -> None:
@@ -185,7 +190,7 @@ def test_it_ends_when_everything_before_it_has() -> None:
     hear(clock, inbox, board, l0=LaneTime(5))
     hear(clock, inbox, board, l0=LaneTime(5, ended=True))
     assert clock.watermark == NEVER
-    assert clock.told(lambda watermark: 60) == LaneTime(5, 5)  # something is still to be emitted
+    assert clock.told(60) == LaneTime(5, 5)  # something is still to be emitted
     assert clock.told() == LaneTime(5, 5, ended=True)
     now.at = HABITS.believed
     clock.update(inbox)

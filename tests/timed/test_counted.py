@@ -65,6 +65,7 @@ def test_what_is_incomplete_closes_at_the_end_of_a_run_only() -> None:
     driver.event(2, key=b"a", timestamp=9)
     assert driver.advance(NEVER - 1) == []
     assert driver.program.holds(100) == 100
+    assert not driver.program.pending(), "it may wait for ever"
     assert values(driver.advance(NEVER, fail=1)) == [("b", 7, 7, (1,))]
     driver.event(3, key=b"", timestamp=1)
     assert sorted(values(driver.retry())) == [("", 1, 1, (3,)), ("a", 9, 9, (2,))]

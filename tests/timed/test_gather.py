@@ -303,8 +303,10 @@ def test_on_the_wall_clock_a_time_out_is_as_old_as_its_parts_while_no_watermark_
 def test_the_end_of_a_run_ends_what_waits_for_the_wall_clock() -> None:
     driver = gathering(clock="wall-clock")
     driver.event("a", timestamp=5)
+    assert driver.program.pending()
     assert [(out.to, out.timestamp) for out in driver.advance(NEVER)] == [("timeout", 5)]
     assert driver.stored() == {}
+    assert not driver.program.pending()
 
 
 def test_by_the_time_of_events_no_wall_clock_wakes_anybody() -> None:

@@ -204,6 +204,7 @@ def test_it_holds_back_what_may_still_be_emitted(how: How, grace: int, holds: in
     join.event("l", timestamp=95, side=L)
     join.event("r", timestamp=93 - grace, side=R)
     assert join.program.holds(100) == holds
+    assert join.program.pending() == (how != "inner")
 
 
 # ---- against a plain model

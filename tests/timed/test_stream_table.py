@@ -195,9 +195,11 @@ def test_what_fails_still_finds_its_row_later() -> None:
     join.event("b", timestamp=30, side=R)
     join.event("c", timestamp=40, side=R)
     assert join.program.holds(50) == 15
+    assert join.program.pending()
     bad.clear()
     assert values(join.retry()) == [["x", "a"]]
     assert join.program.holds(50) == 50
+    assert not join.program.pending()
 
 
 def test_what_is_given_up_is_told_of() -> None:

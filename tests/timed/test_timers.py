@@ -234,6 +234,16 @@ def test_what_fails_is_put_off_and_holds_the_others_of_its_key_up() -> None:
     assert driver.program.holds(100) == 100
 
 
+@pytest.mark.parametrize("clock", [EVENT, WALL])
+def test_it_is_pending_until_it_has_fired(clock: Clock) -> None:
+    driver = setting(("t", clock, 10))
+    assert not driver.program.pending()
+    driver.event(1)
+    assert driver.program.pending()
+    driver.advance(10, now=10)
+    assert not driver.program.pending()
+
+
 def test_what_cannot_be_done_is_given_up() -> None:
     driver = setting(("a", EVENT, 10), ("b", WALL, 11))
     driver.event(1, key=b"k")

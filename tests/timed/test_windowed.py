@@ -258,8 +258,10 @@ def test_what_is_held_back_is_the_grace_and_what_is_still_to_be_closed() -> None
     assert [driver.program.holds(w) for w in (LONG_AGO, 3, 14, 16, 30)] == [LONG_AGO, -2, 9, 9, 9]
     driver.advance(15)
     assert [driver.program.holds(w) for w in (15, 24, 30)] == [10, 19, 19]
+    assert driver.program.pending()
     driver.advance(NEVER)
     assert driver.program.holds(NEVER) == NEVER
+    assert not driver.program.pending()
 
 
 def test_a_cleared_state_is_no_window() -> None:
