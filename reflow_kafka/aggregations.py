@@ -7,18 +7,16 @@ JSON makes of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
-from reflow_kafka.definition.handlers import plain_callable
+from reflow_kafka.definition.handlers import wrong_key_of
 from reflow_kafka.definition.place import Place, callers_place
 from reflow_kafka.serde.json import to_plain
-from reflow_kafka.serde.keys import field_getter
-
-KeyOf = str | Callable[[Any], object]
-"""A field's name, or a function of the value."""
+from reflow_kafka.serde.keys import KeyOf, field_getter
 
 
 @runtime_checkable
@@ -53,6 +51,12 @@ class Aggregated:
     def _take(self, of: Any, place: Place) -> None:
         self._get = _getter(of, type(self).__name__, "of", place)
 
+    def make(self) -> Any:
+        return None
+
+    def result(self, state: Any) -> Any:
+        return state
+
 
 class Count(Aggregated):
     """How many events there were; with `of` those where it is not None."""
@@ -70,9 +74,6 @@ class Count(Aggregated):
     def merge(self, state: Any, later: Any) -> Any:
         return state + later
 
-    def result(self, state: Any) -> Any:
-        return state
-
 
 class Sum(Aggregated):
     """The sum; 0 of nothing."""
@@ -86,9 +87,6 @@ class Sum(Aggregated):
 
     def merge(self, state: Any, later: Any) -> Any:
         return state + later
-
-    def result(self, state: Any) -> Any:
-        return state
 
 
 class Mean(Aggregated):
@@ -115,9 +113,6 @@ class Mean(Aggregated):
 class Min(Aggregated):
     """The smallest number, or the first text in alphabetical order; None of nothing."""
 
-    def make(self) -> Any:
-        return None
-
     def add(self, state: Any, value: Any, timestamp: int) -> Any:
         found = self._get(value)
         if found is None:
@@ -128,15 +123,9 @@ class Min(Aggregated):
     def merge(self, state: Any, later: Any) -> Any:
         return state if later is None or (state is not None and state <= later) else later
 
-    def result(self, state: Any) -> Any:
-        return state
-
 
 class Max(Aggregated):
     """The largest number, or the last text in alphabetical order; None of nothing."""
-
-    def make(self) -> Any:
-        return None
 
     def add(self, state: Any, value: Any, timestamp: int) -> Any:
         found = self._get(value)
@@ -148,15 +137,9 @@ class Max(Aggregated):
     def merge(self, state: Any, later: Any) -> Any:
         return state if later is None or (state is not None and state >= later) else later
 
-    def result(self, state: Any) -> Any:
-        return state
-
 
 class First(Aggregated):
     """The first to arrive; of merged sessions that of the older one."""
-
-    def make(self) -> Any:
-        return None
 
     def add(self, state: Any, value: Any, timestamp: int) -> Any:
         return _plain(self._get(value)) if state is None else state
@@ -164,15 +147,9 @@ class First(Aggregated):
     def merge(self, state: Any, later: Any) -> Any:
         return later if state is None else state
 
-    def result(self, state: Any) -> Any:
-        return state
-
 
 class Last(Aggregated):
     """The last to arrive; of merged sessions that of the younger one."""
-
-    def make(self) -> Any:
-        return None
 
     def add(self, state: Any, value: Any, timestamp: int) -> Any:
         found = self._get(value)
@@ -181,17 +158,11 @@ class Last(Aggregated):
     def merge(self, state: Any, later: Any) -> Any:
         return state if later is None else later
 
-    def result(self, state: Any) -> Any:
-        return state
-
 
 class Earliest(Aggregated):
     """That of the oldest event by its timestamp; of several the first to arrive."""
 
     by_time = True
-
-    def make(self) -> Any:
-        return None
 
     def add(self, state: Any, value: Any, timestamp: int) -> Any:
         found = self._get(value)
@@ -210,9 +181,6 @@ class Latest(Aggregated):
     """That of the youngest event by its timestamp; of several the last to arrive."""
 
     by_time = True
-
-    def make(self) -> Any:
-        return None
 
     def add(self, state: Any, value: Any, timestamp: int) -> Any:
         found = self._get(value)
@@ -245,9 +213,6 @@ class Collect(Aggregated):
 
     def merge(self, state: Any, later: Any) -> Any:
         return [*state, *later]
-
-    def result(self, state: Any) -> Any:
-        return state
 
 
 class TopK(Aggregated):
@@ -283,15 +248,11 @@ class TopK(Aggregated):
 
     def merge(self, state: Any, later: Any) -> Any:
         both = [*state, *later]
-        both.sort(key=_rank, reverse=True)  # equal ones stay in order
+        both.sort(key=itemgetter(0), reverse=True)  # equal ones stay in order
         return both[: self._k]
 
     def result(self, state: Any) -> Any:
         return [found for _, found in state]
-
-
-def _rank(entry: Sequence[Any]) -> Any:
-    return entry[0]
 
 
 # ---- what they share
@@ -300,14 +261,10 @@ def _rank(entry: Sequence[Any]) -> Any:
 def _getter(of: Any, kind: str, option: str, place: Place) -> Callable[[Any], Any]:
     if of is None:
         return _itself
-    if isinstance(of, str) and of:
-        return field_getter(of, "field")
-    if isinstance(of, str) or (reason := plain_callable(of, 1)):
-        found = repr(of) if isinstance(of, str) else f"{of!r}, which {reason}"
-        place.fail(
-            f"{kind}({option}=): {option} is a field's name or a plain function of the value, not {found}"
-        )
-    getter: Callable[[Any], Any] = of
+    if wrong := wrong_key_of(of):
+        wanted = "a field's name or a plain function of the value"
+        place.fail(f"{kind}({option}=): {option} is {wanted}; it {wrong:.100}")
+    getter: Callable[[Any], Any] = field_getter(of, "field") if isinstance(of, str) else of
     return getter
 
 

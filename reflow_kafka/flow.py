@@ -209,17 +209,14 @@ class Flow(Joins, Gathers, Dedupes, Aggregates):
             close_on: ``"event-time"``, which the watermark tells, or ``"wall-clock"``.
         """
         place = callers_place()
-        if fn is not None and after is None:
-            advice = "write @flow.stage(after=...) or flow.stage(fn, after=...)"
-            place.fail(f"it has no upstream: {advice}", stage=called(fn, options))
-
-        def add(target: Any) -> Stage[Any]:
-            draft = self._draft
-            options.setdefault("on_error", draft.on_error)
-            refs = draft.refs(after, place, stage=called(target, options))
-            return draft.add(stage_spec(target, place, draft.retry, after=refs, **options), place)
-
-        return decorator(add) if fn is None else add(fn)
+        return self._adding(
+            fn,
+            after,
+            place,
+            options,
+            "stage",
+            lambda target, refs: stage_spec(target, place, self._draft.retry, after=refs, **options),
+        )
 
     @overload
     def source(
@@ -299,18 +296,16 @@ class Flow(Joins, Gathers, Dedupes, Aggregates):
             after, name, key, when, on_error: as for `stage`; a function takes all that says how it is run.
         """
         place = callers_place()
-        if callable(subject) and after is None:
-            advice = "write @flow.sink(after=...) or flow.sink(fn, after=...)"
-            place.fail(f"it has no upstream: {advice}", stage=called(subject, options))
-
-        def add(target: Any) -> Stage[Any]:
-            draft = self._draft
-            options.setdefault("on_error", draft.on_error)
-            refs = draft.refs(after, place, stage=called(target, options))
-            spec = sink_spec(target, connector, place, draft.retry, after=refs, **options)
-            return draft.add(spec, place)
-
-        return decorator(add) if subject is None else add(subject)
+        return self._adding(
+            subject,
+            after,
+            place,
+            options,
+            "sink",
+            lambda target, refs: sink_spec(
+                target, connector, place, self._draft.retry, after=refs, **options
+            ),
+        )
 
     def reply(
         self, *, after: Upstreams, name: str = "reply", when: Callable[[Any], object] | None = None

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from reflow_kafka.aggregations import Aggregated, KeyOf, number
+from reflow_kafka.aggregations import Aggregated, number
 from reflow_kafka.definition.place import Place, callers_place
-from reflow_kafka.serde.keys import decode_key, encode_key
+from reflow_kafka.serde.keys import KeyOf, decode_key, encode_key
 
 try:
     import datasketches

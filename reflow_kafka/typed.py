@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypedDict, TypeVar, overload
 
 from reflow_kafka.definition.schedule import Missed
-from reflow_kafka.definition.spec import KeyOf, OnError, RunIn
+from reflow_kafka.definition.spec import OnError, RunIn
 from reflow_kafka.event import Event
 from reflow_kafka.handle import Stage
 from reflow_kafka.options import Batch, Rate, Retry
+from reflow_kafka.serde.keys import KeyOf
 from reflow_kafka.serde.typed import Format
 from reflow_kafka.units import Clock, Duration
 from reflow_kafka.value import State

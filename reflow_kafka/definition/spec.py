@@ -16,6 +16,7 @@ from reflow_kafka.definition.operators import Operator
 from reflow_kafka.definition.schedule import Schedule
 from reflow_kafka.event import Event
 from reflow_kafka.options import Batch, Rate, Retry
+from reflow_kafka.serde.keys import KeyOf
 
 
 class Unset(enum.Enum):
@@ -25,8 +26,6 @@ class Unset(enum.Enum):
 
 
 UNSET: Final = Unset.UNSET
-KeyOf = str | Callable[[Any], object]
-"""A field's name, or a function of the value."""
 OnError = Literal["dead-letter", "stop", "skip"] | Callable[[Exception, Event[Any]], Any]
 """What happens to an event that fails; a function's result is emitted instead."""
 RunIn = Literal["loop", "thread", "process"]

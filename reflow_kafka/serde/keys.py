@@ -129,6 +129,7 @@ def partition_cache(partitions: int) -> PartitionCache:
 
 
 KeyOf = str | Callable[[Any], object]
+"""A field's name, or a function of the value."""
 
 
 @overload

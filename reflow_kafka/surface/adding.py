@@ -23,8 +23,11 @@ class Surface:
     def _adding(
         self, fn: Any, after: Any, place: Place, options: dict[str, Any], how: str, make: Make
     ) -> Any:
-        """The handle of the stage made of `fn`, or a decorator; `how` is what a user writes."""
-        if fn is not None and after is None:
+        """The handle of the stage made of `fn`, or a decorator; `how` is what a user writes.
+
+        A sink may have a name in place of a function.
+        """
+        if callable(fn) and after is None:
             advice = f"write @flow.{how}(after=...) or flow.{how}(fn, after=...)"
             place.fail(f"it has no upstream: {advice}", stage=called(fn, options))
 
@@ -32,7 +35,7 @@ class Surface:
             draft = self._draft
             options.setdefault("on_error", draft.on_error)
             refs = draft.refs(after, place, stage=called(target, options))
-            return draft.add(make(target, refs), place, target)
+            return draft.add(make(target, refs), place, None if isinstance(target, str) else target)
 
         return decorator(add) if fn is None else add(fn)
 

@@ -6,8 +6,8 @@ from typing import Any, Unpack, overload
 
 from reflow_kafka.definition.dedupe import dedupe_spec
 from reflow_kafka.definition.place import callers_place
-from reflow_kafka.definition.spec import KeyOf
 from reflow_kafka.handle import Stage
+from reflow_kafka.serde.keys import KeyOf
 from reflow_kafka.surface.adding import Surface, called
 from reflow_kafka.typed import DedupeOptions, Upstreams, V
 from reflow_kafka.units import Duration

@@ -1,4 +1,4 @@
-"""Bringing events together again: `gather`, `zip`, `reduce`."""
+"""Bringing events together again: `gather`, `zip`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, Unpack, overload
 
 from reflow_kafka.definition.gathers import gather_spec, zip_spec
 from reflow_kafka.definition.place import callers_place
-from reflow_kafka.definition.spec import KeyOf
 from reflow_kafka.handle import Stage
+from reflow_kafka.serde.keys import KeyOf
 from reflow_kafka.surface.adding import Surface
 from reflow_kafka.typed import F, TimedOptions, Upstream, Upstreams
 from reflow_kafka.units import Clock, Duration

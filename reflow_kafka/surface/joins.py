@@ -1,4 +1,4 @@
-"""Bringing together what has the same key: `table` and `join`."""
+"""Bringing together what has the same key: `join`, `table`, `global_table`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any, Literal, Unpack, overload
 
 from reflow_kafka.definition.joins import Joined, Terms, join_specs
 from reflow_kafka.definition.place import Place, callers_place, did_you_mean
-from reflow_kafka.definition.spec import KeyOf, UpstreamRef
+from reflow_kafka.definition.spec import UpstreamRef
 from reflow_kafka.definition.tables import global_table_spec, table_spec
 from reflow_kafka.handle import Stage, Table
+from reflow_kafka.serde.keys import KeyOf
 from reflow_kafka.serde.typed import Format
 from reflow_kafka.surface.adding import Surface, called, decorator
 from reflow_kafka.typed import F, T, TableOptions, TimedOptions, Upstream

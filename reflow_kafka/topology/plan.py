@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reflow_kafka.definition.spec import FlowSpec, KeyOf, StageSpec
+from reflow_kafka.definition.spec import FlowSpec, StageSpec
 from reflow_kafka.options import Retry
+from reflow_kafka.serde.keys import KeyOf
 from reflow_kafka.topology.direct import is_reply
 from reflow_kafka.topology.topics import dead_letter_topic, parked_topic, progress_topic, reply_topic
 
