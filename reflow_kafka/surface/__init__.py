@@ -1,1 +1,1 @@
-"""What a `Flow` offers besides stages, sources and sinks: one class for each kind, all of them its bases."""
+"""What a `Flow` offers: one class for each kind of methods, all of them its bases."""
