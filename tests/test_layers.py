@@ -24,8 +24,11 @@ LAYERS = {
     "timed": 4,
     "state": 3,
     "log": 3,
+    "observe": 2,
+    "surface": 2,
     "topology": 2,
     "definition": 1,
+    "serde": 0,
 }
 
 PURE = (

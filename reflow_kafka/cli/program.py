@@ -129,7 +129,7 @@ def load_flows(targets: Iterable[str], app_dir: Path) -> list[Flow]:
         UsageError: a target names none, or two name flows of one name.
         DefinitionError: a flow cannot work as it is written.
     """
-    from reflow_kafka.definition.load import load
+    from reflow_kafka.load import load
 
     found: dict[str, Flow] = {}
     for target in targets:

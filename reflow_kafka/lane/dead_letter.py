@@ -60,11 +60,6 @@ class DeadLetterPlace:
         self._channel.append_to(self._channel.place(self._key), timestamp, key, value, headers)
 
 
-def append_dead_letter(channel: Channel, record: Record, headers: Headers) -> None:
-    """Write a dead letter, as far as it fits."""
-    DeadLetterPlace(channel, record.key).append(record.timestamp, record.key, record.value, headers)
-
-
 def _cause(
     offset: int, origin: TopicPartition, flow: str, stage: str, error: BaseException, attempts: int
 ) -> Sequence[tuple[str, bytes]]:

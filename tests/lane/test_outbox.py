@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reflow_kafka.lane.dead_letter import MAX_KEY, PREFIX, append_dead_letter, error_headers, fitting
+from reflow_kafka.lane.dead_letter import MAX_KEY, PREFIX, DeadLetterPlace, error_headers, fitting
 from reflow_kafka.lane.outbox import MAX_RECORD, Channel, Outbox, OversizedOutput
 from reflow_kafka.log.api import TopicPartition
 from reflow_kafka.log.local import LocalBuilder, LocalRecord
@@ -121,7 +121,8 @@ def test_a_dead_letter_always_fits(key: int | None, value: int | None, header: i
     )
     headers = error_headers(record, TopicPartition("in", 0), "f", "s", ValueError("bad"))
     outbox = Outbox(LocalBuilder)
-    append_dead_letter(outbox.channel("dead", 2), record, headers)
+    place = DeadLetterPlace(outbox.channel("dead", 2), record.key)
+    place.append(record.timestamp, record.key, record.value, headers)
     ((builder,),) = outbox.take().values()
     assert builder.size() <= MAX_RECORD + MAX_KEY
     whole = (key or 0) + (value or 0) + sum(len(name) + len(data or b"") for name, data in headers)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reflow_kafka import Event
-from reflow_kafka.lane.dead_letter import append_dead_letter, error_headers
+from reflow_kafka.lane.dead_letter import DeadLetterPlace, error_headers
 from reflow_kafka.lane.emitter import Emitter, Lead
 from reflow_kafka.lane.outbox import MAX_RECORD, Outbox, OversizedOutput
 from reflow_kafka.lane.replies import DeadLetters, Replies
@@ -40,6 +40,10 @@ class Bench:
 
     def emit(self, headers: Headers, *results: Any) -> None:
         self.emitter.deliver(self.emitter.prepare(results, record(headers), 60))
+
+    def give_up(self, event: LocalRecord, headers: Headers) -> None:
+        place = DeadLetterPlace(self.letters, event.key)
+        place.append(event.timestamp, event.key, event.value, headers)
 
     def found(self) -> dict[TopicPartition, list[LocalRecord]]:
         taken = self.outbox.take()
@@ -85,7 +89,7 @@ def test_an_answer_does_not_pass_on_what_gave_an_earlier_one() -> None:
 def test_what_nobody_asked_for_goes_nowhere(headers: Headers, caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench()
     bench.emit(headers, 1, object())  # it is not even encoded
-    append_dead_letter(bench.letters, record(headers), [*headers, ("reflow.error.type", b"E")])
+    bench.give_up(record(headers), [*headers, ("reflow.error.type", b"E")])
     assert list(bench.found()) == [TopicPartition("f.dead-letters", 0)]
     assert caplog.text == ""
 
@@ -101,7 +105,7 @@ def test_nothing_but_the_replies_of_this_flow_is_written(
     headers: Headers = [(CORRELATION_ID, b"c"), (REPLY_TO, address)]
     for _ in range(3):
         bench.emit(headers, 1)
-    append_dead_letter(bench.letters, record(headers), headers)
+    bench.give_up(record(headers), headers)
     assert list(bench.found()) == [TopicPartition("f.dead-letters", 0)]
     assert [r.levelno for r in caplog.records] == [logging.WARNING], "said once"
     assert "answers only in f.replies" in caplog.text
@@ -123,7 +127,7 @@ Found = dict[TopicPartition, list[LocalRecord]]
 def failed(headers: Headers, error: Exception, value: bytes = b"{}") -> Found:
     bench = Bench()
     event = record(headers, value)
-    append_dead_letter(bench.letters, event, error_headers(event, ORIGIN, "f", "price", error))
+    bench.give_up(event, error_headers(event, ORIGIN, "f", "price", error))
     return bench.found()
 
 

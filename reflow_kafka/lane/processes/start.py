@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import reflow_kafka
-from reflow_kafka.definition.load import FILES
 from reflow_kafka.errors import UsageError
 from reflow_kafka.lane.processes.main import STOP_SIGNALS
 from reflow_kafka.lane.processes.wire import Progress, Setup
+from reflow_kafka.load import FILES
 
 _BOOT = (
     "import sys; sys.path.insert(0, {root!r}); from reflow_kafka.lane.processes.main import main; "

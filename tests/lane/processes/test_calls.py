@@ -12,10 +12,10 @@ import pytest
 import pytest_asyncio
 
 from reflow_kafka import Context, DefinitionError, Event, FlowStopped, Reject, State
-from reflow_kafka.definition.load import load
 from reflow_kafka.event import INHERITED
 from reflow_kafka.lane.processes.job import Job
 from reflow_kafka.lane.processes.pool import Processes
+from reflow_kafka.load import load
 from tests.lane.processes import work
 
 pytestmark = pytest.mark.timeout(60)

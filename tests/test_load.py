@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reflow_kafka import DefinitionError, Flow, UsageError
-from reflow_kafka.definition.load import load
+from reflow_kafka.load import load
 
 FLOW = "from reflow_kafka import Flow\nflow = Flow('weather')\n"
 Write = Callable[[str, str], Path]
