@@ -1,59 +1,27 @@
-"""A real Apache Kafka on this machine, for development and tests.
-
-The broker's jars come from Maven Central once and stay in the user's cache directory; Java runs them.
-Nothing else is needed, no Docker in particular. Linux and macOS.
-
-    with DevBroker() as broker:
-        run(flow, bootstrap=broker.bootstrap)
-"""
+"""The broker as a process of this machine."""
 
 from __future__ import annotations
 
 import base64
-import fcntl
 import os
-import random
 import re
 import shutil
 import signal
-import socket
-import struct
 import subprocess
 import tempfile
 import time
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from reflow_kafka.devbroker.install import find_java, kafka_libs, last_line
+from reflow_kafka.devbroker.ports import HOST, answers, free_port, is_free
 from reflow_kafka.errors import ReflowError
 
-KAFKA_VERSION = "4.1.1"
-JAVA_WANTED = 17  # what brokers from 4.0 on need
-
-_DOWNLOAD_TIMEOUT = 600.0
 _START_TIMEOUT = 60.0
 _HALT_TIMEOUT = 20.0
-_HOST = "127.0.0.1"
-
-# Pinned, so that the same jars come on every machine. Kafka brings log4j without its SLF4J binding.
-_POM = f"""\
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>reflow-kafka</groupId><artifactId>dev-broker</artifactId><version>1</version>
-  <dependencies>
-    <dependency>
-      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA_VERSION}</version>
-    </dependency>
-    <dependency>
-      <groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>2.24.3</version>
-    </dependency>
-  </dependencies>
-</project>
-"""
-_MAVEN_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:2.8:copy-dependencies"
 
 # One broker that is its own controller. Internal topics are small and rebalances immediate, because tests and
 # laptops start many short groups; everything that flows rely on keeps Kafka's own default.
@@ -117,7 +85,7 @@ class DevBroker:
         """The address for clients; the same for as long as this object lives."""
         if self._port is None:
             raise ReflowError("the broker has no address yet: call start() first")
-        return f"{_HOST}:{self._port}"
+        return f"{HOST}:{self._port}"
 
     @property
     def pid(self) -> int:
@@ -212,7 +180,7 @@ class DevBroker:
     def _launch(self, java: str, libs: Path) -> None:
         deadline = time.monotonic() + _START_TIMEOUT
         config = self.data_dir / "server.properties"
-        if self._fixed_port is not None and not _is_free(self._fixed_port):
+        if self._fixed_port is not None and not is_free(self._fixed_port):
             raise ReflowError(
                 f"port {self._fixed_port} is in use: stop what listens there or choose another --port"
             )
@@ -239,7 +207,7 @@ class DevBroker:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        while not answers(_HOST, self._port):
+        while not answers(HOST, self._port):
             if self._process.poll() is not None:
                 raise ReflowError(
                     f"Kafka ended with code {self._process.returncode} at start: {self.last_words()}"
@@ -250,7 +218,7 @@ class DevBroker:
 
     def _settings(self) -> dict[str, str]:
         listeners = f"PLAINTEXT://{self.bootstrap}"
-        controller = f"{_HOST}:{self._controller_port}"
+        controller = f"{HOST}:{self._controller_port}"
         return {
             **_PROPERTIES,
             "listeners": f"{listeners},CONTROLLER://{controller}",
@@ -271,121 +239,12 @@ class DevBroker:
         )
         if done.returncode != 0:
             raise ReflowError(
-                f"Kafka could not format {self.data_dir}: {_last_line(done.stdout + done.stderr)}"
+                f"Kafka could not format {self.data_dir}: {last_line(done.stdout + done.stderr)}"
             )
 
     def last_words(self) -> str:
+        """The last error that the broker told of, else the last thing it said."""
         text = self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
         told = [line for line in text.splitlines() if re.search(r"\b(ERROR|FATAL)\b|Exception", line)]
         hint = f" (all of it: {self.log_file})" if self._keep else ""
-        return (told[-1].strip() if told else _last_line(text)) + hint
-
-
-def find_java() -> str:
-    """The `java` to use, proven to be new enough."""
-    home = os.environ.get("JAVA_HOME")
-    java = (
-        str(Path(home, "bin", "java"))
-        if home and Path(home, "bin", "java").exists()
-        else shutil.which("java")
-    )
-    if java is None:
-        raise ReflowError(
-            f"no java was found, Kafka needs Java {JAVA_WANTED} or newer: install it or set JAVA_HOME"
-        )
-    told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False).stderr
-    found = re.search(r'version "(?:1\.)?(\d+)', told)
-    if found is None or int(found[1]) < JAVA_WANTED:
-        version = f"Java {found[1]}" if found else "no usable Java"
-        wanted = f"Kafka needs Java {JAVA_WANTED} or newer: install it or set JAVA_HOME"
-        raise ReflowError(f"{java} is {version}, {wanted}")
-    return java
-
-
-def kafka_libs() -> Path:
-    """The directory with the broker's jars, fetched at first use."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reflow-kafka"
-    target = cache / f"kafka-{KAFKA_VERSION}"
-    libs = target / "libs"
-    if libs.is_dir():
-        return libs
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"kafka-{KAFKA_VERSION}.lock").open("w") as lock:
-        # The lock goes with its holder, and the holder's download has a deadline.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not libs.is_dir():
-            # Made aside and renamed: half a download is never taken for a broker.
-            with tempfile.TemporaryDirectory(prefix="download-", dir=cache) as temporary:
-                made = Path(temporary) / target.name
-                made.mkdir()
-                _download(made)
-                made.rename(target)
-    return libs
-
-
-def _download(folder: Path) -> None:
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise ReflowError(
-            f"no mvn was found, it is needed once to fetch Kafka {KAFKA_VERSION}: install Maven"
-        )
-    pom = folder / "pom.xml"
-    pom.write_text(_POM)
-    where = f"-DoutputDirectory={folder / 'libs'}"
-    try:
-        done = subprocess.run(
-            [maven, "-q", "-B", "-f", str(pom), _MAVEN_GOAL, "-DincludeScope=runtime", where],
-            capture_output=True,
-            text=True,
-            timeout=_DOWNLOAD_TIMEOUT,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        raise ReflowError(
-            f"mvn did not fetch Kafka {KAFKA_VERSION} within {_DOWNLOAD_TIMEOUT:.0f} s"
-        ) from None
-    if done.returncode != 0:
-        errors = [line for line in done.stdout.splitlines() if line.startswith("[ERROR]")]
-        why = errors[0] if errors else _last_line(done.stdout + done.stderr)
-        raise ReflowError(f"mvn could not fetch Kafka {KAFKA_VERSION}: {why}")
-
-
-def answers(host: str, port: int, timeout: float = 2.0) -> bool:
-    """Whether a Kafka broker there answers a metadata request and knows at least one broker, itself."""
-    # Metadata v4: key, version, correlation id, no client id; an empty list of topics, no auto-creation.
-    request = struct.pack(">hhih ib", 3, 4, 1, -1, 0, 0)
-    with suppress(OSError, struct.error), socket.create_connection((host, port), timeout) as connection:
-        connection.settimeout(timeout)
-        connection.sendall(struct.pack(">i", len(request)) + request)
-        head = b""
-        while len(head) < 16 and (part := connection.recv(16 - len(head))):
-            head += part
-        _size, correlation, _throttle, brokers = struct.unpack(">iiii", head)
-        return bool(correlation == 1 and brokers > 0)
-    return False
-
-
-def free_port(other_than: int | None = None) -> int:
-    # Below the range that systems hand to outgoing connections: while the broker is away, a client that keeps
-    # trying must not be given the broker's own port.
-    for _ in range(200):
-        port = random.randrange(20_000, 32_000)
-        if port != other_than and _is_free(port):
-            return port
-    raise ReflowError(f"no free port was found on {_HOST} between 20000 and 32000")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+        return (told[-1].strip() if told else last_line(text)) + hint
