@@ -8,7 +8,7 @@ from aiokafka.producer.message_accumulator import MessageBatch
 from aiokafka.producer.sender import Sender
 
 from reflow_kafka.errors import ReflowError
-from reflow_kafka.log.kafka.protocol import check_private_api
+from reflow_kafka.log.kafka.private_api import check_private_api
 
 
 def test_the_installed_version_is_known() -> None:
