@@ -14,7 +14,7 @@ from tests.chaos.schedule import WORKERS
 from tests.support.cluster import Cluster
 from tests.support.settings import SCALE, seed_of
 
-SECONDS = 12.0 * SCALE
+SECONDS = 24.0 * SCALE
 """For how long the flow is disturbed."""
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import random
 
-SCALE = float(os.environ.get("REFLOW_CHAOS_SCALE", "1"))
-"""1 = what fits into every run; larger: more events, more kills, more time."""
+SCALE = float(os.environ.get("REFLOW_CHAOS_SCALE", "0.5"))
+"""1 = a full round; half of it fits into every run. Larger: more events, more kills, more time."""
 
 
 def seeded() -> random.Random:
