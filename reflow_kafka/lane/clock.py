@@ -6,7 +6,7 @@ when the lane moves. Only the end of time is taken back: it holds for the run al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final
@@ -66,6 +66,8 @@ class WorkClock:
         self._ended = False
         self._pending = False
         """Whether it has still something to emit, although nothing comes any more."""
+        self._left: Container[TopicPartition] = ()
+        """Inputs that nothing is taken from at present."""
         self._over = False
         self._said = (self._clock, self._base, False, False)
         """Clock, base, idle and ended when they were told for the last time."""
@@ -130,7 +132,12 @@ class WorkClock:
             source.stand()
 
     def update(
-        self, inbox: Inbox, *, standing: bool = False, pending: Callable[[], bool] = lambda: False
+        self,
+        inbox: Inbox,
+        *,
+        standing: bool = False,
+        pending: Callable[[], bool] = lambda: False,
+        left: Container[TopicPartition] = (),
     ) -> bool:
         """Note how far everything is finished; whether the watermark has changed.
 
@@ -139,7 +146,9 @@ class WorkClock:
             standing: events wait for their turn that the inbox knows nothing of any more; so does time.
             pending: whether the stage has something to emit, whenever that is, that takes no more events:
                 then it counts as others do that are not idle. Asked when nothing comes any more.
+            left: inputs that nothing is taken from at present, whatever there is.
         """
+        self._left = left
         if standing:
             for tp, source in self._sources.items():
                 source.stand(inbox.reached(tp))
@@ -212,14 +221,13 @@ class WorkClock:
 
     def at_rest(self, board: Board) -> bool:
         """Whether it has gone by all that was told, and nothing is to be told, as long as nothing comes."""
-        edges = self._edges.values()
-        waits = any(edge.waits or edge.asks(board.version(edge.upstream)) for edge in edges)
-        return not waits and not self._untold
+        asks = any(edge.asks(board.version(edge.upstream)) for edge in self._edges.values())
+        return not (asks or self.waits or self._untold)
 
     @property
     def waits(self) -> bool:
-        """Whether it waits for events that were there before something was told."""
-        return any(edge.waits for edge in self._edges.values())
+        """Whether it waits for events that were there before something was told, and are being worked off."""
+        return any(edge.waits for tp, edge in self._edges.items() if tp not in self._left)
 
     @property
     def moved_at(self) -> int:

@@ -67,7 +67,11 @@ class DueWorker(SerialWorker):
         return bool(self._lines.keys)
 
     def _update(self, clock: WorkClock) -> bool:
-        return clock.update(self.inbox, standing=self._stands(), pending=self._is_pending)
+        return clock.update(self.inbox, standing=self._stands(), pending=self._is_pending, left=self._left())
+
+    def _left(self) -> frozenset[TopicPartition]:
+        """The inputs that nothing is taken from before others have more."""
+        return frozenset()
 
     def _is_pending(self) -> bool:
         """Whether something will still be emitted, if only time goes on."""

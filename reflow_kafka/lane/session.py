@@ -201,7 +201,8 @@ class Session:
     def caught_up(self, end: Callable[[TopicPartition], int], before: float) -> bool:
         """Whether everything below the ends of the inputs is finished and committed.
 
-        A stage whose events wait for a try that is not made `before` is left out.
+        A stage whose events wait for a try that is not made `before` is left out, and so is an input that
+        nothing is taken from before others have more.
         """
         if self.gate.pending:
             return False
@@ -210,7 +211,8 @@ class Session:
             queue = work.queue()
             if queue.in_progress or (queue.next_try is not None and queue.next_try <= before):
                 return False
-            behind = queue.parked or any(marks[tp].position < end(tp) for tp in work.inputs)
+            inputs = (tp for tp in work.inputs if tp not in queue.left)
+            behind = queue.parked or any(marks[tp].position < end(tp) for tp in inputs)
             if behind and queue.next_try is None:
                 return False
         return True

@@ -27,6 +27,10 @@ class Taking:
             self._left.clear()
         return self._left
 
+    def waiting(self) -> frozenset[TopicPartition]:
+        """The inputs that are left alone until something of the others is taken."""
+        return frozenset(self._left) if len(self._left) < len(self._sides) else frozenset()
+
     def takes(self, partition: TopicPartition, records: Sequence[Record]) -> int:
         """How many of the next events of an input may be taken; none: it is left alone from now on."""
         if self._choosy is None:

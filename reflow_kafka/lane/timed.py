@@ -58,6 +58,9 @@ class TimedWorker(DueWorker):
     def _takes(self, partition: TopicPartition, records: Sequence[Record]) -> int:
         return self._taking.takes(partition, records)
 
+    def _left(self) -> frozenset[TopicPartition]:
+        return self._taking.waiting()
+
     async def _slice(self, pieces: Sequence[tuple[TopicPartition, Sequence[Record]]]) -> None:
         await super()._slice(pieces)
         self._taking.taken()
@@ -68,7 +71,8 @@ class TimedWorker(DueWorker):
 
     def queue(self) -> Queue:
         queue = super().queue()
-        queue.add(Queue(retrying=len(self._put_off), next_try=self._put_off.next_try()))
+        failed = self._put_off
+        queue.add(Queue(retrying=len(failed), next_try=failed.next_try(), left=self._taking.waiting()))
         return queue
 
     # ---- commits

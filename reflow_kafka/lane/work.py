@@ -65,6 +65,8 @@ class Queue:
     """`clock.monotonic()` of the first of these tries."""
     parked: int = 0
     """Events that have moved into the lane's store until it is their turn."""
+    left: frozenset[TopicPartition] = frozenset()
+    """Inputs that nothing is taken from before others have more."""
 
     def add(self, other: Queue) -> None:
         """Add another one to this one."""
@@ -73,6 +75,7 @@ class Queue:
         times = [at for at in (self.next_try, other.next_try) if at is not None]
         self.next_try = min(times, default=None)
         self.parked += other.parked
+        self.left |= other.left
 
 
 class Work(Protocol):

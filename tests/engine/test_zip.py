@@ -115,8 +115,11 @@ async def test_each_side_has_its_own_type() -> None:
 
 def test_in_a_test_of_the_flow_a_side_that_waits_holds_nothing_up() -> None:
     with FlowTest(zipping(limit=1)) as test:
+        began = test.now
         for n in range(3):
             test.send("left", n, key="a")
+        assert test.now == began, "nothing was waited for"
+        test.advance(wall=60)
         test.restart()
         assert test.outputs("pair") == []
         test.send("right", 0, key="a")

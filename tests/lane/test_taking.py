@@ -46,7 +46,7 @@ def test_an_input_is_left_alone_until_something_else_was_taken() -> None:
     assert taking(Choosing(0, 5)).takes(LEFT, records(1)) == 0
     each = taking(Choosing(0, 5))
     each.takes(LEFT, records(1))
-    assert set(each.left()) == {LEFT}
+    assert set(each.left()) == each.waiting() == {LEFT}
     assert each.takes(RIGHT, records(1, 2)) == 2
     each.taken()
     assert not each.left()
@@ -57,6 +57,7 @@ def test_of_inputs_that_wait_for_each_other_one_goes_first_by_one() -> None:
     for _ in range(2):
         for partition in (LEFT, RIGHT):
             assert each.takes(partition, records(1, 2)) == 0
+        assert not each.waiting()
         assert not each.left()
         assert each.takes(RIGHT, records(1, 2)) == 1
         each.taken()
