@@ -14,10 +14,9 @@ from reflow_kafka.serde.keys import decode_key, partition_of
 from reflow_kafka.serde.typed import state_codec
 from reflow_kafka.state.shelf import Shelf
 from reflow_kafka.state.store import LaneStores
-from reflow_kafka.timed.keyed import OWN, place_of
+from reflow_kafka.timed.keyed import place_of, store_at
 from reflow_kafka.timed.kinds import windows_program
 from reflow_kafka.timed.states import States
-from reflow_kafka.timed.stores import prefix_of
 from reflow_kafka.timed.windowed import Stock
 from reflow_kafka.topology.plan import Node, Plan
 from reflow_kafka.windows import Window
@@ -72,7 +71,7 @@ def lanes_of(plan: Plan, node: Node, key: bytes, store: str | None) -> tuple[int
 def look(node: Node, stores: LaneStores, key: bytes, store: str | None) -> bytes | None:
     """What is committed of a key, as JSON; None if that is nothing."""
     if store is not None:
-        return stores.get(node.name, OWN + prefix_of(store) + key)
+        return stores.get(node.name, store_at(store) + key)
     if node.stage.operator is None:
         return stores.get(node.name, key)
     return peek(node.stage.operator, node, stores, key)

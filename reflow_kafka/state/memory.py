@@ -53,9 +53,9 @@ class MemoryBackend:
         """Lanes with content."""
         return frozenset(lane for name, lane in self._lanes if name == flow)
 
-    def look(self, flow: str) -> list[MemoryView]:
+    def look(self, flow: str) -> dict[int, MemoryView]:
         """The content of each lane as it is, whether or not it is open."""
-        return [MemoryView(content.stores) for (name, _), content in self._lanes.items() if name == flow]
+        return {lane: MemoryView(each.stores) for (name, lane), each in self._lanes.items() if name == flow}
 
     def close(self) -> None:
         """Nothing to do: the content stays with this object."""

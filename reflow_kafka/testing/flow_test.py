@@ -54,6 +54,17 @@ class _Looking:
         """
         return self._trial.state(stage, key)
 
+    def store(self, stage: Named, name: str, key: object = INHERITED) -> dict[str, Any]:
+        """What a named store of a stage holds (``stores=``), in the order of its keys.
+
+        Each lane has its own: with `key`, that of the lane in which events of this key are handled; else the
+        entries of all.
+
+        Raises:
+            UsageError: there is no such stage or store; or, without `key`, an entry is in several lanes.
+        """
+        return self._trial.store(stage, name, key)
+
     def timers(self, stage: Named, key: object) -> list[Timer]:
         """The timers of a key that have not fired, the next one first.
 

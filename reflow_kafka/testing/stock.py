@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from reflow_kafka.definition.operators import Keyed, Windowed
+from reflow_kafka.definition.place import did_you_mean
 from reflow_kafka.definition.spec import StageSpec
 from reflow_kafka.errors import UsageError
 from reflow_kafka.serde.keys import decode_key
@@ -14,7 +15,7 @@ from reflow_kafka.serde.typed import state_codec
 from reflow_kafka.state.memory import MemoryView
 from reflow_kafka.state.shelf import Shelf
 from reflow_kafka.state.store import LaneStores
-from reflow_kafka.timed.keyed import place_of, timers_at
+from reflow_kafka.timed.keyed import place_of, store_at, timers_at
 from reflow_kafka.timed.kinds import windows_program
 from reflow_kafka.timed.states import States
 from reflow_kafka.timed.timers import read_timer
@@ -45,6 +46,26 @@ def _windows(stage: StageSpec, lane: MemoryView, key: bytes) -> Iterator[tuple[W
     program = windows_program(Stock(functools.partial(Shelf, stores, stage.name), states), operator.window)
     for start, end, state in program.open(key):
         yield Window(start, end, decode_key(key)), states.value(state)
+
+
+def store_of(stage: StageSpec, lanes: Sequence[MemoryView], name: str) -> dict[str, Any]:
+    """What a named store of a stage holds, in the order of its keys."""
+    operator = stage.operator
+    known = list(operator.stores) if isinstance(operator, Keyed) else []
+    if not isinstance(operator, Keyed) or name not in known:
+        raise UsageError(f"stage {stage.name!r} has no store {name!r}{did_you_mean(name, known)}")
+    decode, prefix = state_codec(operator.stores[name].type).decode, store_at(name)
+    found: dict[str, Any] = {}
+    for lane in lanes:
+        for place, raw in lane.scan(stage.name, prefix):
+            key = decode_key(place[len(prefix) :])
+            if key in found:
+                raise UsageError(
+                    f"found {key!r} in store {name!r} of several lanes of stage {stage.name!r}, wanted the "
+                    "one that an event sees: say its key, too, store(stage, name, key)"
+                )
+            found[key] = decode(raw)
+    return dict(sorted(found.items()))
 
 
 def timers_of(stage: StageSpec, lanes: Sequence[MemoryView], key: bytes) -> list[Timer]:

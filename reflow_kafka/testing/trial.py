@@ -15,11 +15,11 @@ from reflow_kafka.event import INHERITED, Event, received
 from reflow_kafka.flow import Flow
 from reflow_kafka.handle import Stage
 from reflow_kafka.log.api import OutRecord, TopicKind, TopicSpec
-from reflow_kafka.serde.keys import encode_key
+from reflow_kafka.serde.keys import encode_key, partition_of
 from reflow_kafka.state.memory import MemoryView
 from reflow_kafka.testing.letters import DeadLetter, read_letter
 from reflow_kafka.testing.stand import Stand
-from reflow_kafka.testing.stock import state_of, timers_of
+from reflow_kafka.testing.stock import state_of, store_of, timers_of
 from reflow_kafka.testing.wiring import wire
 from reflow_kafka.timers import Timer
 from reflow_kafka.topology.planner import make_plan
@@ -199,7 +199,18 @@ class Trial:
         """The timers of a key."""
         return timers_of(self._stage(stage), self._lanes(), _raw(key))
 
+    def store(self, stage: Named, name: str, key: object) -> dict[str, Any]:
+        """What a named store holds."""
+        spec = self._stage(stage)
+        if key is INHERITED:
+            return store_of(spec, self._lanes(), name)
+        lane = partition_of(_raw(key), make_plan(self._spec).host(spec.name).inputs[0].partitions)
+        return store_of(spec, [view for at, view in self._views().items() if at == lane], name)
+
     def _lanes(self) -> list[MemoryView]:
+        return list(self._views().values())
+
+    def _views(self) -> dict[int, MemoryView]:
         return self._stand.state.look(self._spec.name)
 
     def _stage(self, stage: Named) -> StageSpec:

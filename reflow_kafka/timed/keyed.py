@@ -47,6 +47,11 @@ def timers_at(key: bytes) -> bytes:
     return OWN + b"T" + text(key)
 
 
+def store_at(name: str) -> bytes:
+    """What the places of a named store's entries begin with there, before their keys."""
+    return OWN + prefix_of(name)
+
+
 @dataclass(frozen=True, slots=True)
 class StoreKind:
     """What a named store holds."""
@@ -123,7 +128,7 @@ class Keyed:
         self._stores = {
             name: NamedStore(
                 name,
-                shelf(OWN + prefix_of(name), as_is, as_is),
+                shelf(store_at(name), as_is, as_is),
                 encode=kind.encode,
                 decode=kind.decode,
                 ttl=kind.ttl,

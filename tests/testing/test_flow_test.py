@@ -579,6 +579,30 @@ def test_nothing_is_left_behind() -> None:
     assert threading.active_count() == before
 
 
+def test_named_stores() -> None:
+    flow = Flow("visits", partitions=4)
+    flow.source("visits", topic="visits", type=str)
+
+    @flow.stage(after="visits", stores={"pages": int, "last": str})
+    def count(page: str, *, ctx: Context) -> None:
+        pages = ctx.store("pages")
+        pages.put(f"{ctx.key}{page}", (pages.get(f"{ctx.key}{page}") or 0) + 1)
+        ctx.store("last").put("page", page)
+
+    with FlowTest(flow) as test:
+        assert test.store("count", "pages") == {}
+        for key, page in [("ada", "/tea"), ("ada", "/cup"), ("ada", "/tea"), ("eve", "/tea")]:
+            test.send("visits", page, key=key)
+        assert list(test.store(count, "pages").items()) == [("ada/cup", 1), ("ada/tea", 2), ("eve/tea", 1)]
+        assert test.store(count, "pages", "eve") == {"eve/tea": 1}
+        with pytest.raises(UsageError, match="'page' in store 'last' of several lanes"):
+            test.store(count, "last")
+        test.restart(lose_state=True)
+        assert test.store(count, "last", "ada") == {"page": "/tea"}
+        with pytest.raises(UsageError, match="did you mean 'pages'"):
+            test.store(count, "page")
+
+
 # ---- mistakes
 
 
@@ -594,6 +618,7 @@ def test_nothing_is_left_behind() -> None:
         (lambda test: test.state("totals", "a"), "has no state"),
         (lambda test: test.state("nix", "a"), "no stage 'nix'"),
         (lambda test: test.state("total", None), "found no key"),
+        (lambda test: test.store("total", "pages"), "has no store 'pages'"),
         (lambda test: test.timers("total", "a"), "has no timers"),
         (lambda test: test.advance(-1), "never go back"),
     ],
