@@ -20,7 +20,7 @@ from reflow_kafka.surface.ends import Ends
 from reflow_kafka.surface.gathers import Gathers
 from reflow_kafka.surface.joins import Joins
 from reflow_kafka.surface.stages import Stages
-from reflow_kafka.typed import F
+from reflow_kafka.surface.typed import F
 
 if TYPE_CHECKING:
     from reflow_kafka.topology.graph import Topology

@@ -141,3 +141,9 @@ def test_files_that_are_named_exist(name: str) -> None:
     missing = [path for path in named if not any(place.glob(path) for place in (ROOT, ROOT / "reflow_kafka"))]
     assert named
     assert missing == []
+
+
+def test_the_index_of_the_readme_names_every_page() -> None:
+    index = (ROOT / "README.md").read_text().partition("## Documentation\n")[2].partition("\n## ")[0]
+    pages = {page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").glob("*.md")}
+    assert set(re.findall(r"\]\((docs/\w+\.md)\)", index)) == pages

@@ -9,7 +9,7 @@ from reflow_kafka.definition.draft import Draft
 from reflow_kafka.definition.place import Place
 from reflow_kafka.definition.spec import StageSpec, UpstreamRef
 from reflow_kafka.handle import Stage
-from reflow_kafka.typed import F
+from reflow_kafka.surface.typed import F
 
 Make = Callable[[Any, tuple[UpstreamRef, ...]], StageSpec]
 """Makes a stage of the function and the upstreams."""

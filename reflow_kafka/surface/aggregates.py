@@ -11,7 +11,7 @@ from reflow_kafka.definition.place import callers_place
 from reflow_kafka.definition.reduce import reduce_spec
 from reflow_kafka.handle import Stage
 from reflow_kafka.surface.adding import Surface, called
-from reflow_kafka.typed import Fold, FoldOptions, R, Upstreams
+from reflow_kafka.surface.typed import Fold, FoldOptions, R, Upstreams
 from reflow_kafka.windows import WindowSpec
 
 

@@ -9,7 +9,7 @@ from reflow_kafka.definition.place import callers_place
 from reflow_kafka.handle import Stage
 from reflow_kafka.serde.keys import KeyOf
 from reflow_kafka.surface.adding import Surface, called
-from reflow_kafka.typed import DedupeOptions, Upstreams, V
+from reflow_kafka.surface.typed import DedupeOptions, Upstreams, V
 from reflow_kafka.units import Duration
 
 

@@ -11,7 +11,7 @@ from reflow_kafka.definition.sinks import reply_spec, sink_spec
 from reflow_kafka.definition.sources import source_spec
 from reflow_kafka.handle import Stage
 from reflow_kafka.surface.adding import Surface, called, decorator
-from reflow_kafka.typed import (
+from reflow_kafka.surface.typed import (
     F,
     FunctionSinkOptions,
     GeneratorOptions,

@@ -10,7 +10,7 @@ from reflow_kafka.definition.place import callers_place
 from reflow_kafka.handle import Stage
 from reflow_kafka.serde.keys import KeyOf
 from reflow_kafka.surface.adding import Surface
-from reflow_kafka.typed import F, TimedOptions, Upstream, Upstreams
+from reflow_kafka.surface.typed import F, TimedOptions, Upstream, Upstreams
 from reflow_kafka.units import Clock, Duration
 
 

@@ -13,7 +13,7 @@ from reflow_kafka.handle import Stage, Table
 from reflow_kafka.serde.keys import KeyOf
 from reflow_kafka.serde.typed import Format
 from reflow_kafka.surface.adding import Surface, called, decorator
-from reflow_kafka.typed import F, T, TableOptions, TimedOptions, Upstream
+from reflow_kafka.surface.typed import F, T, TableOptions, TimedOptions, Upstream
 from reflow_kafka.units import Duration
 
 

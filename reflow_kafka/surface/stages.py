@@ -10,7 +10,7 @@ from reflow_kafka.definition.stages import stage_spec
 from reflow_kafka.handle import Stage
 from reflow_kafka.options import Batch
 from reflow_kafka.surface.adding import Surface
-from reflow_kafka.typed import (
+from reflow_kafka.surface.typed import (
     Events,
     Factory,
     Later,
