@@ -48,6 +48,15 @@ def epoch_ms(instant: Instant) -> int:
     return found
 
 
+def moment(at: int) -> str:
+    """Epoch milliseconds as people read them: in ISO 8601, in UTC."""
+    try:
+        told = datetime.fromtimestamp(at / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{at} ms"
+    return told.isoformat(timespec="milliseconds" if at % 1000 else "seconds").replace("+00:00", "Z")
+
+
 def since_1970(number: float) -> int:
     """The epoch milliseconds that somebody means who writes a number into his data.
 

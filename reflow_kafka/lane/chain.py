@@ -23,7 +23,7 @@ from reflow_kafka.errors import RetryLater
 from reflow_kafka.lane.calls import from_within
 from reflow_kafka.lane.copies import copied
 from reflow_kafka.lane.emitter import Emitter, Prepared, UnknownTopic
-from reflow_kafka.lane.failures import NO_EVENTS_FAULT
+from reflow_kafka.lane.failures import NO_EVENTS_FAULT, event_at
 from reflow_kafka.lane.link import Arrival, Link, enter, numbered
 from reflow_kafka.log.api import Record, TopicPartition
 from reflow_kafka.state.cache import StateCache
@@ -151,7 +151,7 @@ class Passage:
         tries = arrival.tries + 1
         delay = None
         if arrival.in_handler:
-            delay = link.retries.pause(arrival.origin, arrival.offset, error, tries, 0)
+            delay = link.retries.pause(event_at(arrival.origin, arrival.offset), error, tries, 0)
         if delay is None:
             self._leave(arrival, link.failures.outcome(arrival, arrival.origin, error, tries))
             return None

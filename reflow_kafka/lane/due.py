@@ -23,6 +23,7 @@ from reflow_kafka.lane.steps import Steps, Timing
 from reflow_kafka.lane.worker import RefusedByLog, Setting
 from reflow_kafka.log.api import TopicPartition
 from reflow_kafka.serde.json import encode_any
+from reflow_kafka.serde.keys import decode_key
 from reflow_kafka.timed.program import LONG_AGO, NEVER, Due
 from reflow_kafka.topology.plan import Node
 
@@ -203,18 +204,25 @@ class DueWorker(SerialWorker):
         tries = self._put_off.tries(due.id) + 1
         delay = None
         if self._steps.in_code:
-            delay = self._retries.pause(self._origin, due.at, error, tries, len(self._put_off))
+            delay = self._retries.pause(self._named(due), error, tries, len(self._put_off))
         if delay is None:
             self._give_up(due, error, tries)
             return
         counted = tries - isinstance(error, RetryLater)
         self._put_off.put(due.id, due.at, monotonic() + delay, counted)
 
+    def _named(self, due: Due) -> str:
+        """What it is called where it is told of."""
+        key = "" if due.key is None else f" of key {decode_key(due.key)!r}"
+        return f"{self._program.tell(due.id)}{key} (stage {self.node.name!r}, lane {self._setting.lane})"
+
     def _give_up(self, due: Due, error: Exception, tries: int) -> None:
+        what = self._named(due)
         key, value = self._program.give_up(due.id)
         data = value if value is None or isinstance(value, bytes) else encode_any(value)
         self._shelves.encode()
-        prepared = self._failures.outcome(Written(-1, due.at, key, data, []), self._origin, error, tries)
+        written = Written(-1, due.at, key, data, [])
+        prepared = self._failures.outcome(written, self._origin, error, tries, what)
         self._put_off.done(due.id)
         self._shelves.accept()
         self._emitter.deliver(prepared)

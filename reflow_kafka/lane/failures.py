@@ -22,6 +22,11 @@ TOLD: Final = 3
 """Dead letters that are logged; the topic has them all."""
 
 
+def event_at(origin: TopicPartition, offset: int) -> str:
+    """What an event is called."""
+    return f"event {origin.topic}[{origin.partition}]@{offset}"
+
+
 class Failures:
     """The `on_error` of one stage in one worker. What it gives is delivered and committed like results."""
 
@@ -49,9 +54,16 @@ class Failures:
         letters, self.letters = self.letters, 0
         return letters
 
-    def outcome(self, record: Record, origin: TopicPartition, error: Exception, tries: int = 1) -> Prepared:
+    def outcome(
+        self,
+        record: Record,
+        origin: TopicPartition,
+        error: Exception,
+        tries: int = 1,
+        what: str | None = None,
+    ) -> Prepared:
         """What is to be delivered in its place: nothing, what goes to "error", what the stage's function
-        gives, or its dead letter.
+        gives, or its dead letter. `what` it is called where it is told of: as an event unless given.
 
         Raises:
             FlowStopped: the stage says that a failure stops the flow.
@@ -64,7 +76,7 @@ class Failures:
         if policy == "stop" and not rejected:
             raise FlowStopped(
                 f"stage {self._node.name!r} stopped the flow (on_error='stop'): {type(error).__name__}: "
-                f"{error}; event {origin.topic}[{origin.partition}]@{record.offset}"
+                f"{error}; {what or event_at(origin, record.offset)}"
             ) from error
         try:
             if self._emitter.follows("error"):
@@ -75,19 +87,23 @@ class Failures:
         except Exception as second:
             second.__context__ = error
             error = second
-        return self.dead_letter(record, origin, error, tries)
+        return self.dead_letter(record, origin, error, tries, what)
 
     def dead_letter(
-        self, record: Record, origin: TopicPartition, error: Exception, tries: int = 1
+        self,
+        record: Record,
+        origin: TopicPartition,
+        error: Exception,
+        tries: int = 1,
+        what: str | None = None,
     ) -> Prepared:
         """The event, as it came, for the dead letters."""
         self._tally.dead_letters += 1
         self.letters += 1
         if self._tally.dead_letters <= TOLD:
-            what = f"{type(error).__name__}: {error}"
-            self._log.warning(
-                "event %s[%d]@%d dead-lettered after %d tries: %s", *origin, record.offset, tries, what
-            )
+            cause = f"{type(error).__name__}: {error}"
+            what = what or event_at(origin, record.offset)
+            self._log.warning("%s dead-lettered after %d tries: %s", what, tries, cause)
         written = self._written(record)
         headers = error_headers(written, origin, self._flow, self._node.name, error, tries)
         place = DeadLetterPlace(self._dead_letters, written.key)

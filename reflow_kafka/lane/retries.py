@@ -9,7 +9,6 @@ from typing import Final
 from reflow_kafka.clock import monotonic
 from reflow_kafka.errors import RetryLater
 from reflow_kafka.lane.work import Tally
-from reflow_kafka.log.api import TopicPartition
 from reflow_kafka.options import Retry
 
 TOLD_RETRIES: Final = 3
@@ -26,12 +25,10 @@ class Retries:
         self._log = log
         self._told = float("-inf")
 
-    def pause(
-        self, origin: TopicPartition, offset: int, error: Exception, tries: int, waiting: int
-    ) -> float | None:
-        """Seconds until an event that has failed so often is tried again; None: not at all.
+    def pause(self, what: object, error: Exception, tries: int, waiting: int) -> float | None:
+        """Seconds until something that has failed so often is tried again; None: not at all.
 
-        `waiting` tells how many others of the worker wait for a retry.
+        `what` says what it is called, `waiting` how many others of the worker wait for a retry.
         """
         if not self._retry.again(error, tries):
             return None
@@ -41,8 +38,8 @@ class Retries:
         if self._tally.retries <= TOLD_RETRIES or now - self._told > TOLD_EVERY:
             self._told = now
             self._log.warning(
-                "event %s[%d]@%d failed (%s: %s), try %d; again in %.1f s, until then only its key waits "
+                "%s failed (%s: %s), try %d; again in %.1f s, until then only its key waits "
                 "(%d events wait for a retry)",
-                *origin, offset, type(error).__name__, error, tries, delay, waiting + 1,
+                what, type(error).__name__, error, tries, delay, waiting + 1,
             )  # fmt: skip
         return delay

@@ -24,7 +24,7 @@ from reflow_kafka.lane.clock import WorkClock
 from reflow_kafka.lane.compile import Compilation, compile_stage
 from reflow_kafka.lane.emitter import Emitter, Lead
 from reflow_kafka.lane.env import place_logger
-from reflow_kafka.lane.failures import Failures
+from reflow_kafka.lane.failures import Failures, event_at
 from reflow_kafka.lane.gate import MAX_BYTES, MAX_DIRTY, Gate
 from reflow_kafka.lane.inbox import Inbox
 from reflow_kafka.lane.inflight import Mark
@@ -315,7 +315,9 @@ class Worker(ABC):
 
     def _pause_before_retry(self, item: Item, error: Exception, tries: int) -> float | None:
         """Seconds until an event that has failed so often is tried again; None: not at all."""
-        return self._retries.pause(item.partition, item.record.offset, error, tries, self._lines.retrying)
+        return self._retries.pause(
+            event_at(item.partition, item.record.offset), error, tries, self._lines.retrying
+        )
 
     def _closed(self, unit: Unit, items: Sequence[Item]) -> None:
         """Some events of a unit are finished, all at once: what is counted may stop the flow."""

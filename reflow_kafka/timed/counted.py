@@ -84,6 +84,12 @@ class CountWindows(Windowed):
         raw = self._shelf.raw(place)
         return LONG_AGO if raw is None else int(_NUMBERS.unpack_from(raw)[2])
 
+    def _span(self, place: bytes) -> tuple[int, int]:
+        raw = self._shelf.raw(place)
+        assert raw is not None
+        _, first, last = _NUMBERS.unpack_from(raw)
+        return first, last
+
     def _owner(self, place: bytes) -> bytes:
         return place
 

@@ -188,6 +188,10 @@ class Answers:
         """The wall clock brings nothing."""
         return None
 
+    def tell(self, id: bytes) -> str:
+        """What it is."""
+        return "what is to be forgotten"
+
     def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
         """To forget cannot fail."""
         at, key = self._agenda.read(id)

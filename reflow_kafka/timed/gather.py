@@ -29,7 +29,7 @@ from reflow_kafka.state.ordered import after, text
 from reflow_kafka.state.shelf import MakeShelf, Shelf, as_is
 from reflow_kafka.timed.agenda import Agenda
 from reflow_kafka.timed.program import LONG_AGO, NEVER, Act, Call, Due, Emit, Incoming
-from reflow_kafka.units import Clock
+from reflow_kafka.units import Clock, moment
 
 INLINE: Final = 4_096
 """Bytes of parts that stand in the set itself."""
@@ -254,6 +254,10 @@ class GatherProgram:
             return None
         entry = self._ends.first()
         return None if entry is None else self._ends.read(entry)[0]
+
+    def tell(self, id: bytes) -> str:
+        at, _ = self._ends.read(id)
+        return f"the set given up at {moment(at)}"
 
     def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
         at, key = self._ends.read(id)

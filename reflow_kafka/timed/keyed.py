@@ -27,7 +27,7 @@ from reflow_kafka.timed.program import LONG_AGO, NEVER, Act, Call, Due, Incoming
 from reflow_kafka.timed.states import States
 from reflow_kafka.timed.stores import NamedStore, prefix_of
 from reflow_kafka.timed.timers import Timers
-from reflow_kafka.units import Clock
+from reflow_kafka.units import Clock, moment
 
 OWN: Final = b"\xff\xfe\xff"
 """No text begins so."""
@@ -211,6 +211,12 @@ class Keyed:
         """When the next timer of the wall clock is due, or something is over."""
         times = (part.wake() for part in (self._timers, self._expiry) if part is not None)
         return min((at for at in times if at is not None), default=None)
+
+    def tell(self, id: bytes) -> str:
+        """Which timer."""
+        assert self._timers is not None
+        _, timer = self._timers.timer(id)
+        return f"timer {timer.name!r} for {moment(timer.at)}"
 
     def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
         """Forget a timer that cannot be done."""

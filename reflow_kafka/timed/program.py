@@ -116,6 +116,9 @@ class Program(Protocol):
     def wake(self, now: int) -> int | None:
         """When by the wall clock something is due next (epoch ms), None if nothing is."""
 
+    def tell(self, id: bytes) -> str:
+        """What something due is, for people: its kind, and which of those of its key."""
+
     def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
         """Forget something due that cannot be done: the key and the value that its dead letter tells."""
 

@@ -173,6 +173,14 @@ class SessionWindows(Windowed):
             yield self._on_close(session.state, first, session.last, self._owner(place), session.last)
         self._forget(key, sessions, id, session)
 
+    def _span(self, place: bytes) -> tuple[int, int]:
+        which = place[8:]
+        session, sessions = self._sessions.get(which), self._keys.get(which[:-8])
+        assert session is not None
+        assert sessions is not None
+        id = read_number(which, len(which) - 8)
+        return next(first for first, other in sessions.begun if other == id), session.last
+
     def _owner(self, place: bytes) -> bytes:
         return read_text(place, 8)[0]
 

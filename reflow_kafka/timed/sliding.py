@@ -185,6 +185,10 @@ class SlidingWindows(Windowed):
             for event in self._events.keys(key + number(start - 1), key + number(start)):
                 self._events.delete(event)
 
+    def _span(self, place: bytes) -> tuple[int, int]:
+        start = read_number(place)
+        return start, start + self._size
+
     def _owner(self, place: bytes) -> bytes:
         return place[8:]
 

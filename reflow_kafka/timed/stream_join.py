@@ -29,6 +29,7 @@ from reflow_kafka.state.ordered import number, read_number, read_text, text
 from reflow_kafka.state.shelf import Shelf
 from reflow_kafka.timed.agenda import Agenda
 from reflow_kafka.timed.program import LONG_AGO, NEVER, Act, Call, Due, Emit, Incoming
+from reflow_kafka.units import moment
 
 How = Literal["inner", "left", "outer"]
 
@@ -269,6 +270,13 @@ class StreamJoin:
     def wake(self, now: int) -> int | None:
         """The wall clock brings nothing."""
         return None
+
+    def tell(self, id: bytes) -> str:
+        """Which event."""
+        event = self._alone(id)
+        if event is None:
+            return "events to be forgotten"
+        return f"event of {moment(event.timestamp)} that met no other"
 
     def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
         """The event that stays alone is forgotten."""

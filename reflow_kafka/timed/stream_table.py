@@ -23,6 +23,7 @@ from reflow_kafka.state.shelf import Shelf
 from reflow_kafka.timed.agenda import Agenda
 from reflow_kafka.timed.program import LONG_AGO, NEVER, NO_HEADERS, Act, Call, Due, Emit, Incoming
 from reflow_kafka.timed.timeless import Timeless
+from reflow_kafka.units import moment
 
 How = Literal["inner", "left"]
 
@@ -234,6 +235,10 @@ class AsOf:
     def wake(self, now: int) -> int | None:
         """The wall clock brings nothing."""
         return None
+
+    def tell(self, id: bytes) -> str:
+        """Which event."""
+        return f"event of {moment(self._waiting.read(id)[0] - 1 - self._grace)} that has waited for its row"
 
     def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
         """An event that waited is forgotten."""

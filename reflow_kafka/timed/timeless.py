@@ -16,6 +16,10 @@ class Timeless:
         """Never."""
         return None
 
+    def tell(self, id: bytes) -> str:
+        """What it is."""
+        return "what is to be forgotten"
+
     def give_up(self, id: bytes) -> tuple[bytes | None, object]:
         """Not asked: nothing is due."""
         raise LookupError(f"nothing is due under {id!r}")

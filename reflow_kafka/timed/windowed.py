@@ -23,6 +23,7 @@ from reflow_kafka.state.shelf import Shelf
 from reflow_kafka.timed.closing import ALL, AT_ONCE, Closing
 from reflow_kafka.timed.program import LONG_AGO, NEVER, NO_HEADERS, Act, Call, Due, Emit, Incoming
 from reflow_kafka.timed.states import States
+from reflow_kafka.units import moment
 from reflow_kafka.value import CLEARED
 from reflow_kafka.windows import Hopping, Tumbling, Window
 
@@ -140,6 +141,15 @@ class Windowed(ABC):
         if self._wall is not None and for_good:
             self._wall.closed()
 
+    def tell(self, id: bytes) -> str:
+        """Which window."""
+        start, end = self._span(id)
+        return f"window from {moment(start)} to {moment(end)}"
+
+    @abstractmethod
+    def _span(self, place: bytes) -> tuple[int, int]:
+        """The start and end of the window at a place of the shelf."""
+
     def _at(self, place: bytes) -> int:
         return read_number(place) + self._stamp
 
@@ -220,6 +230,10 @@ class TimeWindows(Windowed):
             start, end = read_number(place), read_number(place) + self._size
             yield self._on_close(self._shelf.get(place), start, end, place[8:], end - 1)
         self._shelf.delete(place)
+
+    def _span(self, place: bytes) -> tuple[int, int]:
+        start = read_number(place)
+        return start, start + self._size
 
     def _owner(self, place: bytes) -> bytes:
         return place[8:]

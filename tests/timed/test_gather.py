@@ -339,6 +339,7 @@ def test_a_time_out_that_cannot_be_told_is_given_up() -> None:
     due = driver.program.due(10, 0)
     assert due is not None
     assert (due.at, due.key) == (10, b"key")
+    assert driver.program.tell(due.id) == "the set given up at 1970-01-01T00:00:00.010Z"
     assert driver.program.due(10, 0, frozenset([due.id])) is None
     assert driver.program.holds(10) == 10
     assert driver.program.holds(12) == 10

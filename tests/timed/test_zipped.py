@@ -167,6 +167,7 @@ def test_left_over_halves_that_cannot_be_told_are_given_up() -> None:
     again = driver.program.due(NEVER, 0)
     assert again is not None
     assert again.id == first.id
+    assert driver.program.tell(first.id) == "what is left over of pairs"
     assert driver.give_up(first.id) == (b"a", ["x" * 3_000, "y" * 3_000])
     assert driver.stored() == {}
 
