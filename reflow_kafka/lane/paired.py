@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reflow_kafka.lane.timed import TimedWorker
-from reflow_kafka.log.api import Record
+from reflow_kafka.log.api import Record, TopicPartition
 from reflow_kafka.timed.program import Incoming, Paired
 
 
@@ -12,13 +12,23 @@ class PairedWorker(TimedWorker):
 
     def _failed(self, record: Record, error: Exception, in_handler: bool) -> bool:
         again = super()._failed(record, error, in_handler)
-        if not again and record.key is not None:
-            assert isinstance(self._program, Paired)
-            entry = self._inputs[self._current]
-            gone = Incoming(record.key, None, record.timestamp, entry.upstream, "", side=entry.side)
-            watermark = self.clock.watermark
-            prepared = self._steps.carry_out(self._program.gone(gone), gone, watermark)
-            self._shelves.accept()
-            self._emitter.deliver(prepared)
-            self._stirred = True
+        if not again:
+            self._keep_place(self._current, record)
         return again
+
+    def _culprit(self, partition: TopicPartition, record: Record) -> bool:
+        found = super()._culprit(partition, record)
+        if found:
+            self._keep_place(partition, record)
+        return found
+
+    def _keep_place(self, partition: TopicPartition, record: Record) -> None:
+        if record.key is None:
+            return
+        assert isinstance(self._program, Paired)
+        entry = self._inputs[partition]
+        gone = Incoming(record.key, None, record.timestamp, entry.upstream, "", side=entry.side)
+        prepared = self._steps.carry_out(self._program.gone(gone), gone, self.clock.watermark)
+        self._shelves.accept()
+        self._emitter.deliver(prepared)
+        self._stirred = True

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from reflow_kafka import Flow, Retry
+import pytest
+
+from reflow_kafka import Event, Flow, Retry
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.engine.statistics import StageStatistics
 from reflow_kafka.state.memory import MemoryBackend
@@ -150,3 +153,31 @@ def test_an_event_that_is_given_up_shifts_no_pair() -> None:
         assert test.outputs("pair") == [[1, "a"], [3, "c"], [4, "d"], [6, "f"]]
         assert test.outputs("pair.timeout") == [[2, None], [None, "e"]]
         assert [letter.value for letter in test.dead_letters()] == [b"b", 5]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_pair_whose_results_are_refused_shifts_no_other(waits: bool) -> None:
+    """Whichever of its two events comes last becomes a dead letter, and the other stays alone."""
+    log = await new_log("left", "right", partitions=1)
+    flow = Flow("pairs", partitions=1)
+    flow.source("left", topic="left")
+    flow.source("right", topic="right", type=str)
+
+    def results(left: int, right: str) -> Event[list[Any]]:
+        return Event([left, right], headers={"n": b"x" * (2_000_000 if left in (3, 4) else 1)})
+
+    async def waiting(left: int, right: str) -> Event[list[Any]]:
+        await asyncio.sleep(0)
+        return results(left, right)
+
+    flow.zip(waiting if waits else results, after=["left", "right"], name="pair")
+    flow.sink("out", after="pair", topic="out")
+    flow.sink("over", after="pair.timeout", topic="over")
+    await put(log, "left", *(("k", n) for n in range(10)))
+    await put(log, "right", *(("k", letter.encode()) for letter in "abcdefghij"))
+    await run(log, flow)
+    assert await by_key(log, "out") == {"k": [[n, "abcdefghij"[n]] for n in range(10) if n not in (3, 4)]}
+    letters = [record.value for record in await records(log, "pairs.dead-letters")]
+    over = {tuple(pair) for pair in (await by_key(log, "over"))["k"]}
+    kept = {(n, None) if f"{n}".encode() not in letters else (None, "abcdefghij"[n]) for n in (3, 4)}
+    assert (len(letters), over) == (2, kept)
