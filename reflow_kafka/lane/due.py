@@ -47,7 +47,7 @@ class DueWorker(SerialWorker):
         self._suspends = self._steps.suspends or self._prompt
         self._is_careful = self._suspends
         self._held_before: int | None = None
-        """What `Program.holds` told before a step that is perhaps still being carried out."""
+        """In a step that waits: what `Program.holds` told before, as a commit does not see the step."""
         self._put_off = PutOff()
         self._dues = 0
         """How many of the events in the next share are none: what time has brought may be refused, too."""
@@ -142,13 +142,11 @@ class DueWorker(SerialWorker):
         again = self._put_off.next_try()
         if again is not None and len(self._put_off) >= MAX_PUT_OFF and monotonic() < again:
             return None  # what fails now fails because of something else: begin no more of it
-        self._note_holds()
         return self._program.due(self.clock.watermark, wall, self._put_off.later(monotonic()))
 
     def _note_holds(self) -> None:
-        """A step begins: what it changes does not count for a commit before it has ended."""
-        if self._suspends:
-            self._held_before, self._stirred = self._program.holds(self.clock.watermark), True
+        """A step that waits begins: what it changes does not count for a commit before it has ended."""
+        self._held_before = self._program.holds(self.clock.watermark)
 
     def _is_idle(self) -> bool:
         """Whether nothing can have become due since it was looked for last."""
@@ -162,7 +160,7 @@ class DueWorker(SerialWorker):
         wake = self._program.wake(wall)
         self._shelves.unchanged()
         self._stirred, self._looked_at = False, self.clock.watermark
-        self._wake, self._held_before = NEVER if wake is None else wake, None
+        self._wake = NEVER if wake is None else wake
 
     async def _do(self, due: Due) -> None:
         self._stirred = True
@@ -193,10 +191,11 @@ class DueWorker(SerialWorker):
         if not self._suspends:
             return self._steps.carry_out(due.acts, due, self.clock.watermark)
         before, self._suspended = self._suspended, True
+        self._note_holds()
         try:
             return await self._steps.carry_out_waiting(due.acts, due, self.clock.watermark)
         finally:
-            self._suspended = before
+            self._suspended, self._held_before = before, None
 
     def _fail(self, due: Due, error: Exception) -> None:
         """What time has brought could not be done: put it off, or do what the stage says."""

@@ -211,6 +211,8 @@ class TimedWorker(DueWorker):
                     deliver(prepared)
                     self.tally.late += self._steps.late
                     passed(incoming.timestamp)
+                finally:
+                    self._held_before = None
                 self._finished(r.offset)
 
         return run

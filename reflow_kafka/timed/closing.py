@@ -44,7 +44,7 @@ class Closing:
         self._from = b""
         """Where to read on: of what lies before, nothing is there but the above."""
         self._earliest = LONG_AGO
-        """What lies from there on has no earlier time."""
+        """What lies from there on has no earlier time; `LONG_AGO`: it has not been looked yet."""
         self._bound = LONG_AGO
 
     def put(self, key: bytes) -> None:
@@ -79,9 +79,10 @@ class Closing:
     def oldest(self) -> int | None:
         """The time of the first that is on the shelf, ripe or not; None if nothing is.
 
-        It may be asked in the middle of a step: what was handed out counts as long as nothing else is.
+        It may be asked in the middle of a step: what was handed out counts until that has succeeded.
         """
-        known = [read_number(key) for key in (*self._failed, *self._given)]
+        known = [read_number(key) for key in self._failed]
+        known += [read_number(key) for key in self._given if self._shelf.raw(key) is not None]
         if self._ahead:
             known.append(read_number(self._ahead[0]))
         elif (following := self.following()) is not None:
@@ -108,7 +109,7 @@ class Closing:
         end = None if bound >= ALL else number(bound)
         self._ahead.extend(islice(self._shelf.keys(self._from, end), AT_ONCE))
         if self._ahead:
-            self._from = self._ahead[-1] + b"\x00"
+            self._from, self._earliest = self._ahead[-1] + b"\x00", LONG_AGO
             return True
         if end is None:
             self._earliest = ALL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from reflow_kafka.engine.engine import Engine
 from reflow_kafka.lane.record import RECORD_KEY, LaneRecord, decode
 from reflow_kafka.log.api import OutRecord
 from reflow_kafka.log.memory import MemoryLog
+from reflow_kafka.serde.keys import partition_of
 from reflow_kafka.state.memory import MemoryBackend
 from reflow_kafka.units import Clock
 from tests.engine.memory import by_key, new_log, records, run, until_seen
@@ -362,6 +364,34 @@ async def test_at_the_end_of_time_what_is_incomplete_is_emitted_before_others_ar
         await until_seen(log, "out", 1)
     assert await by_key(log, "out") == {"a": [3]}
     assert await by_key(log, "late") == {}
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_what_is_told_with_the_last_window_of_a_slice_is_all_there_is(waits: bool) -> None:
+    """Its commit comes before it is looked again for what is due; no other one follows in its lane."""
+
+    def close(state: State[int], window: Window) -> int:
+        time.sleep(0.01)  # longer than a slice
+        return state.value
+
+    async def close_later(state: State[int], window: Window) -> int:
+        await asyncio.sleep(0.01)
+        return state.value
+
+    def elsewhere(value: int) -> str:
+        return next(key for key in "abcdef" if partition_of(key.encode(), 2) == 1)
+
+    log = await new_log("numbers", "out", partitions=2)
+    flow = Flow("hops", partitions=2)
+    flow.source("numbers", topic="numbers", idle_after=NEVER_IDLE)
+    windows: dict[str, Any] = {"window": Tumbling(0.01), "state": lambda: 0}
+    flow.stage(add, name="first", after="numbers", on_close=close_later if waits else close, **windows)
+    flow.stage(add, name="again", after="first", key=elsewhere, on_close=total, **windows)
+    flow.sink("out", after="again", topic="out")
+    await log.publish("numbers", 0, [OutRecord(b"a", b"1", 1), OutRecord(b"b", b"2", 100)])
+    await log.publish("numbers", 1, [OutRecord(b"b", b"2", 100)])
+    async with Engine(flow, log=log, state=MemoryBackend()):
+        await until_seen(log, "out", 1)
 
 
 def add(state: State[int], value: int) -> None:
