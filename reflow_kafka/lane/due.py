@@ -92,9 +92,13 @@ class DueWorker(SerialWorker):
         """`clock.monotonic()` when there is something to do without anything new."""
         now, wall = monotonic(), self._now()
         times = [at for at in (super()._next_wake(), self._put_off.next_try()) if at is not None]
-        due = self._program.wake(wall)
+        due = self._wakes(wall)
         times += [] if due is None else [now + max(due - wall, 0) / 1000]
         return min(times, default=None)
+
+    def _wakes(self, wall: int) -> int | None:
+        """When by the wall clock something will be due that may be begun then."""
+        return None if self._fails_all_over() else self._program.wake(wall)
 
     async def _on_time(self) -> bool:
         """Do what is due by now, for as long as a slice may take; whether anything was."""
@@ -139,10 +143,14 @@ class DueWorker(SerialWorker):
         return True
 
     def _next_due(self, wall: int) -> Due | None:
-        again = self._put_off.next_try()
-        if again is not None and len(self._put_off) >= MAX_PUT_OFF and monotonic() < again:
-            return None  # what fails now fails because of something else: begin no more of it
+        if self._fails_all_over():
+            return None
         return self._program.due(self.clock.watermark, wall, self._put_off.later(monotonic()))
+
+    def _fails_all_over(self) -> bool:
+        """Whether so much has failed that it is because of something else: no more is begun for now."""
+        again = self._put_off.next_try()
+        return again is not None and len(self._put_off) >= MAX_PUT_OFF and monotonic() < again
 
     def _note_holds(self) -> None:
         """A step that waits begins: what it changes does not count for a commit before it has ended."""
@@ -157,7 +165,7 @@ class DueWorker(SerialWorker):
 
     def _rest(self, wall: int) -> None:
         """Nothing is due any more at this watermark, but for what is put off."""
-        wake = self._program.wake(wall)
+        wake = self._wakes(wall)
         self._shelves.unchanged()
         self._stirred, self._looked_at = False, self.clock.watermark
         self._wake = NEVER if wake is None else wake

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reflow_kafka import Context, Flow, Retry, State, Timer
+from reflow_kafka.lane import due
 from reflow_kafka.testing import AsyncFlowTest, FlowTest
 from reflow_kafka.windows import Tumbling, Window
 
@@ -195,7 +196,7 @@ async def test_the_same_in_an_async_test() -> None:
 
 
 def reminding(clock: Any) -> Flow:
-    flow = Flow("reminding")
+    flow = Flow("reminding", partitions=1)
     flow.source("carts", topic="carts", key="who")
 
     def remind(state: State[int], timer: Timer, ctx: Context) -> str:
@@ -274,3 +275,29 @@ def test_gathered_sets_that_stay_incomplete_time_out() -> None:
         test.advance(120, event_time=121_000)
         assert len(test.outputs("order.timeout")) == 1
         assert test.outputs("order") == [[1, 3]]
+
+
+def test_what_is_due_waits_in_peace_while_too_much_else_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timer that may not be begun yet does not keep the stage awake."""
+    monkeypatch.setattr(due, "MAX_PUT_OFF", 1)
+    tries: list[str] = []
+
+    def fire(timer: Timer, *, ctx: Context) -> str | None:
+        tries.append(ctx.key or "")
+        if len(tries) < 3:
+            raise OSError("away")
+        return ctx.key
+
+    flow = Flow("reminding", partitions=1)
+    flow.source("pages", topic="pages", key="who")
+
+    @flow.stage(after="pages", on_timer=fire, retry=Retry(backoff=5, jitter=0))
+    def remind(page: dict[str, Any], *, ctx: Context) -> None:
+        ctx.timer("soon", delay=1, clock="wall-clock")
+
+    with FlowTest(flow) as test:
+        test.send("pages", page("ada", 1_000))
+        test.send("pages", page("bob", 1_000))
+        test.advance(30)
+        assert sorted(test.outputs("remind")) == ["ada", "bob"]
+        assert tries[:2] == [tries[0]] * 2
