@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping
@@ -15,11 +14,12 @@ from typing import Any, Self
 from reflow_kafka import clock
 from reflow_kafka.definition.spec import FlowSpec
 from reflow_kafka.engine.address import Address
-from reflow_kafka.engine.crowd import Crowd, Lanes
 from reflow_kafka.engine.preparation import prepare
+from reflow_kafka.engine.pulse import Pulse
 from reflow_kafka.engine.queries import Lookup, Queries, Query
 from reflow_kafka.engine.runner import Runner
 from reflow_kafka.engine.statistics import Statistics
+from reflow_kafka.engine.storage import open_log, open_state
 from reflow_kafka.engine.tables import global_table
 from reflow_kafka.errors import ReflowError, UsageError
 from reflow_kafka.flow import Flow
@@ -30,7 +30,6 @@ from reflow_kafka.lane.pace import Lateness, Load
 from reflow_kafka.lane.processes.pool import Processes
 from reflow_kafka.lane.resources import open_resources
 from reflow_kafka.log.api import MAX_STANDBYS, Log, MemberOptions, Membership, TopicPartition
-from reflow_kafka.observe.stall import TICK, StallWatch
 from reflow_kafka.process import refuse_engine
 from reflow_kafka.security import Security
 from reflow_kafka.serde.keys import encode_key
@@ -39,11 +38,8 @@ from reflow_kafka.units import Duration, seconds
 
 logger = logging.getLogger(__name__)
 
-ALIVE_INTERVAL = TICK
 PROCESS_PATIENCE = 2.0
 """Seconds in which processes of ``run_in="process"`` have to end."""
-COMMAND_PATIENCE = 3.0
-"""Seconds for which a command (`produce`, `consume`) may have the embedded log open at the engine's start."""
 
 
 class Engine:
@@ -126,10 +122,8 @@ class Engine:
         self._state = state
         self._load = Load()
         self._lateness = Lateness()
-        self._crowd = Crowd()
         self._calm = Calm()
         self._processes = Processes()
-        self._stalls = StallWatch()
         self._runners: list[Runner] = []
         self._queries = Queries(self._runners)
         self._answers_at = ""
@@ -270,7 +264,7 @@ class Engine:
         self._stack.push_async_callback(self._processes.close, PROCESS_PATIENCE)
         await self._open_http()
         log = await self._open_log()
-        backend = self._open_state()
+        backend = open_state(self._data_dir, self._stack) if self._state is None else self._state
         for spec in self._specs:
             plan = await prepare(spec, log, drop_edges=self._drop_edges)
             given = {**await self._load_tables(spec, log), **(self._given or {})}
@@ -315,6 +309,12 @@ class Engine:
             for name, table in wanted.items()
         }
 
+    async def _open_log(self) -> Log:
+        if self._log is None:
+            return await open_log(self._bootstrap, self._security, self._data_dir, self._stack)
+        await self._log.start()
+        return self._log
+
     async def _open_http(self) -> None:
         if self._http is None:
             return
@@ -326,71 +326,18 @@ class Engine:
         self._stack.push_async_callback(server.stop)
         self._answers_at = await server.start()
 
-    async def _open_log(self) -> Log:
-        if self._log is not None:
-            await self._log.start()
-            return self._log
-        log: Log
-        if self._bootstrap is not None:
-            from reflow_kafka.log.kafka.log import KafkaLog
-
-            log = KafkaLog(self._bootstrap, security=self._security)
-        else:
-            from reflow_kafka.log.embedded import EmbeddedLog
-
-            log = EmbeddedLog(self._data_dir, patience=COMMAND_PATIENCE)
-        await log.start()
-        self._stack.push_async_callback(log.stop)
-        return log
-
-    def _open_state(self) -> StateBackend:
-        if self._state is not None:
-            return self._state
-        from reflow_kafka.state.rocks import RocksBackend
-
-        backend = RocksBackend(self._data_dir)
-        self._stack.callback(backend.close)
-        return backend
-
     async def _run(self) -> None:
         """Run all flows; the first that fails for good stops the others gracefully."""
-        if clock.current().runs:
-            self._stalls.start()
-        beat = asyncio.create_task(self._beat())
-        tasks = [asyncio.create_task(runner.run()) for runner in self._runners]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            self.stop()
-            await asyncio.wait(tasks, timeout=self._shutdown_timeout)
-        finally:
-            self._stalls.stop()
-            for task in (beat, *tasks):
-                task.cancel()
-            outcomes = await asyncio.gather(beat, *tasks, return_exceptions=True)
-        for outcome in outcomes[1:]:
-            if isinstance(outcome, ReflowError):
-                raise outcome
-        for outcome in outcomes[1:]:
-            if isinstance(outcome, Exception):
-                raise outcome
-
-    async def _beat(self) -> None:
-        """Tell the memberships, and who watches for stalls, that this loop turns; and who looks on, how."""
-        with contextlib.suppress(asyncio.CancelledError):
-            while clock.current().runs:
-                self._stalls.turned()
-                for membership in self._memberships:
-                    membership.alive()
-                self._look_at_lanes(clock.monotonic())
-                await asyncio.sleep(ALIVE_INTERVAL)
-
-    def _look_at_lanes(self, now: float) -> None:
-        lanes = Lanes(
-            sum(runner.lanes for runner in self._runners),
-            sum(runner.running for runner in self._runners),
-            *self._lateness.lately(now),
-            self._load.busy,
-            self._load.granted,
-        )
-        if told := self._crowd.look(now, lanes):
-            logger.warning("%s", told)
+        async with Pulse(self._runners, self._memberships, self._load, self._lateness):
+            tasks = [asyncio.create_task(runner.run()) for runner in self._runners]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+                self.stop()
+                await asyncio.wait(tasks, timeout=self._shutdown_timeout)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        if failures:
+            raise next((error for error in failures if isinstance(error, ReflowError)), failures[0])
