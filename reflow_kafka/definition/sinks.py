@@ -30,8 +30,8 @@ SINK: Final = (*EDGE, "format", "name", "topic", *RUNNING)
 
 
 def sink_spec(
-    subject: Subject,
     connector: Any,
+    subject: Subject,
     place: Place,
     retry: Retry,
     /,

@@ -7,12 +7,12 @@ from typing import Any
 
 from reflow_kafka.definition.draft import Draft
 from reflow_kafka.definition.place import Place
-from reflow_kafka.definition.spec import StageSpec, UpstreamRef
+from reflow_kafka.definition.spec import StageSpec
 from reflow_kafka.handle import Stage
 from reflow_kafka.surface.typed import F
 
-Make = Callable[[Any, tuple[UpstreamRef, ...]], StageSpec]
-"""Makes a stage of the function and the upstreams."""
+Make = Callable[..., StageSpec]
+"""Makes a stage of a function, its place, the flow's way to try again, and options by name."""
 
 
 class Surface:
@@ -21,9 +21,9 @@ class Surface:
     _draft: Draft
 
     def _adding(
-        self, fn: Any, after: Any, place: Place, options: dict[str, Any], how: str, make: Make
+        self, how: str, make: Make, fn: Any, after: Any, options: dict[str, Any], place: Place
     ) -> Any:
-        """The handle of the stage made of `fn`, or a decorator; `how` is what a user writes.
+        """The handle of the stage made of `fn`, or a decorator; `how` is the method that a user calls.
 
         A sink may have a name in place of a function.
         """
@@ -35,7 +35,8 @@ class Surface:
             draft = self._draft
             options.setdefault("on_error", draft.on_error)
             refs = draft.refs(after, place, stage=called(target, options))
-            return draft.add(make(target, refs), place, None if isinstance(target, str) else target)
+            spec = make(target, place, draft.retry, after=refs, **options)
+            return draft.add(spec, place, None if isinstance(target, str) else target)
 
         return decorator(add) if fn is None else add(fn)
 

@@ -86,12 +86,4 @@ class Aggregates(Surface):
             close_on, ttl: as for `aggregate`.
             after, name, key, when, partitions, retry, on_error, rate: as for `stage`.
         """
-        place = callers_place()
-        return self._adding(
-            fn,
-            after,
-            place,
-            options,
-            "reduce",
-            lambda target, refs: reduce_spec(target, place, self._draft.retry, after=refs, **options),
-        )
+        return self._adding("reduce", reduce_spec, fn, after, options, callers_place())

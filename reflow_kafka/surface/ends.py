@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Never, Unpack, overload
 
 from reflow_kafka.connector import Sink, Source
@@ -103,17 +104,7 @@ class Ends(Surface):
                 outage is not a bad event); of a function as for `stage`.
             after, name, key, when, on_error: as for `stage`; a function takes all that says how it is run.
         """
-        place = callers_place()
-        return self._adding(
-            subject,
-            after,
-            place,
-            options,
-            "sink",
-            lambda target, refs: sink_spec(
-                target, connector, place, self._draft.retry, after=refs, **options
-            ),
-        )
+        return self._adding("sink", partial(sink_spec, connector), subject, after, options, callers_place())
 
     def reply(
         self, *, after: Upstreams, name: str = "reply", when: Callable[[Any], object] | None = None

@@ -60,15 +60,7 @@ class Gathers(Surface):
             close_on: ``"event-time"``: as the watermark tells; ``"wall-clock"``: since it came.
             after, name, key, when, partitions, outputs, retry, on_error, timeout, rate: as for `stage`.
         """
-        place = callers_place()
-        return self._adding(
-            fn,
-            after,
-            place,
-            options,
-            "gather",
-            lambda target, refs: gather_spec(target, place, self._draft.retry, after=refs, **options),
-        )
+        return self._adding("gather", gather_spec, fn, after, options, callers_place())
 
     @overload
     def zip(
@@ -104,12 +96,4 @@ class Gathers(Surface):
             after: two upstreams.
             name, key, when, partitions, outputs, retry, on_error, timeout, rate: as for `stage`.
         """
-        place = callers_place()
-        return self._adding(
-            fn,
-            after,
-            place,
-            options,
-            "zip",
-            lambda target, refs: zip_spec(target, place, self._draft.retry, after=refs, **options),
-        )
+        return self._adding("zip", zip_spec, fn, after, options, callers_place())

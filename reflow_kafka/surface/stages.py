@@ -161,12 +161,4 @@ class Stages(Surface):
             on_close: called with (state, window) once for each window that something has come into.
             close_on: ``"event-time"``, which the watermark tells, or ``"wall-clock"``.
         """
-        place = callers_place()
-        return self._adding(
-            fn,
-            after,
-            place,
-            options,
-            "stage",
-            lambda target, refs: stage_spec(target, place, self._draft.retry, after=refs, **options),
-        )
+        return self._adding("stage", stage_spec, fn, after, options, callers_place())
