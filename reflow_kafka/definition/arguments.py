@@ -94,8 +94,8 @@ def read_topics(topic: Any, name: str, place: Place) -> tuple[str, ...]:
                 f"{each!r} is no name of a Kafka topic (letters, digits, '.', '_', '-'; up to 249 of them)"
             )
             place.fail(message, stage=name)
-    if len(set(topics)) < len(topics):
-        place.fail("it names a topic twice", stage=name)
+    if twice := [topic for topic in topics if topics.count(topic) > 1]:
+        place.fail(f"it names topic {twice[0]!r} twice: take one of them out", stage=name)
     return topics
 
 

@@ -183,6 +183,8 @@ def _by_foreign_key(
 def _within(given: Any, name: str, place: Place) -> tuple[int, int]:
     pair = given if isinstance(given, tuple | list) else (given, given)
     if len(pair) != 2:
-        place.fail(f"within= is a time, or (before, after), not {given!r}", stage=name)
+        place.fail(
+            f"within= is a time, or (before, after), such as within=(60, 0), not {given!r}", stage=name
+        )
     before, after = (read_milliseconds("within", part, name, place) for part in pair)
     return before, after

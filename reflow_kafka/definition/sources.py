@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from reflow_kafka.connector import Source
@@ -10,7 +11,6 @@ from reflow_kafka.definition.arguments import (
     check_codec,
     check_connector,
     only_one,
-    options_of,
     read_duration,
     read_subject,
     read_topics,
@@ -20,35 +20,22 @@ from reflow_kafka.definition.arguments import (
 from reflow_kafka.definition.check import check_stage
 from reflow_kafka.definition.handlers import read_handler
 from reflow_kafka.definition.place import Place
-from reflow_kafka.definition.schedule import read_schedule
+from reflow_kafka.definition.schedule import Schedule, read_schedule
 from reflow_kafka.definition.spec import ANY, Handler, OnError, Shape, SourceSpec, StageSpec, StateSpec
 from reflow_kafka.definition.state import read_state
 
 RESETS: Final = ("earliest", "latest", "none")
+TOPIC: Final = ("auto_offset_reset", "format")
+SCHEDULE: Final = ("missed", "timezone")
+SOURCE: Final = (
+    *("cron", "every", "idle_after", "key", "name", "out_of_orderness"),
+    *("state", "timestamp", "topic", "type", *TOPIC, *SCHEDULE),
+)
+"""What a source can be told; not everything by every kind of source."""
 
 
 def source_spec(
-    subject: Subject,
-    connector: Any,
-    place: Place,
-    on_error: OnError,
-    /,
-    *,
-    name: str | None = None,
-    topic: Any = None,
-    type: Any = None,
-    format: Any = None,
-    key: Any = None,
-    timestamp: Any = None,
-    out_of_orderness: Any = 0.0,
-    idle_after: Any = 30.0,
-    auto_offset_reset: Any = None,
-    state: Any = None,
-    every: Any = None,
-    cron: Any = None,
-    timezone: Any = None,
-    missed: Any = None,
-    **unknown: object,
+    subject: Subject, connector: Any, place: Place, on_error: OnError, /, *, name: Any = None, **options: Any
 ) -> StageSpec:
     """A source over topics, a connector, a schedule or a generator.
 
@@ -56,61 +43,74 @@ def source_spec(
         DefinitionError: an argument or the generator is not what it must be.
     """
     target, name = read_subject(subject, name, place)
-    refuse_unknown(unknown, options_of(source_spec), name, place)
-    given = {
-        "topic=": topic,
-        "a connector": connector,
-        "a generator": target,
-        "every=": every,
-        "cron=": cron,
-    }
-    such_as = f'@flow.source() over a generator, flow.source("{name}", topic=...)'
-    origin = only_one(given, such_as, name, place)
-    scheduled = every is not None or cron is not None
-    refuse_with(
-        origin,
-        {
-            "format": format if topic is None else None,
-            "auto_offset_reset": auto_offset_reset if topic is None else None,
-            "state": state if target is None else None,
-            "type": type if target is not None or scheduled else None,
-            "timestamp": timestamp if scheduled else None,
-            "timezone": None if scheduled else timezone,
-            "missed": None if scheduled else missed,
-        },
-        name,
-        place,
-    )
-    if connector is not None:
-        check_connector(connector, Source, "source", name, place)
-    handler, position = _generator(target, state, name, place) if target is not None else (None, None)
-    reset = "earliest" if auto_offset_reset is None else auto_offset_reset
+    refuse_unknown(options, SOURCE, name, place)
+    given = {option: value for option, value in options.items() if value is not None}
+    _check_origin(target, connector, given, name, place)
+    handler = position = None
+    if target is not None:
+        handler, position = _generator(target, given.get("state"), name, place)
     source = SourceSpec(
-        topics=() if topic is None else read_topics(topic, name, place),
+        topics=read_topics(given["topic"], name, place) if "topic" in given else (),
         connector=connector,
-        schedule=read_schedule(every, cron, timezone, missed, name, place) if scheduled else None,
-        position=state,
-        format="json" if format is None else format,
-        timestamp=timestamp,
-        out_of_orderness=read_duration("out_of_orderness", out_of_orderness, name, place),
-        idle_after=read_duration("idle_after", idle_after, name, place),
-        auto_offset_reset=place.choose("auto_offset_reset", reset, RESETS, stage=name),
+        schedule=_schedule(given, name, place),
+        position=given.get("state"),
+        format=given.get("format", "json"),
+        timestamp=given.get("timestamp"),
+        out_of_orderness=_delay("out_of_orderness", options, 0.0, name, place),
+        idle_after=_delay("idle_after", options, 30.0, name, place),
+        auto_offset_reset=_reset(given, name, place),
     )
-    read_type = ANY if type is None else type
-    check_codec(read_type, source.format, name, place)
+    type = given.get("type", ANY)
+    check_codec(type, source.format, name, place)
     spec = StageSpec(
         name=name,
         kind="source",
         where=place.where,
         handler=handler,
-        type=read_type if handler is None else handler.result_type,
+        type=type if handler is None else handler.result_type,
         state=position,
-        key=key,
+        key=given.get("key"),
         source=source,
         on_error=on_error,
     )
     check_stage(spec)
     return spec
+
+
+def _check_origin(target: Any, connector: Any, given: Mapping[str, Any], name: str, place: Place) -> None:
+    """Events come from one place, and only what goes with it is given."""
+    origins = {
+        "topic=": given.get("topic"),
+        "a connector": connector,
+        "a generator": target,
+        "every=": given.get("every"),
+        "cron=": given.get("cron"),
+    }
+    such_as = f'@flow.source() over a generator, flow.source("{name}", topic=...)'
+    origin = only_one(origins, such_as, name, place)
+    strangers = {
+        "topic=": (*SCHEDULE, "state"),
+        "a connector": (*TOPIC, *SCHEDULE, "state"),
+        "a generator": (*TOPIC, *SCHEDULE, "type"),
+    }.get(origin, (*TOPIC, "state", "type", "timestamp"))
+    refuse_with(origin, {option: given[option] for option in strangers if option in given}, name, place)
+    if connector is not None:
+        check_connector(connector, Source, "source", name, place)
+
+
+def _schedule(given: Mapping[str, Any], name: str, place: Place) -> Schedule | None:
+    if "every" not in given and "cron" not in given:
+        return None
+    every, cron, timezone, missed = (given.get(o) for o in ("every", "cron", "timezone", "missed"))
+    return read_schedule(every, cron, timezone, missed, name, place)
+
+
+def _delay(option: str, options: Mapping[str, Any], usual: float, name: str, place: Place) -> float:
+    return read_duration(option, options.get(option, usual), name, place)
+
+
+def _reset(given: Mapping[str, Any], name: str, place: Place) -> Any:
+    return place.choose("auto_offset_reset", given.get("auto_offset_reset", "earliest"), RESETS, stage=name)
 
 
 def _generator(target: Any, state: Any, name: str, place: Place) -> tuple[Handler, StateSpec | None]:

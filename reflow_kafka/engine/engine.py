@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -86,8 +86,6 @@ class Engine:
         log: Log | None = None,
         state: StateBackend | None = None,
     ) -> None:
-        if not flows:
-            raise UsageError("Engine() found no flow, wanted one or more: Engine(flow)")
         if security is not None and bootstrap is None:
             raise UsageError(f"Engine() found {security!r}, wanted bootstrap with it: it is for Kafka alone")
         if not 0 <= standbys <= MAX_STANDBYS:
@@ -97,12 +95,7 @@ class Engine:
                 f"Engine() found standbys={standbys}, wanted bootstrap with it: copies are kept by other "
                 "engines, and the embedded log is open in one process only"
             )
-        names = [flow.name for flow in flows]
-        if len(set(names)) < len(names):
-            raise UsageError(
-                f"found flows of the same name ({', '.join(sorted(names))}), wanted distinct ones"
-            )
-        self._specs: list[FlowSpec] = [flow.spec() for flow in flows]
+        self._specs = _specs(flows)
         self._bootstrap = bootstrap
         self._security = security
         self._data_dir = Path(data_dir)
@@ -341,3 +334,13 @@ class Engine:
         failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
         if failures:
             raise next((error for error in failures if isinstance(error, ReflowError)), failures[0])
+
+
+def _specs(flows: Sequence[Flow]) -> list[FlowSpec]:
+    """The flows as data: one or more, each with a name of its own."""
+    if not flows:
+        raise UsageError("Engine() found no flow, wanted one or more: Engine(flow)")
+    names = sorted(flow.name for flow in flows)
+    if len(set(names)) < len(names):
+        raise UsageError(f"found flows of the same name ({', '.join(names)}), wanted distinct ones")
+    return [flow.spec() for flow in flows]

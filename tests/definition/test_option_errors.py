@@ -273,7 +273,7 @@ def no_topics(flow: Flow) -> None:
     flow.source("more", topic=[])
 
 
-@CASES.refused("more", "names a topic twice")
+@CASES.refused("more", "names topic 'a' twice")
 def topic_twice(flow: Flow) -> None:
     flow.source("more", topic=["a", "a"])
 
