@@ -219,13 +219,20 @@ class RocksStores:
         for scan in list(self._scans):
             scan.drop()
         self._scans.clear()
-        for family in self._families.values():
-            family.close()
+        opened = [*self._families.values(), *([] if self._db is None else [self._db])]
         self._families.clear()
         self._handles.clear()
-        if self._db is not None:
-            self._db.close()
-            self._db = None
+        self._db = None
+        for each in opened:
+            self._flush(each)
+
+    def _flush(self, opened: Rdict) -> None:
+        """Close one; what a full disk does not take of it stays in the write-ahead log."""
+        try:
+            opened.close()
+        except Exception as e:
+            message = lacking(str(e)) or str(e)
+            log.warning("%s was closed with its last changes in the log only: %s", self._held.path, message)
 
     def _open_db(self) -> Rdict:
         if self._db is None:

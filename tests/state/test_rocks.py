@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -365,6 +366,26 @@ os._exit(0)
     mark = stores.mark()
     assert mark is None or mark.positions["one"] == sum(1 for _ in stores.scan("one")) >= int(number)
     stores.close()
+
+
+def test_a_disk_that_is_full_when_it_is_closed_keeps_nothing_open(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = RocksBackend(tmp_path)
+    stores = backend.open("flow", 0, ["one"])
+    pairs = [(b"%d" % number, os.urandom(1000)) for number in range(1000)]
+    stores.write({"one": pairs}, StoreMark("i", {"one": 1000}, 0))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
+    try:
+        stores.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "lane-0 was closed with its last changes in the log only: " in caplog.text
+    stores = backend.open("flow", 0, ["one"])
+    assert sorted(stores.scan("one")) == sorted(pairs)
+    stores.close()
+    assert [path.name for path in (tmp_path / "flow").iterdir()] == ["lane-0"]
 
 
 @pytest.mark.parametrize(
