@@ -8,7 +8,9 @@ from collections.abc import Callable
 MAX_BYTES = 2 * 1024 * 1024
 """Bytes of results one worker may have waiting: then it waits for a commit."""
 MAX_DIRTY = 20_000
-"""Keys of changed state one worker may have waiting."""
+"""Keys of changed state one worker may have waiting, …"""
+MAX_WEIGHT = 8 * 1024 * 1024
+"""… and bytes of it, if it goes by time."""
 
 
 class Gate:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from reflow_kafka.lane.calls import from_within
 from reflow_kafka.lane.due import DueWorker
-from reflow_kafka.lane.gate import MAX_DIRTY
+from reflow_kafka.lane.gate import MAX_DIRTY, MAX_WEIGHT
 from reflow_kafka.lane.line import Unit
 from reflow_kafka.lane.serial import Run
 from reflow_kafka.lane.steps import Timing, entrance, reading
@@ -99,7 +99,7 @@ class TimedWorker(DueWorker):
         self._stirred = True
 
     def _is_full(self) -> bool:
-        return super()._is_full() or len(self._shelves) > MAX_DIRTY
+        return super()._is_full() or len(self._shelves) > MAX_DIRTY or self._shelves.weight > MAX_WEIGHT
 
     def flushed(self) -> bool:
         if not self._ending:

@@ -14,13 +14,19 @@ _AT_ONCE = 200
 class Layer:
     """Encoded values by key; None where a key was deleted."""
 
-    __slots__ = ("_order", "new", "values")
+    __slots__ = ("_order", "new", "values", "weight")
 
     def __init__(self) -> None:
         self.values: dict[bytes, bytes | None] = {}
         self.new: list[bytes] = []
         """Keys that have no place in the order yet: whoever adds one to `values` adds it here."""
         self._order: SortedList = SortedList()
+        self.weight = 0
+        """Bytes of what was weighed: only what is not small is."""
+
+    def weigh(self, key: bytes, raw: bytes) -> None:
+        """These bytes are about to take the place of those that a key has."""
+        self.weight += len(raw) - len(self.values.get(key) or b"")
 
     def keys(self, start: bytes, end: bytes | None) -> Iterator[bytes]:
         """Keys from `start` to before `end` in order; there may be changes while they are gone through."""

@@ -22,7 +22,11 @@ T = TypeVar("T")
 
 _ABSENT: Final[Any] = object()
 _LIMIT: Final = 20_000
-"""Decoded values that a shelf keeps at hand."""
+"""Decoded values that a shelf keeps at hand, …"""
+_ROOM: Final = 8 * 1024 * 1024
+"""… and how many bytes those of them that are not small may have, encoded."""
+_SMALL: Final = 256
+"""Bytes of a value up to which it is only counted: to weigh each would cost more than it tells."""
 
 
 def as_is(value: bytes) -> bytes:
@@ -33,7 +37,9 @@ def as_is(value: bytes) -> bytes:
 class Shelf(Generic[T]):
     """Values by ordered keys, in one part of a store: all keys there begin with `prefix`.
 
-    A value that is read may be changed in place; it counts once it is `put` in the same step.
+    A value that is read may be changed in place; it counts once it is `put` in the same step. Of decoded
+    values it keeps no more at hand than `limit`, and those with more than a few bytes only up to `room` of
+    them in all: both in two generations, a cheap LRU.
     """
 
     def __init__(
@@ -44,6 +50,7 @@ class Shelf(Generic[T]):
         encode: Callable[[T], bytes],
         decode: Callable[[bytes], T],
         limit: int = _LIMIT,
+        room: int = _ROOM,
     ) -> None:
         self._stores = stores
         self.store = store
@@ -56,6 +63,12 @@ class Shelf(Generic[T]):
         self._objects: dict[bytes, T] = {}
         self._aged: dict[bytes, T] = {}
         self._generation = max(limit // 2, 1)
+        self._room = room // 2
+        self._sizes: dict[bytes, int] = {}
+        """Of those among `_objects` that are not small, as they were encoded last."""
+        self._aged_sizes: dict[bytes, int] = {}
+        self._weight = 0
+        """The sum of `_sizes`."""
         self._fresh = Layer()
         self._pending = Layer()
 
@@ -89,29 +102,53 @@ class Shelf(Generic[T]):
         """
         raw = b"".join((self._encode(value), b""))
         values = self._fresh.values
+        if len(raw) > _SMALL:
+            self._fresh.weigh(key, raw)
+            self._weigh(key, len(raw))
         if key not in values:
             self._fresh.new.append(key)
         values[key] = raw
 
     def spoiled(self, key: bytes) -> None:
         """A value that was at hand has been changed in place, and does not count: read it again."""
-        self._objects.pop(key, None)
-        self._aged.pop(key, None)
+        self._let_go(key)
 
     def _load(self, key: bytes) -> T | None:
         value = self._aged.get(key)
-        if value is None:
+        if value is not None:
+            size = self._aged_sizes.get(key, 0)
+        else:
             raw = self.raw(key)
             if raw is None:
                 return None
-            value = self._decode(raw)
+            value, size = self._decode(raw), len(raw)
         self._keep(key, value)
+        if size > _SMALL:
+            self._weigh(key, size)
         return value
 
     def _keep(self, key: bytes, value: T) -> None:
-        if len(self._objects) >= self._generation:  # two generations: a cheap, bounded LRU
-            self._aged, self._objects = self._objects, {}
+        if len(self._objects) >= self._generation:
+            self._age()
         self._objects[key] = value
+
+    def _weigh(self, key: bytes, size: int) -> None:
+        """A value at hand, which is not small, has this size now."""
+        self._weight += size - self._sizes.get(key, 0)
+        self._sizes[key] = size
+        if self._weight > self._room:
+            self._age()
+
+    def _age(self) -> None:
+        self._aged, self._objects = self._objects, {}
+        self._aged_sizes, self._sizes, self._weight = self._sizes, {}, 0
+
+    def _let_go(self, key: bytes) -> None:
+        """A value is not kept at hand any more."""
+        self._objects.pop(key, None)
+        self._aged.pop(key, None)
+        if self._sizes:
+            self._weight -= self._sizes.pop(key, 0)
 
     def raw(self, key: bytes) -> bytes | None:
         """The encoded value of a key, as the last step has left it."""
@@ -192,18 +229,22 @@ class Shelf(Generic[T]):
     def accept(self) -> None:
         """Take the step that `encode` has prepared; cannot fail."""
         if self._encoded:
-            values, new, objects = self._fresh.values, self._fresh.new, self._objects
+            values, new = self._fresh.values, self._fresh.new
             for key, raw, value in self._encoded:
                 if key not in values:
                     new.append(key)
-                # A copy: what an encoder gives may hold 4 kB however short it is.
-                values[key] = None if raw is None else b"".join((raw, b""))
                 if raw is None:
-                    objects.pop(key, None)
-                    self._aged.pop(key, None)
-                elif objects.get(key) is not value:
+                    values[key] = None
+                    self._let_go(key)
+                    continue
+                if large := len(raw) > _SMALL:
+                    self._fresh.weigh(key, raw)
+                # A copy: what an encoder gives may hold 4 kB however short it is.
+                values[key] = b"".join((raw, b""))
+                if self._objects.get(key) is not value:
                     self._keep(key, value)
-                    objects = self._objects
+                if large:
+                    self._weigh(key, len(raw))
             self._encoded = []
             self._step.clear()
         if self._read:
@@ -212,8 +253,7 @@ class Shelf(Generic[T]):
     def drop(self) -> None:
         """Forget the step; what was read in it may have been changed in place, so it is read again."""
         for key in self._read:
-            self._objects.pop(key, None)
-            self._aged.pop(key, None)
+            self._let_go(key)
         self._encoded = []
         self._step.clear()
         self._read.clear()
@@ -242,8 +282,7 @@ class Shelf(Generic[T]):
         """Forget everything since the last snapshot."""
         self.drop()
         for key in self._fresh.values:
-            self._objects.pop(key, None)
-            self._aged.pop(key, None)
+            self._let_go(key)
         self._fresh = Layer()
 
 
@@ -265,6 +304,11 @@ class Shelves:
     def __len__(self) -> int:
         """How many keys have changed since the last snapshot."""
         return sum(map(len, self._shelves))
+
+    @property
+    def weight(self) -> int:
+        """Bytes of what has changed since then, but for what is small."""
+        return sum(shelf._fresh.weight for shelf in self._shelves)
 
     def encode(self) -> None:
         """Do all of the step that can fail; raises what `Shelf.encode` raises."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import Any
+
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -37,15 +40,25 @@ class OneShelf(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        self.shelf = Shelf(self.stores, "store", b"\xff", encode, decode, limit=4)
+        self.shelf = Shelf(self.stores, "store", b"\xff", encode, decode, limit=4, room=1_000)
         self.other = Shelf(self.stores, "store", b"\xfe", encode, decode)
         self.shelves = Shelves([self.shelf, self.other])
 
-    @rule(key=KEYS, value=st.integers(0, 255))
-    def put(self, key: bytes, value: int) -> None:
-        self.shelf.put(key, [value])
-        self.step[key] = [value]
+    @rule(key=KEYS, value=st.integers(0, 255), size=st.sampled_from([1, 300, 600]))
+    def put(self, key: bytes, value: int, size: int) -> None:
+        self.shelf.put(key, [value] * size)
+        self.step[key] = [value] * size
         self.changed = True
+
+    @precondition(lambda self: not self.changed)
+    @rule(key=KEYS, value=st.integers(0, 255), size=st.sampled_from([1, 300]))
+    def replace(self, key: bytes, value: int, size: int) -> None:
+        found = self.shelf.at_hand(key)
+        if found is not None:
+            found[:] = [value] * size
+            self.shelf.replace(key, found)
+            self.step[key] = [value] * size
+            self.accepted[key] = [value] * size
 
     @rule(key=KEYS, value=st.integers(0, 255))
     def change_in_place(self, key: bytes, value: int) -> None:
@@ -138,3 +151,60 @@ def test_a_value_that_cannot_be_encoded_leaves_no_trace() -> None:
     shelves.drop()
     assert shelves.snapshot() == {"store": {}}
     assert list(shelf.keys()) == []
+
+
+class Value(list[int]):
+    """What lives as long as somebody holds it."""
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_of_large_values_few_are_kept_at_hand(changes: bool) -> None:
+    held: weakref.WeakSet[Value] = weakref.WeakSet()
+
+    class Hashable(Value):
+        __hash__ = object.__hash__
+
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            held.add(self)
+
+    stores = MemoryBackend().open("flow", 0, ["store"])
+    shelf = Shelf(stores, "store", b"", encode, Hashable, room=100_000)
+    shelves = Shelves([shelf])
+    keys = [b"%d" % n for n in range(100)]
+    for _ in range(3):
+        for key in keys:
+            value = shelf.get(key)
+            if value is None or changes:
+                shelf.put(key, Hashable([1] * 10_000))
+            del value
+            shelves.encode()
+            shelves.accept()
+            assert len(held) <= 12
+    assert [len(shelf.get(key) or ()) for key in keys] == [10_000] * 100
+
+
+def test_small_values_are_only_counted() -> None:
+    stores = MemoryBackend().open("flow", 0, ["store"])
+    shelf = Shelf(stores, "store", b"", encode, decode, room=1_000)
+    for n in range(100):
+        shelf.put(b"%d" % n, [1] * 200)
+    shelf.encode()
+    shelf.accept()
+    assert all(shelf.at_hand(b"%d" % n) for n in range(100))
+
+
+def test_what_has_changed_is_weighed_but_for_what_is_small() -> None:
+    stores = MemoryBackend().open("flow", 0, ["store"])
+    shelves = Shelves([shelf := Shelf(stores, "store", b"", encode, decode)])
+    for key, size in [(b"a", 1_000), (b"b", 10), (b"a", 3_000)]:
+        shelf.put(key, [1] * size)
+        shelves.encode()
+        shelves.accept()
+    assert shelves.weight == 3_000
+    value = shelf.at_hand(b"a")
+    assert value is not None
+    shelf.replace(b"a", [*value, 1])
+    assert shelves.weight == 3_001
+    shelves.snapshot()
+    assert shelves.weight == 0
