@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
-from typing import Final, NoReturn
+from typing import Final
 
 from reflow_kafka.definition.fit import check_types
 from reflow_kafka.definition.handlers import (
@@ -98,7 +98,7 @@ def check_stage(stage: StageSpec) -> None:
     _check_name(stage)
     _check_key(stage)
     if stage.when is not None and (wrong := plain_callable(stage.when, 1)):
-        _fail(stage, f"when= must be a plain function of the value that returns true or false; it {wrong}")
+        stage.fail(f"when= must be a plain function of the value that returns true or false; it {wrong}")
     if stage.partitions is not None:
         check_partitions(stage.partitions, stage.where, stage.name)
     check_on_error(stage.on_error, stage.where, stage.name)
@@ -131,20 +131,16 @@ def check_flow(flow: FlowSpec, where: str = "") -> FlowSpec:
     return replace(flow, stages=resolved, resources=resources)
 
 
-def _fail(stage: StageSpec, message: str) -> NoReturn:
-    raise DefinitionError(message, stage=stage.name, where=stage.where)
-
-
 # ---- a stage alone
 
 
 def _check_name(stage: StageSpec) -> None:
     if stage.name in RESERVED_NAMES:
-        _fail(stage, "its name is reserved for a topic of the flow; choose another with name=")
+        stage.fail("its name is reserved for a topic of the flow; choose another with name=")
     if not STAGE_NAME.fullmatch(stage.name):
         better = snake_case(stage.name)
         such = f"; write name={better!r}" if STAGE_NAME.fullmatch(better) else "; choose one with name="
-        _fail(stage, f"a stage's name is lower-case letters, digits and underscores{such}")
+        stage.fail(f"a stage's name is lower-case letters, digits and underscores{such}")
 
 
 def _check_key(stage: StageSpec) -> None:
@@ -154,26 +150,26 @@ def _check_key(stage: StageSpec) -> None:
         if key is UNSET or key is None:
             continue
         if wrong := wrong_key_of(key):
-            _fail(stage, f"{option}= must be a field's name or a plain function of the value; it {wrong}")
+            stage.fail(f"{option}= must be a field's name or a plain function of the value; it {wrong}")
 
 
 def _check_outputs(stage: StageSpec) -> None:
     for output in stage.outputs:
         if output in RESERVED_OUTPUTS or (stage.operator is not None and output in stage.operator.outputs):
-            _fail(stage, f"output {output!r} exists without being declared; take it out of outputs=")
+            stage.fail(f"output {output!r} exists without being declared; take it out of outputs=")
         if not STAGE_NAME.fullmatch(output):
-            _fail(stage, f"an output's name is lower-case letters, digits and underscores, not {output!r}")
+            stage.fail(f"an output's name is lower-case letters, digits and underscores, not {output!r}")
     if twice := _first_repeated(stage.outputs):
-        _fail(stage, f"output {twice!r} is declared twice")
+        stage.fail(f"output {twice!r} is declared twice")
 
 
 def _check_after(stage: StageSpec) -> None:
     if stage.kind == "source":
         return
     if not stage.after:
-        _fail(stage, "it has no upstream: say with after= whose events it takes")
+        stage.fail("it has no upstream: say with after= whose events it takes")
     if twice := _first_repeated(map(str, stage.after)):
-        _fail(stage, f"it follows {twice!r} twice")
+        stage.fail(f"it follows {twice!r} twice")
 
 
 def _first_repeated(names: Iterable[str]) -> str | None:
@@ -187,29 +183,27 @@ def _first_repeated(names: Iterable[str]) -> str | None:
 def _check_upstream(stage: StageSpec, ref: UpstreamRef, stages: Mapping[str, StageSpec]) -> None:
     upstream = stages.get(ref.stage)
     if upstream is None:
-        _fail(stage, f"its upstream {ref.stage!r} is no stage of this flow{did_you_mean(ref.stage, stages)}")
+        stage.fail(f"its upstream {ref.stage!r} is no stage of this flow{did_you_mean(ref.stage, stages)}")
     if upstream.kind == "sink":
-        _fail(stage, f"nothing can follow {ref.stage!r}, a sink; follow what the sink follows")
+        stage.fail(f"nothing can follow {ref.stage!r}, a sink; follow what the sink follows")
     if stage.chain and upstream.kind == "source":
-        _fail(
-            stage,
+        stage.fail(
             f"{ref.stage!r} is a source, which has no handler to run in: take chain=True out "
-            "(a stage that is alone after a topic reads it directly, with no topic in between)",
+            "(a stage that is alone after a topic reads it directly, with no topic in between)"
         )
     if stage.chain and upstream.operator is not None:
-        _fail(
-            stage,
-            f"{ref.stage!r} has windows, timers or joins, so nothing is chained to it: take chain=True out",
+        stage.fail(
+            f"{ref.stage!r} has windows, timers or joins, so nothing is chained to it: take chain=True out"
         )
     outputs = emitted_by(upstream)
     if ref.output is not None and ref.output not in outputs:
         hint = did_you_mean(ref.output, outputs)
-        _fail(stage, f"{ref.stage!r} declares no output {ref.output!r} (outputs=[...]){hint}")
+        stage.fail(f"{ref.stage!r} declares no output {ref.output!r} (outputs=[...]){hint}")
 
 
 def _check_cycle(stages: Mapping[str, StageSpec]) -> None:
     if ring := _cycle({s.name: [ref.stage for ref in s.after] for s in stages.values()}):
-        _fail(stages[ring[0]], f"the flow goes round in a circle: {' → '.join(ring)}")
+        stages[ring[0]].fail(f"the flow goes round in a circle: {' → '.join(ring)}")
 
 
 def _cycle(before: Mapping[str, Iterable[str]]) -> list[str]:
@@ -227,12 +221,11 @@ def _check_topic_names(flow: FlowSpec) -> None:
     seen: dict[str, str] = {}
     for stage, topic in _topic_names(flow):
         if len(topic) > 249:
-            _fail(stage, f"its topic {topic!r} is longer than Kafka allows (249); shorten the names")
+            stage.fail(f"its topic {topic!r} is longer than Kafka allows (249); shorten the names")
         other = seen.setdefault(topic.replace(".", "_"), topic)
         if other != topic:
-            _fail(
-                stage,
-                f"its topic {topic!r} clashes with {other!r}, as Kafka takes . and _ for the same; rename it",
+            stage.fail(
+                f"its topic {topic!r} clashes with {other!r}, as Kafka takes . and _ for the same; rename it"
             )
 
 
@@ -294,10 +287,9 @@ def _resolve_handler(
     if unfilled:
         name = unfilled[0]
         data = "the position" if stage.kind == "source" else data
-        _fail(
-            stage,
+        stage.fail(
             f"parameter {name!r} of {what} is neither {CONTEXT!r} nor a resource"
             f"{did_you_mean(name, known)} (data come first by position: {data}; everything else "
-            f"needs @flow.resource or a default)",
+            f"needs @flow.resource or a default)"
         )
     return filled

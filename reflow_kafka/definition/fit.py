@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import NoneType
-from typing import Any, NoReturn, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from reflow_kafka.definition.spec import ANY, SinkSpec, SourceSpec, StageSpec, UpstreamRef
 from reflow_kafka.definition.types import fits, is_a
-from reflow_kafka.errors import DefinitionError
 from reflow_kafka.serde.json import UnsupportedType
 from reflow_kafka.serde.typed import edge_codec
 from reflow_kafka.serde.types import type_name
@@ -25,13 +24,13 @@ def check_types(stage: StageSpec, stages: Mapping[str, StageSpec]) -> None:
         upstream = stages[ref.stage]
         given = _given(ref, stages)
         if given is NoneType:
-            _fail(stage, f"{ref.stage!r} emits nothing: its handler is annotated to return None")
+            stage.fail(f"{ref.stage!r} emits nothing: its handler is annotated to return None")
         takes, emits = f"it takes {type_name(wanted)}", f"{ref.stage!r} emits {type_name(given)}"
         if not fits(given, wanted):
-            _fail(stage, f"{takes}, but {emits}{_batch_hint(stage, given, wanted)}")
+            stage.fail(f"{takes}, but {emits}{_batch_hint(stage, given, wanted)}")
         if stage.chain:
             if not is_a(given, wanted):
-                _fail(stage, f"chain=True hands values over as they are: {takes}, but {emits}")
+                stage.fail(f"chain=True hands values over as they are: {takes}, but {emits}")
         elif not _has_format(upstream.source) and not _has_format(stage.sink):
             _check_codec(stage, given if wanted is ANY else wanted)
 
@@ -63,8 +62,4 @@ def _check_codec(stage: StageSpec, carried: Any) -> None:
     try:
         edge_codec(carried)
     except UnsupportedType as error:
-        _fail(stage, f"the events it takes cannot be written and read: {error}")
-
-
-def _fail(stage: StageSpec, message: str) -> NoReturn:
-    raise DefinitionError(message, stage=stage.name, where=stage.where)
+        stage.fail(f"the events it takes cannot be written and read: {error}")

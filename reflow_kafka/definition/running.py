@@ -9,12 +9,11 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from reflow_kafka.definition.handlers import CONTEXT
 from reflow_kafka.definition.place import Place
 from reflow_kafka.definition.spec import Handler, StageSpec, Unset
-from reflow_kafka.errors import DefinitionError
 from reflow_kafka.options import Batch, Rate, Retry
 from reflow_kafka.serde.types import type_name
 from reflow_kafka.units import as_seconds
@@ -88,31 +87,29 @@ def check_running(stage: StageSpec) -> None:
 def _check_place(stage: StageSpec, handler: Handler) -> None:
     if stage.run_in != "loop":
         if handler.shape.suspends:
-            _fail(
-                stage,
+            stage.fail(
                 f'run_in="{stage.run_in}" is for a plain def: what is async waits in the loop without '
-                "holding anything up; take run_in= out, or write def",
+                "holding anything up; take run_in= out, or write def"
             )
         return
     if handler.shape.suspends:
         return
     advice = 'write async def, or add run_in="thread"'
     if stage.timeout is not None:
-        _fail(stage, f"timeout= cannot stop a plain def that runs in the loop: {advice}")
+        stage.fail(f"timeout= cannot stop a plain def that runs in the loop: {advice}")
     if stage.concurrency > 1:
-        _fail(stage, f"concurrency= is of no use to a plain def in the loop, which never waits: {advice}")
+        stage.fail(f"concurrency= is of no use to a plain def in the loop, which never waits: {advice}")
 
 
 def _check_batch(stage: StageSpec, handler: Handler) -> None:
     if not handler.takes_list:
         found = type_name(handler.value_type)
         item = f"Event[{found}]" if handler.takes_event else found
-        _fail(stage, f"with batch= it is given a list: annotate its value list[{item}], not {item}")
+        stage.fail(f"with batch= it is given a list: annotate its value list[{item}], not {item}")
     if stage.state is not None and not (stage.batch is not None and stage.batch.per_key):
-        _fail(
-            stage,
+        stage.fail(
             "a list holds events of several keys, and each key has a state of its own: "
-            "write batch=Batch(..., per_key=True), which gives it lists of one key",
+            "write batch=Batch(..., per_key=True), which gives it lists of one key"
         )
 
 
@@ -120,28 +117,25 @@ def _check_chain(stage: StageSpec) -> None:
     """A chained stage takes its events, one by one, where its upstream emits them."""
     if len(stage.after) > 1:
         names = ", ".join(map(str, stage.after))
-        _fail(stage, f"chain=True runs it inside its one upstream, and it has several ({names}): take it out")
+        stage.fail(f"chain=True runs it inside its one upstream, and it has several ({names}): take it out")
     if not isinstance(stage.key, Unset) and stage.key is not None:
-        _fail(
-            stage,
+        stage.fail(
             "another key may belong to another lane, so key= needs a topic in between: "
-            "take chain=True out, or key=",
+            "take chain=True out, or key="
         )
     if stage.partitions is not None:
-        _fail(stage, "chain=True runs it in the lanes of its upstream: take partitions= out, or chain=True")
+        stage.fail("chain=True runs it in the lanes of its upstream: take partitions= out, or chain=True")
     if stage.run_in != "loop":
-        _fail(
-            stage,
+        stage.fail(
             f'run_in="{stage.run_in}" takes it out of the loop, where its upstream hands it its events: '
-            "take chain=True out, or run_in=",
+            "take chain=True out, or run_in="
         )
     usual = {"batch": None, "concurrency": 1, "rate": None}
     for option, value in usual.items():
         if getattr(stage, option) != value:
-            _fail(
-                stage,
+            stage.fail(
                 f"{option}= belongs to the head of a chain, the stage in whose worker this one runs: "
-                f"give it to {str(stage.after[0])!r}, or take chain=True out",
+                f"give it to {str(stage.after[0])!r}, or take chain=True out"
             )
 
 
@@ -150,10 +144,9 @@ def _check_timed(stage: StageSpec) -> None:
     usual = {"batch": None, "chain": False, "concurrency": 1, "run_in": "loop"}
     for option, value in usual.items():
         if getattr(stage, option) != value:
-            _fail(
-                stage,
+            stage.fail(
                 f"{option}= is of no use to a stage with windows, timers or joins, which handles one event "
-                "after the other: put what is slow into a stage of its own, or take it out",
+                "after the other: put what is slow into a stage of its own, or take it out"
             )
 
 
@@ -171,17 +164,16 @@ def check_process(stage: StageSpec) -> None:
         return
     if wrong := _not_importable(handler.target):
         advice = 'make it a function or class of a module, or use run_in="thread"'
-        _fail(stage, f'run_in="process" imports the handler in other processes, but it is {wrong}: {advice}')
+        stage.fail(f'run_in="process" imports the handler in other processes, but it is {wrong}: {advice}')
     resources = [name for name in (*handler.init_by_name, *handler.by_name) if name != CONTEXT]
     if resources:
-        _fail(
-            stage,
+        stage.fail(
             f'resource {resources[0]!r} lives in the engine\'s process, not where run_in="process" runs the '
             "handler: write a class that makes what it needs in its constructor or open(), which is built "
-            'once per process, or use run_in="thread"',
+            'once per process, or use run_in="thread"'
         )
     if handler.init_by_name:
-        _fail(stage, f'with run_in="process" its constructor cannot take {CONTEXT!r}: take it in __call__')
+        stage.fail(f'with run_in="process" its constructor cannot take {CONTEXT!r}: take it in __call__')
 
 
 def _not_importable(target: Any) -> str | None:
@@ -205,7 +197,3 @@ def _not_importable(target: Any) -> str | None:
     if found != target:
         return f"not what its module calls {name}: something else has taken that name"
     return None
-
-
-def _fail(stage: StageSpec, message: str) -> NoReturn:
-    raise DefinitionError(message, stage=stage.name, where=stage.where)

@@ -9,11 +9,12 @@ import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import NoneType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NoReturn
 
 from reflow_kafka.connector import Sink, Source
 from reflow_kafka.definition.operators import Operator
 from reflow_kafka.definition.schedule import Schedule
+from reflow_kafka.errors import DefinitionError
 from reflow_kafka.event import Event
 from reflow_kafka.options import Batch, Rate, Retry
 from reflow_kafka.serde.keys import KeyOf
@@ -182,6 +183,10 @@ class StageSpec:
     """Its inputs have the same keys in partitions of the same number, whoever wrote them: so it is told."""
     table: bool = False
     """What it emits are the rows of a table: the last of a key counts, a tombstone deletes it."""
+
+    def fail(self, message: str) -> NoReturn:
+        """Raise a `DefinitionError` that points to its definition."""
+        raise DefinitionError(message, stage=self.name, where=self.where)
 
     @property
     def result_type(self) -> Any:

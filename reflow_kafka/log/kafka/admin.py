@@ -19,7 +19,7 @@ from aiokafka.protocol.offset import OffsetRequest
 
 from reflow_kafka.errors import LogDoubt, NotPermitted, TopologyMismatch
 from reflow_kafka.log.api import TopicKind, TopicPartition, TopicSpec
-from reflow_kafka.log.kafka import protocol
+from reflow_kafka.log.kafka import library
 from reflow_kafka.log.kafka.client import note_brokers
 from reflow_kafka.log.kafka.errors import classify
 from reflow_kafka.log.kafka.topics import check, settings
@@ -112,7 +112,7 @@ class KafkaAdmin:
                 responses = await self._send_all(requests)
         except (errors.KafkaError, TimeoutError) as error:
             self._leaders.clear()
-            protocol.logger.warning("consumed records were not deleted: %s", classify(error, what="trimming"))
+            library.logger.warning("consumed records were not deleted: %s", classify(error, what="trimming"))
             return
         for response in responses:
             for topic, entries, *_ in response.topics:
@@ -121,7 +121,7 @@ class KafkaAdmin:
                         tp = TopicPartition(topic, partition)
                         self._leaders.pop(tp, None)
                         why = classify(errors.for_code(code)(), [tp], "deleting consumed records")
-                        protocol.logger.warning("%s", why)
+                        library.logger.warning("%s", why)
 
     async def _metadata(self, names: Collection[str]) -> dict[str, Leaders | None]:
         if not names:

@@ -11,7 +11,7 @@ from typing import Any
 from weakref import WeakSet
 
 from reflow_kafka.log.api import BatchBuilder
-from reflow_kafka.log.kafka import protocol
+from reflow_kafka.log.kafka import library
 from reflow_kafka.log.kafka.deliveries import Batches, Deliveries
 from reflow_kafka.log.kafka.discard import discard_producer
 from reflow_kafka.log.kafka.fast import shorten_writing
@@ -36,7 +36,7 @@ class Ahead:
     def batch(self) -> BatchBuilder:
         """A builder for `send`; those of a transaction say so in their bytes, and cannot be exchanged."""
         if self._producer is None:
-            self._producer = protocol.new_producer(self._options)
+            self._producer = library.new_producer(self._options)
             self._sent = Deliveries(self._producer, self._name)
         builder: BatchBuilder = shorten_writing(self._producer.create_batch())
         self._made.add(builder)

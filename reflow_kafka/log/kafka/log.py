@@ -18,7 +18,7 @@ from reflow_kafka.log.api import (
     TopicPartition,
     TopicSpec,
 )
-from reflow_kafka.log.kafka import protocol, secure
+from reflow_kafka.log.kafka import library, secure
 from reflow_kafka.log.kafka.admin import EARLIEST, LATEST, KafkaAdmin
 from reflow_kafka.log.kafka.client import Unreachable, new_client, request_version
 from reflow_kafka.log.kafka.diagnosis import diagnose, silence
@@ -81,7 +81,7 @@ class KafkaLog:
         client = new_client(self._options)
         try:
             if await self._connect(client) < _PRODUCE_IN_3_7:
-                protocol.logger.warning(
+                library.logger.warning(
                     "the broker at %s is older than Kafka 3.7: it does not verify transactions, so a request "
                     "that arrives late can leave one open for ever; update it, or use at-least-once",
                     self._bootstrap,

@@ -29,7 +29,7 @@ from reflow_kafka.errors import ReflowError
 from reflow_kafka.log.kafka.assignor import divide
 from reflow_kafka.log.kafka.claim import Award, Claim, decode_award, decode_claim, encode
 from reflow_kafka.log.kafka.discard import close_client, forget
-from reflow_kafka.log.kafka.protocol import new_consumer
+from reflow_kafka.log.kafka.library import new_consumer
 from reflow_kafka.log.kafka.requests import LeaveGroup
 
 PINNED = "0.14."

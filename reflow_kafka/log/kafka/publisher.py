@@ -9,7 +9,7 @@ from typing import Any
 
 from reflow_kafka.errors import LogDoubt, LogError
 from reflow_kafka.log.api import OutRecord, TopicPartition
-from reflow_kafka.log.kafka import protocol
+from reflow_kafka.log.kafka import library
 from reflow_kafka.log.kafka.discard import discard_producer, forget
 from reflow_kafka.log.kafka.errors import classify
 
@@ -95,7 +95,7 @@ class _Shared:
     """A producer and what is on its way through it."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self.producer = protocol.new_producer(options)
+        self.producer = library.new_producer(options)
         self.users = 0
         self._sent: set[asyncio.Future[Any]] = set()
 

@@ -11,7 +11,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from reflow_kafka.errors import LogDoubt, LogError, OffsetOutOfRange
 from reflow_kafka.log.api import Record, TopicPartition
-from reflow_kafka.log.kafka import protocol
+from reflow_kafka.log.kafka import library
 from reflow_kafka.log.kafka.discard import discard_consumer
 from reflow_kafka.log.kafka.errors import classify
 from reflow_kafka.log.kafka.fast import shorten_reading
@@ -127,7 +127,7 @@ class KafkaReader:
         return [self._partitions[tp] for tp in partitions if tp in self._partitions]
 
     async def _start(self) -> None:
-        consumer = protocol.new_consumer(self._options)
+        consumer = library.new_consumer(self._options)
         try:
             try:
                 async with asyncio.timeout(self._deadline):
@@ -155,7 +155,7 @@ class KafkaReader:
     def _note_positions(self) -> None:
         for tp in self._positions:
             # Not the last record plus one: the position passes transaction markers and compacted records.
-            at = protocol.position_of(self._consumer, tp)
+            at = library.position_of(self._consumer, tp)
             if at is not None:
                 self._positions[tp] = at
 
@@ -174,10 +174,10 @@ class KafkaReader:
 
     def _check_health(self) -> None:
         """Nothing came: is that for want of records?"""
-        if failure := protocol.fetcher_failure(self._consumer):
+        if failure := library.fetcher_failure(self._consumer):
             raise LogDoubt(f"reading stopped: {failure!r}") from failure
         client = self._consumer._client
-        lost = [tp for tp in self._positions if protocol.leader_of(client, tp) is None]
+        lost = [tp for tp in self._positions if library.leader_of(client, tp) is None]
         now = asyncio.get_running_loop().time()
         if not lost:
             self._leaderless_since = None
@@ -193,4 +193,4 @@ async def _discard(consumer: Any) -> None:
     try:
         await discard_consumer(consumer)
     except Exception as error:  # closing never raises
-        protocol.logger.warning("a reader did not close in good order: %r", error)
+        library.logger.warning("a reader did not close in good order: %r", error)

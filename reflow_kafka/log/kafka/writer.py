@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError, NoError, for_code
 from reflow_kafka.errors import LogDoubt, LogError
 from reflow_kafka.killpoint import reached
 from reflow_kafka.log.api import BatchBuilder, Commit, CommittedPosition, TopicPartition
-from reflow_kafka.log.kafka import protocol
+from reflow_kafka.log.kafka import library
 from reflow_kafka.log.kafka.ahead import Ahead
 from reflow_kafka.log.kafka.deliveries import Batches, Deliveries, filled
 from reflow_kafka.log.kafka.discard import discard_producer
@@ -72,7 +72,7 @@ class KafkaLaneWriter:
         """
         name = f"{flow}-lane-{lane}"
         options = {**_DEFAULTS, "client_id": name, **options}
-        producer = protocol.new_producer(
+        producer = library.new_producer(
             {**options, "transactional_id": name, "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS}
         )
         writer = cls(producer, flow, name, options, deadline)
@@ -163,7 +163,7 @@ class KafkaLaneWriter:
         try:
             await asyncio.gather(discard_producer(self._producer), self._ahead.close())
         except Exception as error:  # closing never raises, and what is left is the collector's
-            protocol.logger.warning("%s did not close in good order: %r", self._name, error)
+            library.logger.warning("%s did not close in good order: %r", self._name, error)
 
     @contextlib.asynccontextmanager
     async def _call(self, what: str) -> AsyncIterator[None]:
@@ -192,7 +192,7 @@ class KafkaLaneWriter:
 
     def _known(self, error: Exception, what: str) -> LogError:
         known = classify(error, what=f"{self._name}: {what}")
-        if type(known) is LogDoubt and (earlier := protocol.transaction_error(self._producer)):
+        if type(known) is LogDoubt and (earlier := library.transaction_error(self._producer)):
             # Once a transaction has failed, the library only complains about its state.
             return classify(earlier, what=f"{self._name}: {what}")
         return known
@@ -259,7 +259,7 @@ class KafkaLaneWriter:
     ) -> dict[TopicPartition, CommittedPosition | None]:
         client = self._producer.client
         node = await client.coordinator_lookup(CoordinationType.GROUP, self._flow)
-        response = await client.send(node, request, group=protocol.COORDINATION)
+        response = await client.send(node, request, group=library.COORDINATION)
         _raise_for(response.error_code)
         found: dict[TopicPartition, CommittedPosition | None] = dict.fromkeys(request.partitions)
         for topic, partitions, _ in response.topics:
