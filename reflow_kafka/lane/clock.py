@@ -160,8 +160,13 @@ class WorkClock:
         for tp, edge in self._edges.items():
             edge.advance(inbox.position(tp))
         changed = self._follow(combine(self._times(now), self._times_of_stages(now)), now)
-        self._pending = (self._idle or self._ended) and pending()
+        self._pending = (self._idle or self._ended) and (self._busy(inbox) or pending())
         return changed
+
+    def _busy(self, inbox: Inbox) -> bool:
+        """Whether events that lanes before it have written are not finished; sources see to theirs."""
+        edges = self._edges.items()
+        return any(edge.waits or not inbox.resting(tp) for tp, edge in edges if tp not in self._left)
 
     def _times(self, now: int) -> Iterable[LaneTime]:
         """Of sources, be it that they are read here or in the lanes before."""
@@ -170,11 +175,9 @@ class WorkClock:
             if not edge.goes_by_others:
                 yield from edge.times(now)
 
-    def _times_of_stages(self, now: int) -> Iterable[LaneTime]:
-        """Of lanes that go by other lanes themselves."""
-        for edge in self._edges.values():
-            if edge.goes_by_others:
-                yield from edge.times(now)
+    def _times_of_stages(self, now: int) -> Iterable[Iterable[LaneTime]]:
+        """Of lanes that go by other lanes themselves, by stage."""
+        return (edge.times(now) for edge in self._edges.values() if edge.goes_by_others)
 
     def _follow(self, time: LaneTime, now: int) -> bool:
         if time.idle is not None and not self._idle:

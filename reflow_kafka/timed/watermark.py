@@ -52,38 +52,37 @@ class LaneTime(msgspec.Struct, frozen=True, omit_defaults=True):
 UNKNOWN: Final = LaneTime()
 
 
-def combine(sources: Iterable[LaneTime], stages: Iterable[LaneTime] = ()) -> LaneTime:
+def combine(sources: Iterable[LaneTime], stages: Iterable[Iterable[LaneTime]] = ()) -> LaneTime:
     """The time that follows from those of everything before a stage; `clock` is what to go by.
 
-    The lowest watermark of all that count; if only idle ones are left, the time they have gone on to; if
-    nothing is left at all, the end of time.
+    The lowest watermark of all that count; if only idle ones are left, the highest time they have gone on to;
+    if nothing is left at all, the end of time.
 
     Args:
-        sources: of lanes that read sources. What is idle does not count; when all of them are, the highest
-            time they have gone on to is that of all.
-        stages: of lanes that go by other lanes themselves. They are idle all at once, but for those that
-            have still something to do: an idle one counts with the time it has gone on to.
+        sources: of lanes that read sources. What is idle does not count.
+        stages: of lanes that go by other lanes themselves, by stage. Those of a stage hear the same, so they
+            are idle all at once. One that is, while others have something to do, may not have heard yet what
+            those have: it counts with the time it has gone on to, and so does the slowest if all are.
     """
     active: list[int] = []
-    resting: list[int] = []
-    farthest: int | None = None
-    for time in sources:
-        if time.idle is None and not time.ended:
-            active.append(time.watermark)
-        elif time.idle is not None and not time.ended:
-            farthest = time.idle if farthest is None else max(farthest, time.idle)
-    for time in stages:
-        if time.idle is None and not time.ended:
-            active.append(time.watermark)
-        elif time.idle is not None and not time.ended:
-            resting.append(time.idle)
+    gone_on: list[int] = []
+    for lanes in (*((time,) for time in sources), *stages):
+        counting: list[int] = []
+        resting: list[int] = []
+        for time in lanes:
+            if time.idle is not None:
+                resting.append(time.idle)
+            elif not time.ended:
+                counting.append(time.watermark)
+        if counting:
+            active.append(min(counting + resting))
+        elif resting:
+            gone_on.append(min(resting))
     if active:
-        lowest = min(active + resting)
+        lowest = min(active)
         return LaneTime(lowest, lowest)
-    if farthest is not None:
-        resting.append(farthest)
-    if resting:
-        reached = min(resting)
+    if gone_on:
+        reached = max(gone_on)
         return LaneTime(LONG_AGO, reached, idle=reached)
     return LaneTime(LONG_AGO, NEVER, ended=True)
 

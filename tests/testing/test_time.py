@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -301,3 +302,54 @@ def test_what_is_due_waits_in_peace_while_too_much_else_has_failed(monkeypatch: 
         test.advance(30)
         assert sorted(test.outputs("remind")) == ["ada", "bob"]
         assert tries[:2] == [tries[0]] * 2
+
+
+def merging(**idle_after: float) -> Flow:
+    """Windows of a minute count what comes straight from `news` and, by two stages, from `rates`."""
+    flow = Flow("merging", partitions=1)
+    flow.source("news", topic="news", **idle_after)
+    flow.source("rates", topic="rates", **idle_after)
+
+    @flow.stage(after="rates")
+    def clean(value: int) -> int:
+        return value
+
+    @flow.stage(after=clean)
+    async def convert(value: int) -> int:
+        await asyncio.sleep(value)
+        return value
+
+    def closed(count: State[int], window: Window) -> list[int]:
+        return [window.start, count.value]
+
+    @flow.stage(after=["news", convert], key=str, state=lambda: 0, window=Tumbling(60), on_close=closed)
+    def merged(count: State[int], value: int) -> None:
+        count.value += 1
+
+    return flow
+
+
+@pytest.mark.parametrize("rates", [[], [1_000]], ids=["nothing has ever come", "something came days ago"])
+def test_a_source_without_traffic_holds_nothing_up_behind_stages_either(rates: list[int]) -> None:
+    with FlowTest(merging()) as test:
+        for at in rates:
+            test.send("rates", 0, timestamp=at)
+        test.send("news", 1, timestamp=600_000_000)
+        test.advance(30)
+        test.send("news", 2, timestamp=600_060_000)
+        test.advance(1)
+        assert test.outputs("merged") == [*([0, 1] for _ in rates), [600_000_000, 1]]
+        test.advance(100)
+        assert test.outputs("merged")[-1] == [600_060_000, 1]
+
+
+def test_a_stage_is_not_idle_while_an_event_is_in_progress() -> None:
+    """Its source is, again, and so is all the rest: time does not go on without it."""
+    with FlowTest(merging(idle_after=1)) as test:
+        test.send("news", 1, timestamp=57_000)
+        test.send("rates", 0, timestamp=57_000)
+        test.advance(2)
+        test.send("rates", 4, timestamp=58_500)
+        assert test.outputs("merged.late") == []
+        test.advance(5)
+        assert test.outputs("merged") == [[0, 1], [0, 1], [0, 1]]

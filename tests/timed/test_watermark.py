@@ -47,28 +47,32 @@ def test_what_counts(times: list[LaneTime], clock: int) -> None:
 @pytest.mark.parametrize(
     ("sources", "stages", "clock"),
     [
-        ([], [counts(5), counts(3)], 3),
-        ([], [idle(1, 100), idle(1, 60)], 60),  # one has still something to do
-        ([], [idle(1, 100), counts(50)], 50),
-        ([], [idle(1, 40), counts(50)], 40),
-        ([], [idle(1, 40), UNKNOWN], LONG_AGO),
-        ([], [idle(1, 40), ENDED], 40),
-        ([], [ENDED], NEVER),
-        ([idle(1, 70), idle(1, 90)], [idle(1, 100)], 90),
-        ([idle(1, 70), idle(1, 90)], [idle(1, 80)], 80),
-        ([counts(70)], [idle(1, 80)], 70),
-        ([idle(1, 70)], [counts(80)], 80),
-        ([ENDED], [idle(1, 80)], 80),
+        ([], [[counts(5), counts(3)]], 3),
+        ([], [[idle(1, 100), idle(1, 60)]], 60),  # one has not heard yet what the other has
+        ([], [[idle(1, 100), counts(50)]], 50),
+        ([], [[idle(1, 40), counts(50)]], 40),
+        ([], [[idle(1, 40), counts(50)], [counts(60)]], 40),
+        ([], [[idle(1, 40), UNKNOWN]], LONG_AGO),
+        ([], [[idle(1, 40), ENDED]], 40),
+        ([], [[ENDED]], NEVER),
+        ([], [[ENDED], [counts(8)]], 8),
+        ([], [[idle(1, 40), idle(1, 50)], [counts(70), counts(90)]], 70),
+        ([], [[idle(1, 40), idle(1, 50)], [idle(1, 60)]], 60),
+        ([idle(1, 70), idle(1, 90)], [[idle(1, 100)]], 100),
+        ([idle(1, 70), idle(1, 90)], [[idle(1, 80)]], 90),
+        ([counts(70)], [[idle(1, 40)]], 70),
+        ([counts(70)], [[idle(LONG_AGO, LONG_AGO)]], 70),
+        ([idle(1, 70)], [[counts(80)]], 80),
+        ([ENDED], [[idle(1, 80)]], 80),
     ],
 )
-def test_an_idle_lane_that_goes_by_others_counts(
-    sources: list[LaneTime], stages: list[LaneTime], clock: int
+def test_an_idle_stage_does_not_count_but_an_idle_lane_of_one_that_is_not(
+    sources: list[LaneTime], stages: list[list[LaneTime]], clock: int
 ) -> None:
     found = combine(sources, stages)
     assert found.clock == clock
-    assert (found.idle is None) == any(
-        t.idle is None and not t.ended for t in sources + stages
-    ) or found.ended
+    all_of_them = [*sources, *(time for lanes in stages for time in lanes)]
+    assert (found.idle is None) == any(t.idle is None and not t.ended for t in all_of_them) or found.ended
 
 
 def test_it_is_idle_only_if_nothing_counts_and_something_is() -> None:
