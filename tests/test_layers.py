@@ -58,6 +58,7 @@ PURE = (
     "log/local/retention.py",
     "state/judge.py",
     "state/ordered.py",
+    "surface",
     "timed",
 )
 IMPURE = {"asyncio", "socket", "time", "threading", "aiokafka", "rocksdict"}
