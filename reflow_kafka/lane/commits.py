@@ -241,10 +241,10 @@ class Committer:
         builders = [self._writer.batch()]
         append = builders[0].append
         for key, value in changes.items():
-            if append(timestamp=now, key=key, value=value) is None:
+            if append(now, key, value) is None:
                 builders.append(self._writer.batch())
                 append = builders[-1].append
-                append(timestamp=now, key=key, value=value)
+                append(now, key, value)
         return builders
 
     def _add_positions(

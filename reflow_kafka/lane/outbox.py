@@ -64,14 +64,14 @@ class Channel:
         """
         builder = self.builders.get(partition)
         if builder is not None:
-            added = builder.append(timestamp=timestamp, key=key, value=value, headers=headers)
+            added = builder.append(timestamp, key, value, headers)
             if added is not None:
                 return
         check_size(key, value)
         if builder is not None:
             self.full.append((partition, builder))
         builder = self.builders[partition] = self._new()
-        builder.append(timestamp=timestamp, key=key, value=value, headers=headers)
+        builder.append(timestamp, key, value, headers)
 
 
 def check_size(key: bytes | None, value: bytes | None) -> None:

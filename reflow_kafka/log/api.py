@@ -54,7 +54,7 @@ class BatchBuilder(Protocol):
     """Collects records for one partition; bounded in bytes."""
 
     def append(
-        self, *, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers = ...
+        self, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers = ...
     ) -> object | None:
         """Add a record; None if it no longer fits (a first record always fits)."""
 

@@ -61,7 +61,7 @@ class LocalBuilder:
         self._limit = limit
 
     def append(
-        self, *, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers = _NO_HEADERS
+        self, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers = _NO_HEADERS
     ) -> object | None:
         """Add a record; None if it no longer fits (a first record always fits)."""
         buffer, count = self._buffer, self._count

@@ -117,7 +117,7 @@ def test_writing() -> None:
     def build(direct: bool) -> tuple[bytes, list[bool], int]:
         builder: Any = BatchBuilder(300, 0, is_transactional=1)
         if direct:
-            fast.shorten_writing(builder)
+            builder = fast.shorten_writing(builder)
         fits = [
             builder.append(timestamp=at, key=b"k" if at % 2 else None, value=b"v" * 50, headers=[("h", b"x")])
             is not None
@@ -131,6 +131,19 @@ def test_writing() -> None:
     assert 0 < count < 8, "a builder is bounded"
 
 
+@pytest.mark.parametrize("usable", [True, False])
+def test_writing_by_position(monkeypatch: pytest.MonkeyPatch, usable: bool) -> None:
+    monkeypatch.setattr(fast, "USABLE", usable)
+    builder = fast.shorten_writing(BatchBuilder(300, 0))
+    assert builder.append(1, b"k", b"v") is not None
+    assert builder.append(2, None, b"w", [("h", b"x")]) is not None
+    wanted = BatchBuilder(300, 0)
+    wanted.append(timestamp=1, key=b"k", value=b"v")
+    wanted.append(timestamp=2, key=None, value=b"w", headers=[("h", b"x")])
+    assert bytes(builder._build()) == bytes(wanted._build())
+    assert builder.append(3, b"k", b"v") is None, "it is closed now"
+
+
 def test_the_installed_library_is_as_expected() -> None:
     assert fast.USABLE
 
@@ -141,4 +154,4 @@ def test_another_library_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(fast, "USABLE", False)
     builder = BatchBuilder(300, 0)
-    assert type(fast.shorten_writing(builder)) is BatchBuilder
+    assert type(fast.shorten_writing(builder)) is fast._UsualBuilder
