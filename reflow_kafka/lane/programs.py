@@ -66,9 +66,13 @@ class Materials:
         return self.shelves.add(Shelf(self.stores, self.node.name, prefix, encode, decode, **limits))
 
     def codecs(self, stage: str | None = None) -> list[Codec]:
-        """How values of each side are written, as its edge has them; those of another stage by its name."""
+        """How values of each side are written, as its edge has them; those of another stage by its name.
+
+        Programs keep what they write: a join of dicts took 530 MB in W6 of the benchmarks where one of
+        structs took 190, as each value held 4 kB.
+        """
         node = self.node if stage is None else self.plan.host(stage)
-        sides = {entry.side: edge_codec(entry.type, entry.format) for entry in node.inputs}
+        sides = {entry.side: edge_codec(entry.type, entry.format).for_keeping() for entry in node.inputs}
         return [sides[side] for side in sorted(sides)]
 
     def sides(self) -> tuple[Codec, Codec]:

@@ -94,6 +94,11 @@ def dumps(value: Any) -> bytes:
         raise EncodeError(f"found {_kind(value)}, wanted something JSON can express: {error}") from error
 
 
+def own_size(data: bytes) -> bytes:
+    """A copy, for bytes that are kept: what orjson gives holds 4 kB, however short it is."""
+    return b"".join((data, b""))
+
+
 LETTER_U: Final = ord("u")
 """Looked for before b"null": with `find` instead of `in` that takes 0.02 to 0.1 µs instead of 0.16."""
 

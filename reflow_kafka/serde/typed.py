@@ -10,7 +10,7 @@ None never reaches a codec: it is the tombstone, a record without value. Nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol, get_origin, runtime_checkable
 
@@ -28,6 +28,7 @@ from reflow_kafka.serde.json import (
     encode_any,
     from_plain,
     loads,
+    own_size,
     rebuilds,
     refuse_nonfinite,
 )
@@ -51,6 +52,11 @@ class Codec:
     decode: Callable[[bytes], Any]
     read: Callable[[bytes], Any] | None = None
     """`decode` without the words about what was expected, where that saves a call (0.07 µs)."""
+
+    def for_keeping(self) -> Codec:
+        """The same for values that wait in memory as bytes: these are as small as they can be."""
+        encode = self.encode
+        return replace(self, encode=lambda value: own_size(encode(value)))
 
 
 @runtime_checkable

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from reflow_kafka.errors import ReflowError
+from reflow_kafka.serde.json import own_size
 from reflow_kafka.state.store import LaneStores
 from reflow_kafka.value import CLEARED, State
 
@@ -89,14 +90,13 @@ class StateCache:
         return self._stores.get(self.name, key)
 
     def encoded(self, state: Any) -> bytes | None:
-        """The bytes of a state, None if it is cleared.
+        """The bytes of a state, to be kept; None if it is cleared.
 
         Raises:
             ValueError, TypeError: it cannot be encoded.
         """
-        if self._boxed:
-            return None if state.value is CLEARED else self._encode(state.value)
-        return self._encode(state)
+        value = state.value if self._boxed else state
+        return None if value is CLEARED else own_size(self._encode(value))
 
     def decoded(self, raw: bytes | None) -> Any:
         """A state object from its bytes, or from the factory.
@@ -122,7 +122,7 @@ class StateCache:
             ValueError, TypeError: the state cannot be encoded; the event that changed it has failed.
         """
         value = state.value if self._boxed else state  # not by `encoded`: this is done after each event
-        self._kept[key] = None if value is CLEARED else _own_size(self._encode(value))
+        self._kept[key] = None if value is CLEARED else own_size(self._encode(value))
 
     def put(self, key: bytes, state: Any, raw: bytes | None) -> None:
         """The same with a state that is encoded already (None: it is deleted); cannot fail."""
@@ -156,8 +156,7 @@ class StateCache:
         """
         changes = self._kept
         for key, state in self.dirty.items():
-            raw = None if state is FORGOTTEN else self.encoded(state)
-            changes[key] = None if raw is None else _own_size(raw)
+            changes[key] = None if state is FORGOTTEN else self.encoded(state)
         self.dirty.clear()  # in place: compiled stages hold it
 
     def snapshot(self) -> dict[bytes, bytes | None]:
@@ -185,8 +184,3 @@ class StateCache:
             self._aged.pop(key, None)
         self.dirty.clear()
         self._kept.clear()
-
-
-def _own_size(raw: bytes) -> bytes:
-    """A copy, to be kept until it is committed: what orjson gives holds 4 kB however short it is."""
-    return b"".join((raw, b""))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from reflow_kafka.serde.json import own_size
 from reflow_kafka.serde.keys import decode_key
 from reflow_kafka.state.cache import UnreadableState
 from reflow_kafka.state.ordered import after, text
@@ -59,7 +60,7 @@ class NamedStore:
                 f"found None as the value of {key!r} in store {self.name!r}; to forget it, delete it"
             )
         data = self._encode(value)
-        self._shelf.put(raw, b"".join((data, b"")))  # a copy: what an encoder gives may hold 4 kB
+        self._shelf.put(raw, own_size(data))
         if self._expiry is not None and self._ttl is not None:
             self._expiry.touch(self._prefix + raw, self._ttl)
 

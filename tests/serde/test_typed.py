@@ -252,6 +252,13 @@ def test_integers_beyond_64_bits_stay_exact() -> None:
     assert loads(dumps_exactly({"wei": 2**200 + 1})) == {"wei": 2**200 + 1}
 
 
+def test_what_is_kept_does_not_hold_what_the_encoder_needed_for_it() -> None:
+    raw = b'{"t":1}'  # of orjson's making it would hold 4 kB, which nothing tells but the process's memory
+    kept = Codec(lambda value: raw, loads).for_keeping().encode({"t": 1})
+    assert kept == raw
+    assert kept is not raw
+
+
 class Plain:
     pass
 
