@@ -23,6 +23,7 @@ from reflow_kafka.state.ordered import number, read_number, read_text, text
 from reflow_kafka.state.shelf import as_is
 from reflow_kafka.timed.program import Act, Call, Incoming
 from reflow_kafka.timed.windowed import Stock, Windowed, told
+from reflow_kafka.value import CLEARED
 from reflow_kafka.windows import Session
 
 _NUMBERS: Final = Struct(">qq")
@@ -61,6 +62,7 @@ class SessionWindows(Windowed):
             b"y", msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Sessions).decode
         )
         self._sessions = stock.shelf(b"z", self._encode, self._decode)
+        self._found: tuple[bytes, Open, int] = b"", Open(0, 0, None), 0
         super().__init__(stock, stock.shelf(b"v", as_is, as_is), after=kind.gap + kind.grace + 1, stamp=0)
 
     # ---- events
@@ -95,6 +97,44 @@ class SessionWindows(Windowed):
             self._forget(key, sessions, id, session)
         else:
             self._sessions.put(key + number(id), session)
+
+    # ---- in short
+
+    def find(self, key: bytes, timestamp: int, watermark: int) -> Any | None:
+        """The state of the newest session, if the event joins that one and no other, and it is at hand."""
+        sessions: Sessions | None = self._keys.at_hand(text(key))
+        if sessions is None or self._wall is not None:
+            return None
+        first, id = sessions.begun[-1]
+        place = text(key) + number(id)
+        session: Open | None = self._sessions.at_hand(place)
+        if session is None or session.last + self._after <= watermark:
+            return None
+        if not first <= timestamp <= session.last + self._gap:  # those before it end too early to be met
+            return None
+        self._found = place, session, timestamp
+        return session.state
+
+    def keep(self, state: Any) -> None:
+        """The handler has changed it."""
+        place, session, timestamp = self._found
+        if not (self._states.boxed and state.value is CLEARED):
+            session.last = max(session.last, timestamp)
+            self._sessions.replace(place, session)
+            return
+        key, id = place[:-8], read_number(place, len(place) - 8)
+        sessions = self._keys.get(key)
+        assert sessions is not None
+        self._forget(key, sessions, id, session)
+        for shelf in (self._keys, self._sessions, self._shelf):
+            shelf.encode()
+            shelf.accept()
+
+    def lose(self) -> None:
+        """The handler has failed."""
+        self._sessions.spoiled(self._found[0])
+
+    # ---- the sessions of a key
 
     def _joined(
         self, key: bytes, sessions: Sessions, timestamp: int, time: int

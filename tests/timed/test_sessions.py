@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
+from hypothesis.stateful import rule
 
 from reflow_kafka.serde.typed import state_codec
 from reflow_kafka.timed.program import LONG_AGO, NEVER, Call
@@ -15,7 +16,7 @@ from reflow_kafka.timed.states import States
 from reflow_kafka.value import State
 from reflow_kafka.windows import Session, Window
 from tests.timed.driver import Driver, values
-from tests.timed.windowing import Held, Windows, driving, making
+from tests.timed.windowing import KEYS, NEAR, Held, Windows, driving, making
 
 
 def append(older: list[int], younger: list[int]) -> None:
@@ -64,8 +65,23 @@ class SessionMachine(Windows):
     kinds = st.builds(session, st.integers(1, 8), st.sampled_from([0, 0, 1, 9, 30]))
 
 
+class ShortMachine(SessionMachine):
+    """The short way of events that join the newest session leads to the same."""
+
+    in_short = True
+
+    @rule(key=KEYS, near=NEAR, on=st.lists(st.integers(-3, 8), min_size=1, max_size=3))
+    def some_more(self, key: str, near: int, on: list[int]) -> None:
+        """Events of a key one after the other: its session is at hand."""
+        for step in on:
+            near += step
+            for fail in (1, None):
+                self.event(key, near, fail)
+
+
 TestSessions = SessionMachine.TestCase
-TestSessions.settings = settings(max_examples=120, deadline=None)
+TestShort = ShortMachine.TestCase
+TestSessions.settings = TestShort.settings = settings(max_examples=120, deadline=None)
 
 
 # ---- cases
@@ -277,6 +293,44 @@ def test_a_cleared_session_is_gone() -> None:
     assert driver.advance(NEVER) == []
     assert driver.failures == []
     assert driver.stored() == {}
+
+
+@pytest.mark.parametrize("in_short", [False, True])
+def test_nothing_comes_into_a_session_once_it_is_time_to_close_it(in_short: bool) -> None:
+    driver = sessions()
+    driver.in_short = in_short
+    driver.event(1, timestamp=0)
+    driver.watermark = 10
+    assert values(driver.event(2, timestamp=0)) == [(1, 2)]
+    driver.watermark = 11
+    assert values(driver.event(3, timestamp=5)) == [(3,)]
+    assert values(driver.advance()) == [("key", 0, 0, (1, 2))]
+    assert values(driver.event(4, timestamp=6)) == [(3, 4)]
+    assert values(driver.advance(NEVER)) == [("key", 5, 6, (3, 4))]
+
+
+@pytest.mark.parametrize("in_short", [False, True])
+def test_an_emptied_box_is_no_session(in_short: bool) -> None:
+    codec = state_codec(int)
+    boxes = States(int, boxed=True, encode=codec.encode, decode=codec.decode)
+
+    def add(total: State[int], value: int) -> None:
+        total.value += value
+        if total.value == 0:
+            total.clear()
+
+    driver = Driver(
+        making(SessionWindows, session(10, merge=max), boxes),
+        handler=add,
+        on_close=lambda total, window: (window, total.value),
+    )
+    driver.in_short = in_short
+    for timestamp, value in ((0, 1), (20, 2), (25, -2), (27, 4), (60, 5), (62, -5)):
+        driver.event(value, timestamp=timestamp)
+    assert values(driver.advance(30)) == [(Window(0, 0, "key"), 1)]
+    assert values(driver.advance(NEVER)) == [(Window(27, 27, "key"), 4)]
+    assert driver.stored() == {}
+    assert driver.failures == []
 
 
 def test_a_closing_can_be_given_up() -> None:
