@@ -179,6 +179,17 @@ class WorkClock:
         """Of lanes that go by other lanes themselves, by stage."""
         return (edge.times(now) for edge in self._edges.values() if edge.goes_by_others)
 
+    def of(self, inputs: Container[TopicPartition]) -> int:
+        """The time of some inputs by themselves: no older event of theirs is expected. NEVER: none at all."""
+        now = self._now()
+        sources = [source.time(now) for tp, source in self._sources.items() if tp in inputs]
+        stages: list[LaneTime] = []
+        for tp, edge in self._edges.items():
+            if tp in inputs:
+                (stages if edge.goes_by_others else sources).extend(edge.times(now))
+        time = combine(sources, stages)
+        return NEVER if time.idle is not None and not stages else time.clock
+
     def _follow(self, time: LaneTime, now: int) -> bool:
         if time.idle is not None and not self._idle:
             self._idle_since = now

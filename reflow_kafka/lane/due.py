@@ -24,7 +24,7 @@ from reflow_kafka.lane.worker import RefusedByLog, Setting
 from reflow_kafka.log.api import TopicPartition
 from reflow_kafka.serde.json import encode_any
 from reflow_kafka.serde.keys import decode_key
-from reflow_kafka.timed.program import LONG_AGO, NEVER, Due
+from reflow_kafka.timed.program import LONG_AGO, NEVER, Apart, Due
 from reflow_kafka.topology.plan import Node
 
 
@@ -55,6 +55,9 @@ class DueWorker(SerialWorker):
         """Whether anything has happened since it was looked for what is due."""
         self._looked_at = self._wake = LONG_AGO
         """The watermark of that time, and when by the wall clock something will be due."""
+        program = timing.program
+        self._apart = program if isinstance(program, Apart) else None
+        self._apart_inputs = {tp for tp, i in self._inputs.items() if i.side == getattr(program, "apart", -1)}
         self._origin = TopicPartition(node.changelog or node.name, setting.lane)
 
     # ---- its time
@@ -68,7 +71,13 @@ class DueWorker(SerialWorker):
         return bool(self._lines.keys)
 
     def _update(self, clock: WorkClock) -> bool:
-        return clock.update(self.inbox, standing=self._stands(), pending=self._is_pending, left=self._left())
+        standing = self._stands()
+        changed = clock.update(self.inbox, standing=standing, pending=self._is_pending, left=self._left())
+        if self._apart is not None:
+            until = LONG_AGO if standing else clock.of(self._apart_inputs)
+            if self._apart.heard(until):
+                self._stirred = changed = True
+        return changed
 
     def _left(self) -> frozenset[TopicPartition]:
         """The inputs that nothing is taken from before others have more."""

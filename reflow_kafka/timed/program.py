@@ -28,6 +28,7 @@ __all__ = [
     "NEVER",
     "NO_HEADERS",
     "Act",
+    "Apart",
     "Call",
     "Choosy",
     "Direct",
@@ -177,3 +178,15 @@ class Paired(Protocol):
 
     def gone(self, incoming: Incoming) -> Iterator[Act]:
         """An event has been given up: keep its place. Its value is not told: perhaps it cannot be read."""
+
+
+@runtime_checkable
+class Apart(Protocol):
+    """A program for which the time of one side counts by itself, too."""
+
+    @property
+    def apart(self) -> int:
+        """Which side."""
+
+    def heard(self, until: int) -> bool:
+        """No event of that side is expected any more that is older; `NEVER`: none. Whether this is new."""

@@ -2,8 +2,9 @@
 
 The table's side only stores: a row takes the place of the one before, None deletes it. `Latest` takes the row
 as it is when the event comes. `AsOf` takes the row that held at the event's time: rows are kept with their
-times, and an event waits until the watermark has passed its own time and the grace, so that all rows up to it
-have come.
+times, and an event waits until time has passed its own and the grace, so that all rows up to it have come.
+That of the table is enough; while it is idle, that of the events goes on with the wall clock as soon as none
+has come for `QUIET`.
 
 On the shelf of rows (``r``) stands the row of a key; in `AsOf` its *history*. The agendas of `AsOf` (``x``)
 tell of events that wait, under their time and key, and of keys whose row was deleted, to forget them.
@@ -29,6 +30,9 @@ How = Literal["inner", "left"]
 
 STREAM: Final = 0
 TABLE: Final = 1
+
+QUIET: Final = 1_000
+"""Milliseconds without a newer event after which time goes on with the wall clock, if the table is idle."""
 
 _WAITS: Final = b"w"
 _DELETED: Final = b"z"
@@ -124,6 +128,9 @@ class AsOf:
         self._codecs = codecs
         self._how = how
         self._grace = grace
+        self._until = self._newest = self._newest_at = LONG_AGO
+        """How far the table has come; the newest event, and when it came by the wall clock."""
+        self._put_off: frozenset[bytes] = frozenset()
 
     # ---- an event
 
@@ -135,6 +142,8 @@ class AsOf:
         elif incoming.value is None:
             return
         elif self._comes(incoming.timestamp) > watermark:
+            if incoming.timestamp > self._newest:
+                self._newest, self._newest_at = incoming.timestamp, now
             self._wait(incoming)
         else:
             yield from self._behind(incoming)
@@ -190,7 +199,9 @@ class AsOf:
 
     def due(self, watermark: int, now: int, put_off: frozenset[bytes] = frozenset()) -> Due | None:
         """An event that has waited long enough; when there are none, a deleted row to be forgotten."""
-        id = self._waiting.first(watermark, put_off.__contains__ if put_off else None)
+        self._put_off = put_off
+        time = max(watermark, self._of_rows(now))
+        id = self._waiting.first(time, put_off.__contains__ if put_off else None)
         if id is not None:
             at, key = self._waiting.read(id)
             return Due(id, at - 1 - self._grace, self._asked(id), key)
@@ -232,9 +243,33 @@ class AsOf:
                 self._rows.put(key, history)
         yield from ()
 
+    @property
+    def apart(self) -> int:
+        """The time of the table counts by itself."""
+        return TABLE
+
+    def heard(self, until: int) -> bool:
+        """How far the table has come."""
+        news, self._until = until != self._until, until
+        return news
+
+    def _of_rows(self, now: int) -> int:
+        """No older row is expected, but for the grace."""
+        if self._until != NEVER:
+            return self._until
+        if self._newest == LONG_AGO and (first := self._waiting.first()) is not None:  # of before a restart
+            self._newest, self._newest_at = self._waiting.read(first)[0] - 1 - self._grace, now
+        quiet = now - self._newest_at - QUIET
+        return LONG_AGO if self._newest == LONG_AGO or quiet < 0 else self._newest + 1 + quiet
+
     def wake(self, now: int) -> int | None:
-        """The wall clock brings nothing."""
-        return None
+        """While the table is idle, time goes on with the wall clock."""
+        if self._until != NEVER or self._newest == LONG_AGO:
+            return None
+        first = self._waiting.first(skip=self._put_off.__contains__ if self._put_off else None)
+        if first is None:
+            return None
+        return self._newest_at + QUIET + max(self._waiting.read(first)[0] - self._newest - 1, 0)
 
     def tell(self, id: bytes) -> str:
         """Which event."""
@@ -260,3 +295,4 @@ class AsOf:
         """The shelves hold something else now."""
         self._waiting.rewound()
         self._deleted.rewound()
+        self._until = self._newest = self._newest_at = LONG_AGO

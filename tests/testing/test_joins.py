@@ -99,6 +99,48 @@ def test_a_quiet_table_holds_nobody_up_for_long() -> None:
         assert test.outputs("bill") == [1] * 5
 
 
+def test_an_event_meets_its_row_soon_although_neither_another_nor_a_row_follows() -> None:
+    flow = Flow("shop", partitions=2)
+    flow.source("orders", topic="orders", key="item")
+    flow.table("prices", topic="prices", key="item")
+
+    @flow.join("orders", "prices", how="left")
+    def bill(order: dict[str, Any], price: dict[str, Any] | None) -> Any:
+        return price["price"] if price else 0
+
+    with FlowTest(flow, start=T) as test:
+        test.send("prices", {"item": "tea", "price": 1}, timestamp=T)
+        test.advance(60)
+        test.send("orders", {"item": "tea"}, timestamp=T + 60_000)
+        test.send("prices", {"item": "tea", "price": 2}, timestamp=T + 59_999)  # in time, although later
+        assert test.outputs("bill") == []
+        test.advance(3)
+        assert test.outputs("bill") == [2]
+        test.send("orders", {"item": "cup"}, timestamp=T + 61_000)
+        test.restart(lose_state=True)
+        test.advance(5)
+        assert test.outputs("bill") == [2, 0]
+
+
+def test_a_table_that_is_ahead_lets_events_through_at_once() -> None:
+    flow = Flow("shop", partitions=1)
+    flow.source("orders", topic="orders", key="item")
+    flow.table("prices", topic="prices", key="item")
+
+    @flow.join("orders", "prices")
+    def bill(order: dict[str, Any], price: dict[str, Any]) -> Any:
+        return price["price"]
+
+    with FlowTest(flow, start=T) as test:
+        test.send("prices", {"item": "tea", "price": 1}, timestamp=T)
+        test.send("prices", {"item": "tea", "price": 2}, timestamp=T + 10)
+        test.send("orders", {"item": "tea"}, timestamp=T + 9)
+        assert test.outputs("bill") == [1]
+        test.send("orders", {"item": "tea"}, timestamp=T + 10)
+        assert test.outputs("bill") == [1]
+        assert test.now == T
+
+
 async def test_a_global_table_is_sent_its_rows() -> None:
     flow = Flow("trips", partitions=2)
     flow.source("trips", topic="trips")

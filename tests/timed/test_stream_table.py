@@ -12,7 +12,7 @@ from reflow_kafka.serde.typed import edge_codec
 from reflow_kafka.state.shelf import Shelf, Shelves, as_is
 from reflow_kafka.state.store import LaneStores
 from reflow_kafka.timed.program import LONG_AGO, NEVER
-from reflow_kafka.timed.stream_table import AsOf, How, Latest, decode_history, encode_history
+from reflow_kafka.timed.stream_table import QUIET, AsOf, How, Latest, decode_history, encode_history
 from tests.timed.driver import STORE, Driver, values
 
 JSON = edge_codec(Any)
@@ -107,6 +107,69 @@ def test_an_event_waits_for_the_grace() -> None:
     assert join.advance(15) == []
     join.event("a", timestamp=10, side=R)
     assert values(join.advance(16)) == [["x", "a"]]
+
+
+def test_a_table_that_has_come_farther_is_enough() -> None:
+    join = as_of("left")
+    join.event("a", timestamp=10, side=R)
+    join.event("x", timestamp=10)
+    program(join).heard(10)
+    assert values(join.advance(10)) == []
+    program(join).heard(11)
+    assert values(join.advance(10)) == [["x", "a"]]
+
+
+@pytest.mark.parametrize(("grace", "wait"), [(0, QUIET), (30, QUIET + 30)])
+def test_while_the_table_is_idle_time_goes_on_with_the_wall_clock(grace: int, wait: int) -> None:
+    join = as_of("left", grace=grace)
+    join.advance(9, now=100)
+    join.event("x", timestamp=10)
+    assert program(join).wake(100) is None
+    assert program(join).heard(NEVER)
+    assert not program(join).heard(NEVER)
+    assert program(join).wake(100) == 100 + wait
+    assert values(join.advance(now=100 + wait - 1)) == []
+    assert values(join.advance(now=100 + wait)) == [["x", None]]
+    assert program(join).wake(100 + wait) is None
+
+
+def test_a_newer_event_shows_that_time_is_not_up() -> None:
+    join = as_of("left")
+    program(join).heard(NEVER)
+    join.advance(now=100)
+    join.event("x", timestamp=10)
+    join.advance(now=600)
+    join.event("y", timestamp=15)
+    assert values(join.advance(now=600 + QUIET - 1)) == []
+    assert values(join.advance(now=600 + QUIET)) == [["x", None], ["y", None]]
+
+
+def test_after_a_restart_events_that_wait_are_not_forgotten() -> None:
+    join = as_of("left")
+    join.event("x", timestamp=10)
+    join.commit()
+    join.restart()
+    program(join).heard(NEVER)
+    assert values(join.advance(now=50)) == []
+    assert program(join).wake(50) == 50 + QUIET
+    assert values(join.advance(now=50 + QUIET)) == [["x", None]]
+
+
+def test_what_is_put_off_wakes_nobody() -> None:
+    join = as_of("left")
+    join.advance(now=100)
+    join.event("x", timestamp=10)
+    join.event("y", timestamp=15)
+    program(join).heard(NEVER)
+    assert values(join.advance(now=100 + QUIET - 1, fail=1)) == []
+    assert values(join.advance(now=100 + QUIET, fail=1)) == [["y", None]]
+    assert program(join).wake(100 + QUIET) is None
+    assert values(join.retry()) == [["x", None]]
+
+
+def program(join: Driver) -> AsOf:
+    assert isinstance(join.program, AsOf)
+    return join.program
 
 
 def test_of_two_rows_of_one_time_the_later_to_come_counts() -> None:
