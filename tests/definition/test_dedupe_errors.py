@@ -35,6 +35,11 @@ def no_time_at_all(flow: Flow) -> None:
     flow.dedupe("once", after="rows", within=0)
 
 
+@cases.refused("once", "within= is how far", "to 100 years, not 1e+300")
+def longer_than_any_log_lasts(flow: Flow) -> None:
+    flow.dedupe("once", after="rows", within=1e300)
+
+
 @cases.refused("once", "by= must be a field's name or a plain function of the value", "is empty")
 def an_empty_field(flow: Flow) -> None:
     flow.dedupe("once", after="rows", within=1, by="")

@@ -60,6 +60,16 @@ def an_unknown_clock(flow: Flow) -> None:
     flow.stage(fold, after="rows", state=dict, window=Tumbling(60), close_on="wall")  # type: ignore[arg-type]
 
 
+@cases.refused("fold", "unknown close_on=''", "'wall-clock'")
+def closed_by_nothing(flow: Flow) -> None:
+    flow.stage(fold, after="rows", state=dict, window=Tumbling(60), close_on="")  # type: ignore[arg-type]
+
+
+@cases.refused("fold", "close_on=", "'wall-clock'")
+def closed_by_an_array(flow: Flow) -> None:
+    flow.stage(fold, after="rows", state=dict, window=Tumbling(60), close_on=[])  # type: ignore[arg-type]
+
+
 @cases.refused("fold", "closes with its last event", "take close_on= out")
 def counts_by_a_clock(flow: Flow) -> None:
     flow.stage(fold, after="rows", state=dict, window=Count(3), close_on="wall-clock")
