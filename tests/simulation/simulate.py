@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from reflow_kafka.lane import backlog, gate, overlap, serial, session, worker
+from reflow_kafka.lane import backlog, calm, gate, overlap, serial, session, worker
 from reflow_kafka.state.cache import StateCache
 from tests.simulation.flows import Everything
 from tests.simulation.hosts import Case
@@ -99,6 +99,7 @@ def in_world(seed: int, history: Callable[[random.Random], Awaitable[T]]) -> T:
         patch.setattr(overlap, "MIN_IN_HAND", size.choice((2, 10, 1_000)))
         patch.setattr(serial, "MAX_HELD", size.choice((1, 3, 10_000)))
         patch.setattr(backlog, "REFILL", size.choice((1, 100)))
+        patch.setattr(calm, "COMMITS", size.choice((1, 2, 32)))
         patch.setattr(random, "random", rng.random)
         patch.setattr(uuid, "uuid4", a_uuid)
         for where, name, part in simulated_parts():
