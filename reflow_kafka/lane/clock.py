@@ -183,10 +183,12 @@ class WorkClock:
         """The time of some inputs by themselves: no older event of theirs is expected. NEVER: none at all."""
         now = self._now()
         sources = [source.time(now) for tp, source in self._sources.items() if tp in inputs]
-        stages: list[LaneTime] = []
+        stages: list[Iterable[LaneTime]] = []
         for tp, edge in self._edges.items():
-            if tp in inputs:
-                (stages if edge.goes_by_others else sources).extend(edge.times(now))
+            if tp in inputs and edge.goes_by_others:
+                stages.append(edge.times(now))
+            elif tp in inputs:
+                sources.extend(edge.times(now))
         time = combine(sources, stages)
         return NEVER if time.idle is not None and not stages else time.clock
 

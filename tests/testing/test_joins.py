@@ -141,6 +141,32 @@ def test_a_table_that_is_ahead_lets_events_through_at_once() -> None:
         assert test.now == T
 
 
+def test_a_table_of_rows_that_come_from_stages_has_a_time_of_its_own() -> None:
+    flow = Flow("shop", partitions=1)
+    flow.source("orders", topic="orders", key="item")
+    flow.source("lists", topic="lists", key="item")
+
+    @flow.stage(after="lists")
+    def read(row: dict[str, Any]) -> dict[str, Any]:
+        return row
+
+    @flow.stage(after=read)
+    def clean(row: dict[str, Any]) -> dict[str, Any]:
+        return row
+
+    prices = flow.table("prices", after=clean)
+
+    @flow.join("orders", prices)
+    def bill(order: dict[str, Any], price: dict[str, Any]) -> Any:
+        return price["price"]
+
+    with FlowTest(flow, start=T) as test:
+        test.send("lists", {"item": "tea", "price": 1}, timestamp=T)
+        test.send("lists", {"item": "tea", "price": 2}, timestamp=T + 10)
+        test.send("orders", {"item": "tea"}, timestamp=T + 9)
+        assert test.outputs("bill") == [1]
+
+
 async def test_a_global_table_is_sent_its_rows() -> None:
     flow = Flow("trips", partitions=2)
     flow.source("trips", topic="trips")
