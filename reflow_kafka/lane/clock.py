@@ -347,7 +347,7 @@ class FeedClock(WorkClock):
     def part(self, name: str) -> PartClock:
         """The clock of a part."""
         if name not in self._parts:
-            self._parts[name] = PartClock(*self._limits, self._base, final=self._final)
+            self._parts[name] = PartClock(*self._limits, self._base, final=self._final, reached=self._clock)
         return self._parts[name]
 
     def _times(self, now: int) -> Iterable[LaneTime]:

@@ -46,7 +46,7 @@ class Clocks:
     def _source(self, entry: Input, told: LaneTime) -> SourceClock:
         spec = self.plan.flow.stage(entry.upstream).source
         assert spec is not None
-        return SourceClock(*_limits(spec), told.watermark, self.now(), self.habits)
+        return SourceClock(*_limits(spec), told.watermark, self.now(), self.habits, told.clock)
 
     def _edge(self, entry: Input) -> EdgeClock:
         upstream = self.plan.host(entry.upstream)

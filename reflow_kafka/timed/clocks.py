@@ -25,10 +25,17 @@ class SourceClock:
         watermark: what was told of it before.
         now: milliseconds.
         habits: how lanes tell each other of time.
+        reached: the time that had come without it, or with the wall clock.
     """
 
     def __init__(
-        self, out_of_orderness: int, idle_after: int, watermark: int, now: int, habits: Habits
+        self,
+        out_of_orderness: int,
+        idle_after: int,
+        watermark: int,
+        now: int,
+        habits: Habits,
+        reached: int = LONG_AGO,
     ) -> None:
         self._habits = habits
         self.behind = out_of_orderness
@@ -37,6 +44,7 @@ class SourceClock:
         """The highest timestamp seen."""
         self.watermark = watermark
         """No event is expected any more that is older."""
+        self._from = reached
         self._barrier: tuple[int, int] | None = None
         """Behind which offset the highest timestamp was which."""
         self._position = -1
@@ -121,7 +129,7 @@ class SourceClock:
         quiet = now - self._since - self._idle_after
         if quiet < 0 or not self._empty or now - self._looked > self._habits.believed:
             return LaneTime(self.watermark)
-        return LaneTime(self.watermark, idle=gone_on(self.watermark, quiet))
+        return LaneTime(self.watermark, idle=gone_on(max(self.watermark, self._from), quiet))
 
     def share(self) -> None:
         """A commit takes what is finished so far."""
@@ -144,13 +152,23 @@ class PartClock:
         idle_after: milliseconds without traffic after which it does not count.
         watermark: what was told of its source before.
         final: once it has ended, nothing follows, from other parts neither.
+        reached: the time that had come without it, or with the wall clock.
     """
 
-    def __init__(self, out_of_orderness: int, idle_after: int, watermark: int, *, final: bool) -> None:
+    def __init__(
+        self,
+        out_of_orderness: int,
+        idle_after: int,
+        watermark: int,
+        *,
+        final: bool,
+        reached: int = LONG_AGO,
+    ) -> None:
         self._behind = out_of_orderness
         self._idle_after = idle_after
         self._watermark = watermark
         self._final = final
+        self._from = reached
         self._silent: int | None = None
         """Since when it has been asked and had nothing."""
         self._ended = False
@@ -186,7 +204,7 @@ class PartClock:
         quiet = -1 if self._silent is None else now - self._silent - self._idle_after
         if quiet < 0 and not self._ended:
             return LaneTime(self._watermark)
-        return LaneTime(self._watermark, idle=gone_on(self._watermark, max(quiet, 0)))
+        return LaneTime(self._watermark, idle=gone_on(max(self._watermark, self._from), max(quiet, 0)))
 
 
 class EdgeClock:

@@ -113,6 +113,18 @@ def test_event_time_goes_on_with_the_wall_clock_when_traffic_has_ended(connector
         assert test.outputs("visits") == [["ada", 0, 1]]
 
 
+@pytest.mark.parametrize("connector", [False, True])
+def test_time_that_goes_on_with_the_wall_clock_goes_on_where_it_was_after_a_restart(connector: bool) -> None:
+    with FlowTest(visiting(connector=connector)) as test:
+        test.send("pages", page("ada", 1_000))
+        test.advance(36)
+        test.restart()
+        test.advance(32)
+        assert test.outputs("visits") == []
+        test.advance(5)  # without what was told before, it would take 9 from then on
+        assert test.outputs("visits") == [["ada", 0, 1]]
+
+
 def test_windows_by_the_wall_clock_do_not_care_for_event_time() -> None:
     with FlowTest(visiting(close_on="wall-clock"), start=0) as test:
         test.send("pages", page("ada", 1_000))
