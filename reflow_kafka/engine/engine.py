@@ -21,7 +21,7 @@ from reflow_kafka.engine.runner import Runner
 from reflow_kafka.engine.statistics import Statistics
 from reflow_kafka.engine.storage import open_log, open_state
 from reflow_kafka.engine.tables import global_table
-from reflow_kafka.errors import ReflowError, UsageError
+from reflow_kafka.errors import BrokerUnavailable, LogDoubt, ReflowError, UsageError
 from reflow_kafka.flow import Flow
 from reflow_kafka.lane.calm import Calm
 from reflow_kafka.lane.env import Guarantee, LaneEnv
@@ -130,13 +130,16 @@ class Engine:
         """Connect, verify topics, join the groups; lanes start to run.
 
         Raises:
-            BrokerUnavailable: nobody answers at `bootstrap`, or not with this `security`.
+            BrokerUnavailable: nobody answers at `bootstrap`, not with this `security`, or not for all topics.
             TopologyMismatch: topics or state do not fit a flow.
             UsageError: this is a process that an engine runs handlers in.
         """
         refuse_engine()
         try:
             await self._start()
+        except LogDoubt as error:  # nothing was begun yet of which anything could be in doubt
+            await self._stack.aclose()
+            raise BrokerUnavailable(f"the flow cannot start: {error}") from error
         except BaseException:
             await self._stack.aclose()
             raise

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 
-from reflow_kafka import DataLoss, Event, Flow, FlowStopped, Reject, State
+from reflow_kafka import BrokerUnavailable, DataLoss, Event, Flow, FlowStopped, Reject, State
 from reflow_kafka.engine.engine import Engine
+from reflow_kafka.errors import LogDoubt
 from reflow_kafka.lane import serial, worker
 from reflow_kafka.lane.pace import Pace
 from reflow_kafka.log.api import Commit, CommittedPosition, TopicPartition
@@ -261,3 +263,12 @@ async def test_events_that_a_source_no_longer_has(reset: Any, wanted: list[int] 
     else:
         await run(log, flow)
         assert [value["n"] for value in await values(log, "out")] == wanted
+
+
+async def test_topics_that_nobody_tells_of_are_told_as_brokers_that_are_away() -> None:
+    class Silent(MemoryLog):
+        async def partition_counts(self, topics: Collection[str]) -> dict[str, int | None]:
+            raise LogDoubt("asking for topics did not finish within 15 s")
+
+    with pytest.raises(BrokerUnavailable, match="the flow cannot start: asking for topics did not finish"):
+        await Engine(failing(), log=Silent(), state=MemoryBackend()).__aenter__()

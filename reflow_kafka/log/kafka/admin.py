@@ -241,9 +241,9 @@ class KafkaAdmin:
         return await self._client.send(node, request)
 
     async def _send_all(self, requests: Mapping[int, Any]) -> list[Any]:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._client.send(node, each)) for node, each in requests.items()]
-        return [task.result() for task in tasks]
+        # No TaskGroup: before Python 3.13 one that fails while it waits leaves its task marked as cancelled,
+        # and the deadline around it then ends in a CancelledError.
+        return await asyncio.gather(*(self._client.send(node, each) for node, each in requests.items()))
 
     async def _retry(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
         last: BaseException | None = None
@@ -253,7 +253,7 @@ class KafkaAdmin:
                 while True:
                     try:
                         return await attempt()
-                    except (errors.KafkaError, ExceptionGroup, TimeoutError) as error:
+                    except (errors.KafkaError, TimeoutError) as error:
                         known = classify(error, what=what)
                         if type(known) is not LogDoubt:
                             raise known from error

@@ -100,6 +100,20 @@ async def test_publishing_after_a_failure_starts_anew(
     assert [value for value in found if value != "perhaps"] == ["one", "two", "three"]
 
 
+async def test_what_is_asked_of_a_broker_that_has_gone_is_doubt(
+    log: KafkaLog, kafka_bootstrap: str, unique: str
+) -> None:
+    tp, _ = await edge(log, unique)
+    async with Proxy(kafka_bootstrap) as proxy:
+        through = KafkaLog(proxy.bootstrap, deadline=1)
+        await through.start()
+        assert await through.end_offsets([tp]) == {tp: 0}
+        await proxy.cut()
+        with pytest.raises(LogDoubt, match="asking for offsets did not finish within 1 s"):
+            await through.end_offsets([tp])
+        await through.stop()
+
+
 async def test_a_refused_record_disturbs_nobody_else(log: KafkaLog, unique: str) -> None:
     one, other = await edge(log, unique)
 
