@@ -328,7 +328,7 @@ def _append_inline(leads: Sequence[Lead], path: str) -> list[str]:
             f"{pad}    channel{i}.append(ts, k{i}, d{i}, list(headers))",
             f"{pad}else:",
             f"{pad}    p = parts{i}[k{i}] if k{i} is not None else channel{i}.place(None)",
-            f"{pad}    b = builders{i}.get(p)",
+            f"{pad}    b = builders{i}[p]",
             f"{pad}    if b is None or b.append(ts, k{i}, d{i}) is None:",
             f"{pad}        channel{i}.append_to(p, ts, k{i}, d{i})",
         ]

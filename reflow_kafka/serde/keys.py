@@ -154,9 +154,13 @@ def _field_key(name: str) -> Callable[[Any], bytes | None]:
     field = field_getter(name, "key")
 
     def get(value: Any) -> bytes | None:
-        if type(value) is dict and name in value:
-            key = value[name]
-            return key.encode("utf-8", "surrogateescape") if type(key) is str else encode_key(key)
+        if type(value) is dict:
+            try:
+                key = value[name]
+                if type(key) is str:
+                    return key.encode()
+            except (KeyError, UnicodeEncodeError):
+                pass  # what is wrong, or how it is encoded all the same, is known below
         return encode_key(field(value))
 
     return get
