@@ -235,10 +235,11 @@ class DueWorker(SerialWorker):
     def _give_up(self, due: Due, error: Exception, tries: int) -> None:
         what = self._named(due)
         key, value = self._program.give_up(due.id)
-        data = value if value is None or isinstance(value, bytes) else encode_any(value)
+        plain = value is not None and not isinstance(value, bytes)
+        data = encode_any(value) if plain else value
         self._shelves.encode()
         written = Written(-1, due.at, key, data, [])
-        prepared = self._failures.outcome(written, self._origin, error, tries, what)
+        prepared = self._failures.outcome(written, self._origin, error, tries, what, plain=plain)
         self._put_off.done(due.id)
         self._shelves.accept()
         self._emitter.deliver(prepared)

@@ -61,9 +61,12 @@ class Failures:
         error: Exception,
         tries: int = 1,
         what: str | None = None,
+        *,
+        plain: bool = False,
     ) -> Prepared:
         """What is to be delivered in its place: nothing, what goes to "error", what the stage's function
         gives, or its dead letter. `what` it is called where it is told of: as an event unless given.
+        `plain`: its value is JSON of no type, as it has not come from an input.
 
         Raises:
             FlowStopped: the stage says that a failure stops the flow.
@@ -80,9 +83,9 @@ class Failures:
             ) from error
         try:
             if self._emitter.follows("error"):
-                return self._to_error(record, origin, error, tries)
+                return self._to_error(record, origin, error, tries, plain)
             if callable(policy) and not rejected:
-                result = policy(error, self._event(record, origin))
+                result = policy(error, self._event(record, origin, plain))
                 return self._emitter.prepare((result,), record, record.timestamp)
         except Exception as second:
             second.__context__ = error
@@ -113,14 +116,16 @@ class Failures:
         """The event as a dead letter holds it."""
         return record
 
-    def _event(self, record: Record, origin: TopicPartition) -> Event[Any]:
+    def _event(self, record: Record, origin: TopicPartition, plain: bool) -> Event[Any]:
         entry = self._inputs.get(origin.topic, self._node.inputs[0])
-        decode = edge_codec(entry.type, entry.format).decode
+        decode = (edge_codec(Any) if plain else edge_codec(entry.type, entry.format)).decode
         value = None if record.value is None else decode(record.value)
         return given(record, value, timestamp=record.timestamp, origin=origin, upstream=entry.upstream)
 
-    def _to_error(self, record: Record, origin: TopicPartition, error: Exception, tries: int) -> Prepared:
+    def _to_error(
+        self, record: Record, origin: TopicPartition, error: Exception, tries: int, plain: bool
+    ) -> Prepared:
         cause = error_headers(record, origin, self._flow, self._node.name, error, tries)
-        event = self._event(record, origin)
+        event = self._event(record, origin, plain)
         event = event.replace(event.value, headers={n: data or b"" for n, data in cause}, to="error")
         return self._emitter.prepare((event,), record, record.timestamp)

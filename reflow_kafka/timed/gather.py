@@ -95,6 +95,7 @@ class GatherProgram:
         self._sets: Shelf[Gathered] = shelf(b"gs", pack, sets)
         self._parts: Shelf[Part] = shelf(b"gp", pack, part)
         self._ends = Agenda(shelf(b"gt", as_is, as_is))
+        self._put_off: frozenset[bytes] = frozenset()
         self._codecs = codecs
         self._expect = expect
         self._within = within
@@ -209,6 +210,7 @@ class GatherProgram:
     # ---- time
 
     def due(self, watermark: int, now: int, put_off: frozenset[bytes] = frozenset()) -> Due | None:
+        self._put_off = put_off
         entry = self._ends.first(self._time(watermark, now), put_off.__contains__)
         if entry is None:
             return None
@@ -252,7 +254,7 @@ class GatherProgram:
     def wake(self, now: int) -> int | None:
         if self._clock == "event-time":
             return None
-        entry = self._ends.first()
+        entry = self._ends.first(skip=self._put_off.__contains__)
         return None if entry is None else self._ends.read(entry)[0]
 
     def tell(self, id: bytes) -> str:

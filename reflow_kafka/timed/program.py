@@ -121,7 +121,10 @@ class Program(Protocol):
         """What something due is, for people: its kind, and which of those of its key."""
 
     def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
-        """Forget something due that cannot be done: the key and the value that its dead letter tells."""
+        """Forget something due that cannot be done: the key and the value that its dead letter tells.
+
+        Bytes are the value of an event as it came.
+        """
 
     def holds(self, watermark: int) -> int:
         """The oldest timestamp that something may still be emitted with, given what is open at `watermark`.

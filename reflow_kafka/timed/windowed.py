@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from reflow_kafka.event import Event
 from reflow_kafka.serde.keys import decode_key
 from reflow_kafka.serde.typed import Codec
@@ -304,6 +306,7 @@ class TumblingWindows(TimeWindows):
         self._shelf.spoiled(self._found)
 
 
-def told(start: int, end: int, state: bytes | None) -> bytes:
+def told(start: int, end: int, state: bytes | None) -> msgspec.Raw:
     """What the dead letter of a window says, as JSON; `state` is JSON already."""
-    return b'{"start":%d,"end":%d,"state":%s}' % (start, end, b"null" if state is None else state)
+    state = b"null" if state is None else state
+    return msgspec.Raw(b'{"start":%d,"end":%d,"state":%s}' % (start, end, state))

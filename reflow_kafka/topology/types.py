@@ -27,6 +27,8 @@ def accepted_type(graph: Topology, edge: Edge) -> Any:
 def emitted_type(graph: Topology, edge: Edge) -> Any:
     """The type an output gives (`ANY`: unknown, as what goes to a named output is)."""
     stage, output = graph.stages[edge.upstream.stage], edge.upstream.output
+    if output == "error" and stage.operator is not None:
+        return ANY  # windows, timers and sets that fail go there, too
     if output in INPUT_AGAIN:
         return _input_type(graph, stage)
     if output is not None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
 
-from reflow_kafka import Context, Count, Flow, FlowStopped, Retry, Session, Sliding, Tumbling
+from reflow_kafka import Context, Count, Event, Flow, FlowStopped, Retry, Session, Sliding, Tumbling, Window
 from reflow_kafka.testing import FlowTest
 
 MINUTE: Final = 60_000
@@ -96,3 +97,34 @@ def test_what_stops_the_flow_is_named(kind: str) -> None:
         with pytest.raises(FlowStopped) as stopped:
             test.end()
     assert f"boom; {KINDS[kind][1]} of key 'ada' (stage 'stage', lane 0)" in str(stopped.value)
+
+
+@dataclass
+class Reading:
+    n: int
+
+
+@pytest.mark.parametrize("how", ["function", "output"])
+def test_a_window_over_events_of_a_type_fails_as_what_it_is(how: str) -> None:
+    flow = Flow("told", partitions=1)
+    flow.source("left", topic="left", type=Reading)
+
+    def fold(state: list[int], reading: Reading) -> Any:
+        state.append(reading.n)
+
+    def close(state: list[int], window: Window) -> None:
+        raise ValueError("boom")
+
+    def instead(error: Exception, event: Event[Any]) -> Any:
+        return event.value["state"]
+
+    options: Any = {"state": list, "window": Tumbling(60), "on_close": close, "retry": Retry(1)}
+    by = {"on_error": instead} if how == "function" else {}
+    flow.stage(fold, name="stage", after="left", **options, **by)
+    flow.stage(lambda value: value, name="caught", after="stage" if by else flow["stage"].output("error"))
+    with FlowTest(flow) as test:
+        test.send("left", Reading(7), key="ada", timestamp=MINUTE)
+        test.end()
+        assert test.dead_letters() == []
+        window = {"start": MINUTE, "end": 2 * MINUTE, "state": [7]}
+        assert test.outputs("caught") == [[7] if by else window]

@@ -300,6 +300,17 @@ def test_on_the_wall_clock_a_time_out_is_as_old_as_its_parts_while_no_watermark_
     assert driver.program.holds(LONG_AGO) == LONG_AGO
 
 
+def test_a_set_whose_time_out_is_put_off_wakes_nobody() -> None:
+    driver = gathering(clock="wall-clock")
+    driver.event("a", timestamp=5)
+    due = driver.program.due(LONG_AGO, 60)
+    assert due is not None
+    assert driver.program.due(LONG_AGO, 60, frozenset({due.id})) is None
+    assert driver.program.wake(60) is None
+    assert driver.program.due(LONG_AGO, 60) is not None
+    assert driver.program.wake(60) == 10
+
+
 def test_the_end_of_a_run_ends_what_waits_for_the_wall_clock() -> None:
     driver = gathering(clock="wall-clock")
     driver.event("a", timestamp=5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -227,7 +228,7 @@ def test_a_closing_can_be_given_up() -> None:
     driver.event(6, timestamp=3)
     driver.advance(NEVER, fail=1)
     (id,) = driver.put_off
-    assert driver.give_up(id) == (b"key", b'{"start":-10,"end":0,"state":[5]}')
+    assert driver.give_up(id) == (b"key", msgspec.Raw(b'{"start":-10,"end":0,"state":[5]}'))
     assert driver.retry() == []
     assert driver.stored() == {}
 
