@@ -15,7 +15,7 @@ from reflow_kafka.lane.inbox import Inbox
 from reflow_kafka.log.api import Record, TopicPartition
 from reflow_kafka.timed.clocks import EdgeClock, PartClock, SourceClock
 from reflow_kafka.timed.watermark import UNKNOWN, Board, Habits, LaneTime, combine
-from reflow_kafka.units import NEVER
+from reflow_kafka.units import LONG_AGO, NEVER
 
 _timestamp = attrgetter("timestamp")
 STEP: Final = 1_000
@@ -160,13 +160,13 @@ class WorkClock:
         for tp, edge in self._edges.items():
             edge.advance(inbox.position(tp))
         changed = self._follow(combine(self._times(now), self._times_of_stages(now)), now)
-        self._pending = (self._idle or self._ended) and (self._busy(inbox) or pending())
+        self._pending = (self._idle or self._ended) and (self._busy(inbox, self._edges) or pending())
         return changed
 
-    def _busy(self, inbox: Inbox) -> bool:
+    def _busy(self, inbox: Inbox, inputs: Container[TopicPartition]) -> bool:
         """Whether events that lanes before it have written are not finished; sources see to theirs."""
-        edges = self._edges.items()
-        return any(edge.waits or not inbox.resting(tp) for tp, edge in edges if tp not in self._left)
+        edges = ((tp, edge) for tp, edge in self._edges.items() if tp in inputs and tp not in self._left)
+        return any(edge.waits or not inbox.resting(tp) for tp, edge in edges)
 
     def _times(self, now: int) -> Iterable[LaneTime]:
         """Of sources, be it that they are read here or in the lanes before."""
@@ -179,8 +179,11 @@ class WorkClock:
         """Of lanes that go by other lanes themselves, by stage."""
         return (edge.times(now) for edge in self._edges.values() if edge.goes_by_others)
 
-    def of(self, inputs: Container[TopicPartition]) -> int:
-        """The time of some inputs by themselves: no older event of theirs is expected. NEVER: none at all."""
+    def of(self, inbox: Inbox, inputs: Container[TopicPartition]) -> int:
+        """The time of some inputs by themselves: no older event of theirs is expected. NEVER: none at all.
+
+        What idle lanes had written before they were may not be finished yet: then nothing is known.
+        """
         now = self._now()
         sources = [source.time(now) for tp, source in self._sources.items() if tp in inputs]
         stages: list[Iterable[LaneTime]] = []
@@ -190,7 +193,11 @@ class WorkClock:
             elif tp in inputs:
                 sources.extend(edge.times(now))
         time = combine(sources, stages)
-        return NEVER if time.idle is not None and not stages else time.clock
+        if time.idle is None:
+            return time.clock
+        if self._busy(inbox, inputs):
+            return LONG_AGO
+        return time.clock if stages else NEVER
 
     def _follow(self, time: LaneTime, now: int) -> bool:
         if time.idle is not None and not self._idle:

@@ -74,7 +74,7 @@ class DueWorker(SerialWorker):
         standing = self._stands()
         changed = clock.update(self.inbox, standing=standing, pending=self._is_pending, left=self._left())
         if self._apart is not None:
-            until = LONG_AGO if standing else clock.of(self._apart_inputs)
+            until = LONG_AGO if standing else clock.of(self.inbox, self._apart_inputs)
             if self._apart.heard(until):
                 self._stirred = changed = True
         return changed

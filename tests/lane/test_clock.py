@@ -185,6 +185,18 @@ def test_what_the_lanes_before_have_told_counts_once_it_is_finished() -> None:
     assert clock.watermark == 7
 
 
+def test_an_idle_input_counts_by_itself_while_events_of_it_are_not_finished() -> None:
+    clock, inbox, _, board = on_edge()
+    hear(clock, inbox, board, l0=LaneTime(5, 7, idle=7))
+    assert clock.of(inbox, {EDGE}) == NEVER
+    inbox.open(EDGE, 0)
+    hear(clock, inbox, board, end=1, l0=LaneTime(9))
+    assert clock.of(inbox, {EDGE}) == LONG_AGO
+    inbox.close(EDGE, 0)
+    clock.update(inbox)
+    assert clock.of(inbox, {EDGE}) == 9
+
+
 def test_it_ends_when_everything_before_it_has() -> None:
     clock, inbox, now, board = on_edge()
     hear(clock, inbox, board, l0=LaneTime(5))
