@@ -27,7 +27,8 @@ class Surface:
 
         A sink may have a name in place of a function.
         """
-        if callable(fn) and after is None:
+        named = how == "sink" and not callable(fn)
+        if fn is not None and not named and after is None:
             advice = f"write @flow.{how}(after=...) or flow.{how}(fn, after=...)"
             place.fail(f"it has no upstream: {advice}", stage=called(fn, options))
 

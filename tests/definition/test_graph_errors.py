@@ -154,6 +154,11 @@ def bare_stage(flow: Any) -> None:
     flow.stage(handle)
 
 
+@CASES.refused("rows", "it has no upstream: write @flow.stage(after=...)")
+def upstream_without_its_option(flow: Any) -> None:
+    flow.stage("rows")
+
+
 @CASES.refused("ticks", "write @flow.source() with parentheses, or flow.source(ticks, name=...)")
 def bare_source(flow: Any) -> None:
     def ticks() -> Iterator[int]: ...
