@@ -130,6 +130,8 @@ class AsOf:
         self._grace = grace
         self._until = self._newest = self._newest_at = LONG_AGO
         """How far the table has come; the newest event, and when it came by the wall clock."""
+        self._looked = False
+        """Whether that is the newest of all that wait: some may be of before a restart."""
         self._put_off: frozenset[bytes] = frozenset()
 
     # ---- an event
@@ -142,11 +144,14 @@ class AsOf:
         elif incoming.value is None:
             return
         elif self._comes(incoming.timestamp) > watermark:
-            if incoming.timestamp > self._newest:
-                self._newest, self._newest_at = incoming.timestamp, now
+            self._came(incoming.timestamp, now)
             self._wait(incoming)
         else:
             yield from self._behind(incoming)
+
+    def _came(self, timestamp: int, now: int) -> None:
+        if timestamp > self._newest:
+            self._newest, self._newest_at = timestamp, now
 
     def _comes(self, timestamp: int) -> int:
         """The watermark at which everything up to this time has come."""
@@ -257,8 +262,10 @@ class AsOf:
         """No older row is expected, but for the grace."""
         if self._until != NEVER:
             return self._until
-        if self._newest == LONG_AGO and (first := self._waiting.first()) is not None:  # of before a restart
-            self._newest, self._newest_at = self._waiting.read(first)[0] - 1 - self._grace, now
+        if not self._looked:
+            self._looked = True
+            if (latest := self._waiting.latest()) is not None:
+                self._came(latest - 1 - self._grace, now)
         quiet = now - self._newest_at - QUIET
         return LONG_AGO if self._newest == LONG_AGO or quiet < 0 else self._newest + 1 + quiet
 
@@ -296,3 +303,4 @@ class AsOf:
         self._waiting.rewound()
         self._deleted.rewound()
         self._until = self._newest = self._newest_at = LONG_AGO
+        self._looked = False

@@ -92,6 +92,11 @@ class OneAgenda(RuleBasedStateMachine):
         wanted = [entry for entry in found if entry[1] not in skipped]
         assert (None if first is None else self.agenda.read(first)) == next(iter(wanted), None)
 
+    @rule()
+    def knows_the_last(self) -> None:
+        assert self.agenda.latest() == max((at for at, _ in self.accepted), default=None)
+        assert self.other.latest() is None
+
     @invariant()
     def the_other_is_empty(self) -> None:
         assert self.other.first() is None

@@ -155,6 +155,17 @@ def test_after_a_restart_events_that_wait_are_not_forgotten() -> None:
     assert values(join.advance(now=50 + QUIET)) == [["x", None]]
 
 
+def test_after_a_restart_the_newest_event_that_waits_tells_the_time() -> None:
+    join = as_of("left")
+    join.event("x", timestamp=10)
+    join.event("y", timestamp=10_000)
+    join.commit()
+    join.restart()
+    program(join).heard(NEVER)
+    assert values(join.advance(now=50)) == []
+    assert values(join.advance(now=50 + QUIET)) == [["x", None], ["y", None]]
+
+
 def test_what_is_put_off_wakes_nobody() -> None:
     join = as_of("left")
     join.advance(now=100)
