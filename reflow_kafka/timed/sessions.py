@@ -215,11 +215,12 @@ class SessionWindows(Windowed):
 
     def _span(self, place: bytes) -> tuple[int, int]:
         which = place[8:]
-        session, sessions = self._sessions.get(which), self._keys.get(which[:-8])
-        assert session is not None
+        raw, sessions = self._sessions.raw(which), self._keys.get(which[:-8])
+        assert raw is not None
         assert sessions is not None
         id = read_number(which, len(which) - 8)
-        return next(first for first, other in sessions.begun if other == id), session.last
+        # Not decoded: its state may be what cannot be read.
+        return next(first for first, other in sessions.begun if other == id), _NUMBERS.unpack_from(raw)[0]
 
     def _owner(self, place: bytes) -> bytes:
         return read_text(place, 8)[0]

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from reflow_kafka.serde.typed import state_codec
+from reflow_kafka.state.cache import UnreadableState
 from reflow_kafka.timed.program import LONG_AGO, NEVER, Call
 from reflow_kafka.timed.sessions import SessionWindows
 from reflow_kafka.timed.states import States
+from reflow_kafka.units import moment
 from reflow_kafka.value import State
 from reflow_kafka.windows import Session, Window
-from tests.timed.driver import Driver, values
+from tests.timed.driver import STORE, Driver, values
 from tests.timed.windowing import KEYS, NEAR, Held, Windows, driving, making
 
 
@@ -343,6 +345,22 @@ def test_a_closing_can_be_given_up() -> None:
     (id,) = driver.put_off
     assert driver.give_up(id) == (b"key", msgspec.Raw(b'{"start":1,"end":3,"state":[5,6]}'))
     assert values(driver.advance(NEVER)) == [("key", 50, 50, (7,))]
+    assert driver.stored() == {}
+
+
+def test_a_session_whose_state_cannot_be_read_is_told_of_and_given_up() -> None:
+    driver = sessions()
+    driver.event(5, timestamp=1)
+    driver.event(6, timestamp=3)
+    (place,) = (key for key in driver.stored() if key.startswith(b"z"))
+    numbers = driver.stored()[place][: -len(b"[5,6]")]
+    driver.stores.write({STORE: [(place, numbers + b'"old"')]}, driver._mark())
+    driver.restart()
+    assert driver.advance(20) == []
+    assert isinstance(driver.failures[-1], UnreadableState)
+    (id,) = driver.put_off
+    assert driver.program.tell(id) == f"window from {moment(1)} to {moment(3)}"
+    assert driver.give_up(id) == (b"key", msgspec.Raw(b'{"start":1,"end":3,"state":"old"}'))
     assert driver.stored() == {}
 
 
