@@ -53,6 +53,13 @@ class Codec:
     read: Callable[[bytes], Any] | None = None
     """`decode` without the words about what was expected, where that saves a call (0.07 µs)."""
 
+    def told(self, data: bytes) -> Any:
+        """The value, to tell what was lost: what cannot be read is told as text."""
+        try:
+            return self.decode(data)
+        except (ValueError, RecursionError):
+            return data.decode("utf-8", "replace")
+
     def for_keeping(self) -> Codec:
         """The same for values that wait in memory as bytes: these are as small as they can be."""
         encode = self.encode

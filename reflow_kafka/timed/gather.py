@@ -265,7 +265,8 @@ class GatherProgram:
         at, key = self._ends.read(id)
         found = self._sets.get(text(key))
         assert found is not None
-        values = self._values(self._all(text(key), found))
+        parts = self._all(text(key), found)
+        values = [None if p.value is None else self._codecs[p.side].told(p.value) for p in parts]
         self._ends.remove(at, key)
         self._give_up(at, key, found)
         return key, values

@@ -218,7 +218,8 @@ class ZipProgram:
     def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
         queue = self._queues.get(id)
         assert queue is not None
-        values = [self._value(queue.side, item) for item in self._waiting(id, queue) if not item.gone]
+        items, told = self._waiting(id, queue), self._codecs[queue.side].told
+        values = [None if item.value is None else told(item.value) for item in items if not item.gone]
         for place in range(queue.first, queue.next):
             self._items.delete(id + number(place))
         self._queues.delete(id)

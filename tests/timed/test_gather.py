@@ -362,6 +362,24 @@ def test_a_time_out_that_cannot_be_told_is_given_up() -> None:
     assert driver.stored() == {}
 
 
+def test_a_set_of_which_a_part_cannot_be_read_any_more_is_given_up_with_its_text() -> None:
+    types: list[Any] = [str]
+    driver = Driver(
+        lambda *where: GatherProgram(shelf_of(*where), [edge_codec(types[0])], expect=3, within=10),
+        handler=list,
+    )
+    driver.event("a", timestamp=0)
+    driver.event("1", timestamp=0)
+    driver.commit()
+    types[0] = int
+    driver.restart()
+    assert driver.advance(10) == []
+    (id,) = driver.put_off
+    assert driver.give_up(id) == (b"key", ["a", 1])
+    driver.advance(NEVER)
+    assert driver.stored() == {}
+
+
 # ---- against a plain model
 
 KEYS = [b"a", b"b"]

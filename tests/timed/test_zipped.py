@@ -172,6 +172,22 @@ def test_left_over_halves_that_cannot_be_told_are_given_up() -> None:
     assert driver.stored() == {}
 
 
+def test_halves_that_cannot_be_read_any_more_are_given_up_with_their_text() -> None:
+    types: list[Any] = [str, str]
+    driver = Driver(
+        lambda *where: ZipProgram(shelf_of(*where), [edge_codec(each) for each in types], limit=9),
+        handler=pair,
+    )
+    driver.event("a", side=1)
+    driver.commit()
+    types[1] = int
+    driver.restart()
+    assert driver.advance(NEVER) == []
+    (id,) = driver.put_off
+    assert driver.give_up(id) == (b"key", ["a"])
+    assert driver.stored() == {}
+
+
 def test_the_end_of_one_run_is_not_that_of_the_next() -> None:
     driver = zipping()
     driver.event("a", key=b"z", side=0)
