@@ -154,7 +154,11 @@ class DueWorker(SerialWorker):
     def _next_due(self, wall: int) -> Due | None:
         if self._fails_all_over():
             return None
-        return self._program.due(self.clock.watermark, wall, self._put_off.later(monotonic()))
+        now = monotonic()
+        due = self._program.due(self.clock.watermark, wall, self._put_off.later(now))
+        if due is None and self._put_off:
+            self._put_off.forget(now)
+        return due
 
     def _fails_all_over(self) -> bool:
         """Whether so much has failed that it is because of something else: no more is begun for now."""

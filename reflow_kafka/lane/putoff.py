@@ -38,6 +38,10 @@ class PutOff:
         """It waits no longer."""
         self._failed.pop(id, None)
 
+    def forget(self, now: float) -> None:
+        """Nothing is due by now: what was to be tried again is gone, or waits until it is due once more."""
+        self._failed = {id: failed for id, failed in self._failed.items() if failed.again > now}
+
     def clear(self) -> None:
         """Nothing waits any longer."""
         self._failed.clear()

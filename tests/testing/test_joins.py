@@ -141,6 +141,32 @@ def test_a_table_that_is_ahead_lets_events_through_at_once() -> None:
         assert test.now == T
 
 
+def test_an_event_that_failed_waits_in_peace_although_its_time_is_not_up_any_more() -> None:
+    """Newer events may show that time is not up: then another try waits, too."""
+    tries: list[int] = []
+    flow = Flow("shop", partitions=1)
+    flow.source("orders", topic="orders", key="item", out_of_orderness=60)
+    flow.table("prices", topic="prices", key="item")
+
+    @flow.join("orders", "prices", retry=Retry(backoff=5, jitter=0))
+    def bill(order: dict[str, Any], price: dict[str, Any]) -> Any:
+        tries.append(order["n"])
+        if len(tries) == 1:
+            raise OSError("away")
+        return order["n"]
+
+    with FlowTest(flow, start=T) as test:
+        test.send("prices", {"item": "tea", "price": 1}, timestamp=T)
+        test.advance(10)
+        test.send("orders", {"item": "tea", "n": 1}, timestamp=T + 10_000)
+        test.advance(2)
+        assert tries == [1]
+        test.advance(3.5)
+        test.send("orders", {"item": "tea", "n": 2}, timestamp=T + 15_500)
+        test.advance(3)
+        assert test.outputs("bill") == [1, 2]
+
+
 def test_a_table_of_rows_that_come_from_stages_has_a_time_of_its_own() -> None:
     flow = Flow("shop", partitions=1)
     flow.source("orders", topic="orders", key="item")

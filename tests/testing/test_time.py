@@ -365,3 +365,27 @@ def test_a_stage_is_not_idle_while_an_event_is_in_progress() -> None:
         assert test.outputs("merged.late") == []
         test.advance(5)
         assert test.outputs("merged") == [[0, 1], [0, 1], [0, 1]]
+
+
+def test_a_timer_that_failed_and_is_cancelled_holds_nothing_up() -> None:
+    def fire(timer: Timer, *, ctx: Context) -> None:
+        raise OSError("away")
+
+    flow = Flow("reminding", partitions=1)
+    flow.source("pages", topic="pages", key="who")
+
+    @flow.stage(after="pages", on_timer=fire, retry=Retry(backoff=5, jitter=0))
+    def remind(page: dict[str, Any], *, ctx: Context) -> None:
+        if page["at"] == 1_000:
+            ctx.timer("soon", delay=1, clock="wall-clock")
+        else:
+            ctx.cancel_timer("soon")
+
+    with FlowTest(flow) as test:
+        test.send("pages", page("ada", 1_000))
+        test.advance(2)
+        test.send("pages", page("ada", 2_000))
+        test.advance(10)
+        test.end()
+        assert test.timers("remind", "ada") == []
+        assert test.dead_letters() == []
