@@ -20,12 +20,12 @@ from reflow_kafka.definition.stages import make_stage
 
 IDLE_AFTER: Final = 1.0
 """Seconds after which a table's topic that has been read to its end does not hold up events that ask it."""
-FOLLOWING: Final = ("after", "key", "on_error", "partitions", "topic", "type")
+FOLLOWING: Final = ("after", "key", "partitions", "topic", "type")
 """What a table after a stage can be told."""
 
 
 def table_spec(
-    name: Any, place: Place, on_error: OnError, after: tuple[UpstreamRef, ...] | None, **options: Any
+    name: Any, place: Place, on_error: OnError, after: tuple[UpstreamRef, ...] | None, /, **options: Any
 ) -> StageSpec:
     """A table over a topic, or after a stage.
 

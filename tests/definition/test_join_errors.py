@@ -201,6 +201,16 @@ def a_table_of_several(flow: Flow) -> None:
     flow.table("rows_of", after=["rows", "keep"])  # type: ignore[call-overload]
 
 
+@cases.refused("rows_of", "unknown option 'on_error'; there is 'after', 'key', 'partitions', 'topic', 'type'")
+def errors_of_a_table_after_a_stage(flow: Any) -> None:
+    flow.table("rows_of", after="rows", on_error="skip")
+
+
+@cases.refused("prices_too", "unknown option 'on_error'")
+def errors_of_a_table_over_a_topic(flow: Any) -> None:
+    flow.table("prices_too", topic="prices-too", on_error="skip")
+
+
 @cases.refused("rows_of", "unknown option 'format'")
 def a_format_after_a_stage(flow: Flow) -> None:
     flow.table("rows_of", after="rows", format="str")  # type: ignore[call-overload]
