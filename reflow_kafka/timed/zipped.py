@@ -116,7 +116,8 @@ class ZipProgram:
         if queue is not None and queue.side != incoming.side:
             item = self._pop(at, queue)
             if not item.gone:
-                value = self._value(queue.side, item)
+                # It may be what could not be read: that of which the event has just failed.
+                value = None if item.value is None else self._codecs[queue.side].told(item.value)
                 yield self._alone(queue.side, value, key, item.timestamp, item.headers)
         else:
             queue = Queue(incoming.side) if queue is None else queue

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from reflow_kafka.serde.typed import edge_codec
-from reflow_kafka.timed.program import LONG_AGO, NEVER
+from reflow_kafka.timed.program import LONG_AGO, NEVER, Emit, Incoming
 from reflow_kafka.timed.zipped import INLINE, ZipProgram
 from tests.timed.driver import Driver, shelf_of, values
 
@@ -186,6 +186,23 @@ def test_halves_that_cannot_be_read_any_more_are_given_up_with_their_text() -> N
     (id,) = driver.put_off
     assert driver.give_up(id) == (b"key", ["a"])
     assert driver.stored() == {}
+
+
+def test_a_half_that_cannot_be_read_any_more_shifts_no_pairs() -> None:
+    types: list[Any] = [str, str]
+    driver = Driver(
+        lambda *where: ZipProgram(shelf_of(*where), [edge_codec(each) for each in types], limit=9),
+        handler=pair,
+    )
+    driver.event("a", side=1)
+    driver.commit()
+    types[1] = int
+    driver.restart()
+    assert driver.event("b", side=0) is None  # a dead letter
+    assert isinstance(driver.program, ZipProgram)
+    (emit,) = driver.program.gone(Incoming(b"key", None, 0, "before", ""))
+    assert isinstance(emit, Emit)
+    assert (emit.event.to, emit.event.value) == ("timeout", [None, "a"])
 
 
 def test_the_end_of_one_run_is_not_that_of_the_next() -> None:
