@@ -143,6 +143,9 @@ class Joins(Surface):
             draft = self._draft
             given: dict[str, Any] = {"on_error": draft.on_error, **options}
             name = called(target, given)
+            if "after" in given:
+                wanted = "what is joined stands in front, flow.join(left, right, ...)"
+                place.fail(f"unknown option 'after': {wanted}", stage=name)
             sides = (self._side(left, name, place), self._side(right, name, place))
             specs = join_specs(target, *sides, terms, place, draft.retry, **given)
             return [draft.add(spec, place) for spec in specs][-1]

@@ -201,6 +201,11 @@ def a_table_of_several(flow: Flow) -> None:
     flow.table("rows_of", after=["rows", "keep"])  # type: ignore[call-overload]
 
 
+@cases.refused("meet", "unknown option 'after': what is joined stands in front, flow.join(left, right, ...)")
+def an_upstream_by_name(flow: Any) -> None:
+    flow.join("rows", "keep", after="rows", within=5)(meet)
+
+
 @cases.refused("rows_of", "unknown option 'on_error'; there is 'after', 'key', 'partitions', 'topic', 'type'")
 def errors_of_a_table_after_a_stage(flow: Any) -> None:
     flow.table("rows_of", after="rows", on_error="skip")
