@@ -243,7 +243,9 @@ class DueWorker(SerialWorker):
         data = encode_any(value) if plain else value
         self._shelves.encode()
         written = Written(-1, due.at, key, data, [])
-        prepared = self._failures.outcome(written, self._origin, error, tries, what, plain=plain)
+        prepared = self._failures.outcome(
+            written, self._origin, error, tries, what, None if plain else due.side
+        )
         self._put_off.done(due.id)
         self._shelves.accept()
         self._emitter.deliver(prepared)

@@ -61,12 +61,11 @@ class Failures:
         error: Exception,
         tries: int = 1,
         what: str | None = None,
-        *,
-        plain: bool = False,
+        side: int | None = 0,
     ) -> Prepared:
         """What is to be delivered in its place: nothing, what goes to "error", what the stage's function
         gives, or its dead letter. `what` it is called where it is told of: as an event unless given.
-        `plain`: its value is JSON of no type, as it has not come from an input.
+        `side`: where it has come from, if `origin` is no input; None: its value is JSON of no type.
 
         Raises:
             FlowStopped: the stage says that a failure stops the flow.
@@ -83,9 +82,9 @@ class Failures:
             ) from error
         try:
             if self._emitter.follows("error"):
-                return self._to_error(record, origin, error, tries, plain)
+                return self._to_error(record, origin, error, tries, side)
             if callable(policy) and not rejected:
-                result = policy(error, self._event(record, origin, plain))
+                result = policy(error, self._event(record, origin, side))
                 return self._emitter.prepare((result,), record, record.timestamp)
         except Exception as second:
             second.__context__ = error
@@ -116,16 +115,17 @@ class Failures:
         """The event as a dead letter holds it."""
         return record
 
-    def _event(self, record: Record, origin: TopicPartition, plain: bool) -> Event[Any]:
-        entry = self._inputs.get(origin.topic, self._node.inputs[0])
-        decode = (edge_codec(Any) if plain else edge_codec(entry.type, entry.format)).decode
+    def _event(self, record: Record, origin: TopicPartition, side: int | None) -> Event[Any]:
+        inputs = self._node.inputs
+        entry = self._inputs.get(origin.topic) or next((i for i in inputs if i.side == side), inputs[0])
+        decode = (edge_codec(Any) if side is None else edge_codec(entry.type, entry.format)).decode
         value = None if record.value is None else decode(record.value)
         return given(record, value, timestamp=record.timestamp, origin=origin, upstream=entry.upstream)
 
     def _to_error(
-        self, record: Record, origin: TopicPartition, error: Exception, tries: int, plain: bool
+        self, record: Record, origin: TopicPartition, error: Exception, tries: int, side: int | None
     ) -> Prepared:
         cause = error_headers(record, origin, self._flow, self._node.name, error, tries)
-        event = self._event(record, origin, plain)
+        event = self._event(record, origin, side)
         event = event.replace(event.value, headers={n: data or b"" for n, data in cause}, to="error")
         return self._emitter.prepare((event,), record, record.timestamp)

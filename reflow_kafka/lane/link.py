@@ -81,7 +81,7 @@ class LinkFailures(Failures):
         self._encode = encode
         self._upstream = upstream
 
-    def _event(self, record: Any, origin: TopicPartition, plain: bool) -> Event[Any]:
+    def _event(self, record: Any, origin: TopicPartition, side: int | None) -> Event[Any]:
         arrival: Arrival = record
         headers = {name: data or b"" for name, data in arrival.headers}
         id = f"{origin.topic}/{origin.partition}/{arrival.offset}{arrival.path}"

@@ -103,6 +103,8 @@ class Due:
     """When its time was: no event that it leads to is older."""
     acts: Iterator[Act]
     key: bytes | None = None
+    side: int = 0
+    """Of which side the event is that has waited for it, if one has."""
 
 
 class Program(Protocol):

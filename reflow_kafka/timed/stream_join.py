@@ -213,7 +213,7 @@ class StreamJoin:
         at, what = self._agenda.read(id)
         side, key = self._sides[what[0]], read_text(what, 1)[0]
         if self._alone(id) is not None:
-            return Due(id, at - 1 - self._grace - side.on, self._emitted(id, key), key)
+            return Due(id, at - 1 - self._grace - side.on, self._emitted(id, key), key, side.place)
         ids = [id for id in islice(self._agenda.entries(watermark), TOGETHER) if not (skip and skip(id))]
         return Due(id, at, self._looked_at(ids), key)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reflow_kafka import Context, Flow, Retry, Table
+from reflow_kafka import Context, Event, Flow, Retry, Table
 from reflow_kafka.testing import AsyncFlowTest, FlowTest
 
 T = 1_735_689_600_000
@@ -139,6 +139,27 @@ def test_a_table_that_is_ahead_lets_events_through_at_once() -> None:
         test.send("orders", {"item": "tea"}, timestamp=T + 10)
         assert test.outputs("bill") == [1]
         assert test.now == T
+
+
+def test_what_stays_alone_and_fails_is_given_to_on_error_as_its_side_has_it() -> None:
+    seen: list[Any] = []
+    flow = Flow("ads", partitions=1)
+    flow.source("shown", topic="shown", key=lambda ad: ad, type=str)
+    flow.source("clicks", topic="clicks", key=str, type=int)
+
+    def note(error: Exception, event: Event[Any]) -> None:
+        seen.append((type(error), event.value, event.upstream))
+
+    @flow.join("shown", "clicks", how="outer", within=10, on_error=note, retry=Retry(attempts=1))
+    def meet(shown: str | None, click: int | None) -> None:
+        raise OSError("away")
+
+    with FlowTest(flow, start=T) as test:
+        test.send("shown", "a", timestamp=T)
+        test.send("clicks", 2, timestamp=T)
+        test.advance(event_time=T + 60_000)
+        assert sorted(seen, key=str) == [(OSError, "a", "shown"), (OSError, 2, "clicks")]
+        assert test.dead_letters() == []
 
 
 def test_an_event_that_failed_waits_in_peace_although_its_time_is_not_up_any_more() -> None:
