@@ -100,7 +100,7 @@ def test_it_answers_at_once(command: Command, args: list[str]) -> None:
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     # Of the processor's time, the best of a few: other programs run on this machine, too.
-    assert min(seconds() for _ in range(5)) < 0.3
+    assert min(seconds() for _ in range(5)) < 0.5
 
 
 @pytest.mark.parametrize("args", [["--help"], ["describe", "copying.py"]])
