@@ -17,9 +17,10 @@ from reflow_kafka.state.shelf import Shelf, as_is
 from reflow_kafka.timed.agenda import AHEAD, Agenda
 from reflow_kafka.timed.keyed import MakeShelf
 from reflow_kafka.timed.program import LONG_AGO, NEVER, Act, Due, Emit, Incoming
+from reflow_kafka.timed.timeless import Timeless
 
 
-class Dedupe:
+class Dedupe(Timeless):
     """The program of such a stage; `id_of` finds what makes events of a key equal (None: all are).
 
     An event whose time is `within` ms or less before or after that of one passed on is not passed on. Events
@@ -74,26 +75,6 @@ class Dedupe:
             else:
                 self._passed.delete(what)
         yield from ()
-
-    def wake(self, now: int) -> int | None:
-        """Nothing here goes by the wall clock."""
-        return None
-
-    def tell(self, id: bytes) -> str:
-        """What it is."""
-        return "what is to be forgotten"
-
-    def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
-        """Nothing here can fail: no code of the user's is called."""
-        raise AssertionError(id)
-
-    def holds(self, watermark: int) -> int:
-        """Nothing is emitted later than it came."""
-        return watermark
-
-    def pending(self) -> bool:
-        """Nothing is."""
-        return False
 
     def rewound(self) -> None:
         """The shelves hold something else now."""

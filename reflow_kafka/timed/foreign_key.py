@@ -132,7 +132,7 @@ class Meetings(Timeless):
             yield Emit(Event(answer, key=place[len(prefix) :]), key, timestamp, incoming.headers)
 
 
-class Answers:
+class Answers(Timeless):
     """Takes answers and calls the handler with both rows, or emits a tombstone for a result that is no more.
 
     On the shelf of results (``r``) stands, for each left key, the number of the last change, and ``+`` if it
@@ -184,27 +184,11 @@ class Answers:
             self._results.delete(key)
         yield from ()
 
-    def wake(self, now: int) -> int | None:
-        """The wall clock brings nothing."""
-        return None
-
-    def tell(self, id: bytes) -> str:
-        """What it is."""
-        return "what is to be forgotten"
-
     def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
         """To forget cannot fail."""
         at, key = self._agenda.read(id)
         self._agenda.remove(at, key)
         return key, None
-
-    def holds(self, watermark: int) -> int:
-        """Nothing is held back."""
-        return watermark
-
-    def pending(self) -> bool:
-        """Nothing is."""
-        return False
 
     def rewound(self) -> None:
         """The shelves hold something else now."""

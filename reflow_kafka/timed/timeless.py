@@ -1,4 +1,4 @@
-"""What programs have in common to which time brings nothing (pure)."""
+"""What programs have in common to which time brings nothing that is emitted (pure)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from reflow_kafka.timed.program import Due
 
 
 class Timeless:
-    """Nothing is ever due, and what is emitted is never older than the event that it comes from."""
+    """Nothing is ever due, and what is emitted is never older than the event that it comes from.
+
+    One that forgets in time says when: what is due then emits nothing.
+    """
 
     def due(self, watermark: int, now: int, put_off: frozenset[bytes] = frozenset()) -> Due | None:
         """Nothing."""
