@@ -6,7 +6,7 @@ as they are. A *channel* is one topic seen from one worker.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from reflow_kafka.log.api import BatchBuilder, Headers, TopicPartition
@@ -74,9 +74,12 @@ class Channel:
         builder = self.builders[partition] = self._new()
         builder.append(timestamp, key, value, headers)
 
-    def filled(self) -> list[tuple[int, BatchBuilder]]:
+    def filled(self) -> Iterator[tuple[int, BatchBuilder]]:
         """All builders and their partitions, in order for each."""
-        return [*self.full, *((p, builder) for p, builder in enumerate(self.builders) if builder is not None)]
+        yield from self.full
+        for partition, builder in enumerate(self.builders):
+            if builder is not None:
+                yield partition, builder
 
     def clear(self) -> None:
         """Forget all builders."""
@@ -140,4 +143,4 @@ class Outbox:
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
-        return any(channel.filled() for channel in self._channels.values())
+        return any(True for channel in self._channels.values() for _ in channel.filled())
