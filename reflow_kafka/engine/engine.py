@@ -137,11 +137,10 @@ class Engine:
         refuse_engine()
         try:
             await self._start()
-        except LogDoubt as error:  # nothing was begun yet of which anything could be in doubt
+        except BaseException as error:
             await self._stack.aclose()
-            raise BrokerUnavailable(f"the flow cannot start: {error}") from error
-        except BaseException:
-            await self._stack.aclose()
+            if isinstance(error, LogDoubt):  # nothing was begun yet of which anything could be in doubt
+                raise BrokerUnavailable(f"the flow cannot start: {error}") from error
             raise
         self._main = asyncio.create_task(self._run(), name="engine")
         return self

@@ -259,9 +259,13 @@ class WorkClock:
 
     # ---- what is told
 
+    def _rests(self) -> tuple[bool, bool]:
+        """Whether it counts as idle, and as ended: neither while it has still something to emit."""
+        return self._idle and not self._pending, self._ended and not self._pending
+
     def told(self, holds: int = NEVER) -> LaneTime:
         """What to tell with this commit; the stage emits nothing older than `holds`."""
-        idle, ended = self._idle and not self._pending, self._ended and not self._pending
+        idle, ended = self._rests()
         self._saying = (self._clock, self._base, idle, ended), self._now()
         return LaneTime(
             watermark=min(self._clock if self._idle and not idle else self._base, holds),
@@ -292,7 +296,7 @@ class WorkClock:
         clock, base, idle, ended = self._said
         if not self._tells:
             return False
-        if (self._idle and not self._pending, self._ended and not self._pending) != (idle, ended):
+        if self._rests() != (idle, ended):
             return True
         return not self._idle and (self._clock > clock or self._base > base)
 

@@ -219,10 +219,9 @@ class RocksStores:
         for scan in list(self._scans):
             scan.drop()
         self._scans.clear()
-        opened = [*self._families.values(), *([] if self._db is None else [self._db])]
+        opened, self._db = [*self._families.values(), self._open_db()], None
         self._families.clear()
         self._handles.clear()
-        self._db = None
         for each in opened:
             self._flush(each)
 

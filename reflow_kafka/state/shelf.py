@@ -14,6 +14,7 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Generic, TypeVar
 
+from reflow_kafka.serde.json import own_size
 from reflow_kafka.state.layer import Layer
 from reflow_kafka.state.ordered import after
 from reflow_kafka.state.store import LaneStores
@@ -239,8 +240,7 @@ class Shelf(Generic[T]):
                     continue
                 if large := len(raw) > _SMALL:
                     self._fresh.weigh(key, raw)
-                # A copy: what an encoder gives may hold 4 kB however short it is.
-                values[key] = b"".join((raw, b""))
+                values[key] = own_size(raw)
                 if self._objects.get(key) is not value:
                     self._keep(key, value)
                 if large:

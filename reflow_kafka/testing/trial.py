@@ -14,8 +14,9 @@ from reflow_kafka.errors import UsageError
 from reflow_kafka.event import INHERITED, Event, received
 from reflow_kafka.flow import Flow
 from reflow_kafka.handle import Stage
+from reflow_kafka.lane.peek import lanes_of
 from reflow_kafka.log.api import OutRecord, TopicKind, TopicSpec
-from reflow_kafka.serde.keys import encode_key, partition_of
+from reflow_kafka.serde.keys import encode_key
 from reflow_kafka.state.memory import MemoryView
 from reflow_kafka.testing.letters import DeadLetter, read_letter
 from reflow_kafka.testing.stand import Stand
@@ -204,7 +205,8 @@ class Trial:
         spec = self._stage(stage)
         if key is INHERITED:
             return store_of(spec, self._lanes(), name)
-        lane = partition_of(_raw(key), make_plan(self._spec).host(spec.name).inputs[0].partitions)
+        plan = make_plan(self._spec)
+        lane, *_ = lanes_of(plan, plan.host(spec.name), _raw(key), name)
         return store_of(spec, [view for at, view in self._views().items() if at == lane], name)
 
     def _lanes(self) -> list[MemoryView]:
