@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -20,7 +20,7 @@ from benchmarks.growth_report import Growth, GrowthReport
 from benchmarks.job import EXACTLY_ONCE, Job
 from benchmarks.names import Names
 from benchmarks.numbers import Numbers, fault
-from benchmarks.processes import Crew, Worker, cpu_seconds, python
+from benchmarks.processes import Crew, cpu_seconds, growing
 from benchmarks.throughput import RunFailed, Sample, Watch
 from benchmarks.topics import KafkaTopics
 from benchmarks.workers.growing import Shape
@@ -128,13 +128,7 @@ class Meter:
             return _growth(point, 0, begin, end, crew, load, "")
 
     def _watched(self, stack: ExitStack, point: Point, job: Job) -> tuple[Crew, Watch]:
-        folder = Path(job.directory)
-        workers = []
-        for number in range(point.engines):
-            own = replace(job, directory=str(folder / str(number)))
-            command = python("benchmarks.workers.growing", *own.arguments())
-            workers.append(stack.enter_context(Worker(command, folder / f"worker-{number}.log")))
-        crew = Crew(workers)
+        crew = growing(stack, job, point.engines, Path(job.directory))
         return crew, Watch(crew, self.kafka, job, self.broker_cpu, time.monotonic() + _TIME_LIMIT)
 
 

@@ -22,7 +22,7 @@ import click
 from benchmarks.job import EXACTLY_ONCE, Job
 from benchmarks.names import Names
 from benchmarks.numbers import Numbers, fault
-from benchmarks.processes import Crew, Worker, python
+from benchmarks.processes import growing
 from benchmarks.report import machine, table, write
 from benchmarks.throughput import RunFailed, Watch
 from benchmarks.topics import KafkaTopics
@@ -116,19 +116,12 @@ async def _run(
     job: Job, kafka: KafkaTopics, engines: int, done: int, expected: int, limit: float
 ) -> tuple[float, float, float]:
     """Run until so many further outputs have come; seconds until the first and all of them; peak MB."""
-    folder = Path(job.directory)
     with ExitStack() as stack:
-        workers = []
-        for number in range(engines):
-            own = replace(job, directory=str(folder / str(number)))
-            command = python("benchmarks.workers.growing", *own.arguments())
-            workers.append(stack.enter_context(Worker(command, folder.with_name(f"worker-{number}.log"))))
-        crew = Crew(workers)
+        crew = growing(stack, job, engines, Path(job.directory).parent)
         watch = Watch(crew, kafka, job, lambda: 0.0, time.monotonic() + limit)
         first = await watch.until(done + 1, quiet=0.0)
-        # Ends of transactions count as outputs here, and many lanes commit seldom: the last may be late.
-        last = await watch.until(done + expected, quiet=max(1.0, job.lanes / 100))
-        started = workers[0].started
+        last = await watch.until(done + expected)
+        started = crew.workers[0].started
         return first.at - started, last.at - started, crew.peak_memory()
 
 

@@ -10,13 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psutil
+
+from benchmarks.job import Job
 
 ROOT = Path(__file__).parent.parent
 _GRACE = 15.0
@@ -121,6 +123,16 @@ class Crew:
     def last_words(self) -> str:
         """Of those that said something."""
         return " || ".join(filter(None, (worker.last_words() for worker in self.workers)))
+
+
+def growing(stack: ExitStack, job: Job, engines: int, logs: Path) -> Crew:
+    """Engines of `workers.growing`, each with a folder of its own in the job's; the stack ends them."""
+    workers = []
+    for number in range(engines):
+        own = replace(job, directory=str(Path(job.directory, str(number))))
+        command = python("benchmarks.workers.growing", *own.arguments())
+        workers.append(stack.enter_context(Worker(command, logs / f"worker-{number}.log")))
+    return Crew(workers)
 
 
 def cpu_seconds(pid: int) -> float:

@@ -190,8 +190,10 @@ class Watch:
         end = await self._topics.end(self._output, self._lanes)
         return Sample(time.perf_counter(), self._worker.cpu(), self._broker_cpu(), end)
 
-    async def until(self, expected: int, *, quiet: float = _QUIET) -> Sample:
-        """The first look at which as much as expected was there and nothing more came for some seconds."""
+    async def until(self, expected: int, *, quiet: float | None = None) -> Sample:
+        """The first look at which as much as expected was there and nothing more came for `quiet` seconds."""
+        if quiet is None:
+            quiet = max(_QUIET, self._lanes / 100)  # many lanes commit seldom
         done = await self.look()
         pause = _INTERVAL
         while done.end < expected or time.perf_counter() - done.at < quiet:
