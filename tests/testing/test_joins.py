@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -82,16 +82,21 @@ def test_the_row_of_a_time_or_of_now(as_of: Any) -> None:
         assert test.outputs("bill") == ([1] if as_of == "event-time" else [2])
 
 
-def test_a_quiet_table_holds_nobody_up_for_long() -> None:
-    flow = Flow("shop", partitions=2)
-    flow.source("orders", topic="orders", key="item", idle_after=1)
+def shop(partitions: int = 2, how: Literal["inner", "left"] = "inner", idle_after: float = 30) -> Flow:
+    """Orders meet the prices of their times."""
+    flow = Flow("shop", partitions=partitions)
+    flow.source("orders", topic="orders", key="item", idle_after=idle_after)
     flow.table("prices", topic="prices", key="item")
 
-    @flow.join("orders", "prices")
-    def bill(order: dict[str, Any], price: dict[str, Any]) -> Any:
-        return price["price"]
+    @flow.join("orders", "prices", how=how)
+    def bill(order: dict[str, Any], price: dict[str, Any] | None) -> Any:
+        return price["price"] if price else 0
 
-    with FlowTest(flow, start=T) as test:
+    return flow
+
+
+def test_a_quiet_table_holds_nobody_up_for_long() -> None:
+    with FlowTest(shop(idle_after=1), start=T) as test:
         test.send("prices", {"item": "tea", "price": 1}, timestamp=T)
         for n in range(1, 6):
             test.send("orders", {"item": "tea"}, timestamp=T + n * 1000)
@@ -100,15 +105,7 @@ def test_a_quiet_table_holds_nobody_up_for_long() -> None:
 
 
 def test_an_event_meets_its_row_soon_although_neither_another_nor_a_row_follows() -> None:
-    flow = Flow("shop", partitions=2)
-    flow.source("orders", topic="orders", key="item")
-    flow.table("prices", topic="prices", key="item")
-
-    @flow.join("orders", "prices", how="left")
-    def bill(order: dict[str, Any], price: dict[str, Any] | None) -> Any:
-        return price["price"] if price else 0
-
-    with FlowTest(flow, start=T) as test:
+    with FlowTest(shop(how="left"), start=T) as test:
         test.send("prices", {"item": "tea", "price": 1}, timestamp=T)
         test.advance(60)
         test.send("orders", {"item": "tea"}, timestamp=T + 60_000)
@@ -123,15 +120,7 @@ def test_an_event_meets_its_row_soon_although_neither_another_nor_a_row_follows(
 
 
 def test_a_table_that_is_ahead_lets_events_through_at_once() -> None:
-    flow = Flow("shop", partitions=1)
-    flow.source("orders", topic="orders", key="item")
-    flow.table("prices", topic="prices", key="item")
-
-    @flow.join("orders", "prices")
-    def bill(order: dict[str, Any], price: dict[str, Any]) -> Any:
-        return price["price"]
-
-    with FlowTest(flow, start=T) as test:
+    with FlowTest(shop(partitions=1), start=T) as test:
         test.send("prices", {"item": "tea", "price": 1}, timestamp=T)
         test.send("prices", {"item": "tea", "price": 2}, timestamp=T + 10)
         test.send("orders", {"item": "tea"}, timestamp=T + 9)

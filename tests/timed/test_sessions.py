@@ -19,7 +19,7 @@ from reflow_kafka.units import moment
 from reflow_kafka.value import State
 from reflow_kafka.windows import Session, Window
 from tests.timed.driver import STORE, Driver, values
-from tests.timed.windowing import KEYS, NEAR, Held, Windows, driving, making
+from tests.timed.windowing import KEYS, NEAR, Held, Windows, boxing, driving, making
 
 
 def append(older: list[int], younger: list[int]) -> None:
@@ -314,19 +314,7 @@ def test_nothing_comes_into_a_session_once_it_is_time_to_close_it(in_short: bool
 
 @pytest.mark.parametrize("in_short", [False, True])
 def test_an_emptied_box_is_no_session(in_short: bool) -> None:
-    codec = state_codec(int)
-    boxes = States(int, boxed=True, encode=codec.encode, decode=codec.decode)
-
-    def add(total: State[int], value: int) -> None:
-        total.value += value
-        if total.value == 0:
-            total.clear()
-
-    driver = Driver(
-        making(SessionWindows, session(10, merge=max), boxes),
-        handler=add,
-        on_close=lambda total, window: (window, total.value),
-    )
+    driver = boxing(SessionWindows, session(10, merge=max))
     driver.in_short = in_short
     for timestamp, value in ((0, 1), (20, 2), (25, -2), (27, 4), (60, 5), (62, -5)):
         driver.event(value, timestamp=timestamp)

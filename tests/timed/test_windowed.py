@@ -11,14 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from reflow_kafka.event import Event
-from reflow_kafka.serde.typed import state_codec
 from reflow_kafka.timed.program import LONG_AGO, NEVER, Call
-from reflow_kafka.timed.states import States
 from reflow_kafka.timed.windowed import TimeWindows, TumblingWindows
-from reflow_kafka.value import State
 from reflow_kafka.windows import Hopping, Tumbling, Window
 from tests.timed.driver import Driver, values
-from tests.timed.windowing import KEYS, NEAR, Held, Windows, driving, making
+from tests.timed.windowing import KEYS, NEAR, Held, Windows, boxing, driving
 
 
 class SideBySide:
@@ -282,19 +279,7 @@ def test_a_cleared_state_is_no_window() -> None:
 
 
 def test_boxes_hold_values_that_cannot_be_changed() -> None:
-    codec = state_codec(int)
-    boxes = States(int, boxed=True, encode=codec.encode, decode=codec.decode)
-
-    def add(total: State[int], value: int) -> None:
-        total.value += value
-        if total.value == 0:
-            total.clear()
-
-    driver = Driver(
-        making(TumblingWindows, Tumbling(1), boxes),
-        handler=add,
-        on_close=lambda total, window: (window, total.value),
-    )
+    driver = boxing(TumblingWindows, Tumbling(1))
     for value in (1, 2):
         driver.event(value, timestamp=0)
     driver.commit()

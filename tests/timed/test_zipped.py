@@ -172,7 +172,8 @@ def test_left_over_halves_that_cannot_be_told_are_given_up() -> None:
     assert driver.stored() == {}
 
 
-def test_halves_that_cannot_be_read_any_more_are_given_up_with_their_text() -> None:
+def with_an_unreadable_half() -> Driver:
+    """What waits on side 1 was text, and its type is another since a restart."""
     types: list[Any] = [str, str]
     driver = Driver(
         lambda *where: ZipProgram(shelf_of(*where), [edge_codec(each) for each in types], limit=9),
@@ -182,6 +183,11 @@ def test_halves_that_cannot_be_read_any_more_are_given_up_with_their_text() -> N
     driver.commit()
     types[1] = int
     driver.restart()
+    return driver
+
+
+def test_halves_that_cannot_be_read_any_more_are_given_up_with_their_text() -> None:
+    driver = with_an_unreadable_half()
     assert driver.advance(NEVER) == []
     (id,) = driver.put_off
     assert driver.give_up(id) == (b"key", ["a"])
@@ -189,15 +195,7 @@ def test_halves_that_cannot_be_read_any_more_are_given_up_with_their_text() -> N
 
 
 def test_a_half_that_cannot_be_read_any_more_shifts_no_pairs() -> None:
-    types: list[Any] = [str, str]
-    driver = Driver(
-        lambda *where: ZipProgram(shelf_of(*where), [edge_codec(each) for each in types], limit=9),
-        handler=pair,
-    )
-    driver.event("a", side=1)
-    driver.commit()
-    types[1] = int
-    driver.restart()
+    driver = with_an_unreadable_half()
     assert driver.event("b", side=0) is None  # a dead letter
     assert isinstance(driver.program, ZipProgram)
     (emit,) = driver.program.gone(Incoming(b"key", None, 0, "before", ""))

@@ -15,6 +15,7 @@ from reflow_kafka.state.store import LaneStores
 from reflow_kafka.timed.program import LONG_AGO, NEVER, Program
 from reflow_kafka.timed.states import States
 from reflow_kafka.timed.windowed import Stock
+from reflow_kafka.value import State
 from reflow_kafka.windows import Window
 from tests.timed.driver import STORE, Driver, Make
 
@@ -37,6 +38,21 @@ def tell(state: list[int], window: Window) -> tuple[Any, ...]:
     found = (window.key, window.start, window.end, tuple(state))
     state.append(-1)
     return found
+
+
+def boxing(program: Any, kind: Any) -> Driver:
+    """A driver of a program whose states are sums in boxes; one of zero is cleared."""
+    codec = state_codec(int)
+    boxes = States(int, boxed=True, encode=codec.encode, decode=codec.decode)
+
+    def add(total: State[int], value: int) -> None:
+        total.value += value
+        if total.value == 0:
+            total.clear()
+
+    return Driver(
+        making(program, kind, boxes), handler=add, on_close=lambda total, window: (window, total.value)
+    )
 
 
 def making(program: Any, kind: Any, states: States, **options: Any) -> Make:
