@@ -133,7 +133,7 @@ class Joins(Surface):
             grace: how long events are waited for after the watermark has passed their time (0).
             copartitioned: True: topics on both sides have the same keys in partitions of the same number, so
                 they are read as they are, in the order of their timestamps, instead of being partitioned
-                anew.
+                anew. Their sources have neither `key` nor `timestamp`, and no other stage follows them.
             name, key, partitions, outputs, retry, on_error, timeout, rate: as for `stage`.
         """
         place = callers_place()

@@ -17,26 +17,42 @@ def read_directly(graph: Topology, stage: StageSpec) -> bool:
     are then taken in order, so their records must bear the time of their events. It does not depend on
     partition counts: a topic that grows must not change the shape of a running flow.
     """
+    return why_not_directly(graph, stage) is None
+
+
+def why_not_directly(graph: Topology, stage: StageSpec) -> str | None:
+    """What keeps the stage after this one from reading its topics itself, said of this one; None: nothing."""
+    return next(_hindrances(graph, stage), None)
+
+
+def _hindrances(graph: Topology, stage: StageSpec) -> Iterator[str]:
     if stage.source is None or not stage.source.topics:
-        return False
+        yield "has no topic of its own"
+        return
     following = graph.out_of(stage.name)
-    if len(following) != 1 or following[0].upstream.output is not None:
-        return False
-    reader = graph.stages[following[0].stage]
-    if is_topic_sink(reader) or reader.when is not None or reader.partitions is not None:
-        return False
-    side = reader.after.index(following[0].upstream)
+    if len(following) != 1:
+        yield f"is read by others, too ({', '.join(edge.stage for edge in following)})"
+        return
+    edge = following[0]
+    reader = graph.stages[edge.stage]
+    side = reader.after.index(edge.upstream)
+    if edge.upstream.output is not None or is_topic_sink(reader):
+        yield f"has to do itself what {edge.stage!r} needs"
+    if reader.when is not None or reader.partitions is not None:
+        yield f"is told by {edge.stage!r} what to write, and where"
     if stage.key_of() is not None or reader.key_of(side) is not None:
-        return False
+        yield "gives its events keys (key=)"
     several = len(reader.after) > 1 or len(stage.source.topics) > 1
-    apart = several and not (reader.copartitioned and stage.source.timestamp is None)
-    if apart and any(s.remembers for s in in_one_worker(graph, reader)):
-        return False
-    if not callable(stage.source.timestamp):
-        return True
-    # A function that finds the timestamp expects the value as the source describes it.
-    wanted = reader.accepts(side)
-    return wanted in (ANY, stage.type) or (stage.type is ANY and wanted is dict)
+    if several and any(each.remembers for each in in_one_worker(graph, reader)):
+        if not reader.copartitioned:
+            yield "is not known to be partitioned like other inputs"
+        elif stage.source.timestamp is not None:
+            yield "has times in its events (timestamp=), which its records are not in the order of"
+    if callable(stage.source.timestamp):
+        # A function that finds the timestamp expects the value as the source describes it.
+        wanted = reader.accepts(side)
+        if wanted not in (ANY, stage.type) and not (stage.type is ANY and wanted is dict):
+            yield "finds the time in values of another type"
 
 
 def in_one_worker(graph: Topology, host: StageSpec) -> Iterator[StageSpec]:

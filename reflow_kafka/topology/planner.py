@@ -9,7 +9,7 @@ from typing import Any
 
 from reflow_kafka.definition.spec import ANY, FlowSpec, StageSpec
 from reflow_kafka.errors import DefinitionError
-from reflow_kafka.topology.direct import is_reply, is_topic_sink, read_directly
+from reflow_kafka.topology.direct import is_reply, is_topic_sink, read_directly, why_not_directly
 from reflow_kafka.topology.fingerprint import fingerprint
 from reflow_kafka.topology.graph import Edge, Topology
 from reflow_kafka.topology.plan import Input, Node, Output, Plan, Role, external_topics
@@ -79,8 +79,16 @@ def _check_sources(flow: FlowSpec) -> None:
                 )
 
 
-def _check_copartitioned(stage: StageSpec, inputs: tuple[Input, ...]) -> None:
-    """What is read as it stands must be divided alike."""
+def _check_copartitioned(graph: Topology, stage: StageSpec, inputs: tuple[Input, ...]) -> None:
+    """What is taken as it is must be topics that are divided alike."""
+    for upstream in stage.after:
+        if (reason := why_not_directly(graph, graph.stages[upstream.stage])) is not None:
+            raise DefinitionError(
+                f"copartitioned=True takes topics as they are, in the order of their timestamps, and "
+                f"{str(upstream)!r} {reason}: take copartitioned= out, and a topic is made for it",
+                stage=stage.name,
+                where=stage.where,
+            )
     if len({entry.partitions for entry in inputs}) > 1:
         found = ", ".join(f"{entry.topic!r} {entry.partitions}" for entry in inputs)
         raise DefinitionError(
@@ -142,7 +150,7 @@ class _Planner:
                 replace(i, side=side) for side, edge in enumerate(edges) for i in self.inputs(edge)
             )
             if stage.copartitioned:
-                _check_copartitioned(stage, inputs)
+                _check_copartitioned(self.graph, stage, inputs)
             is_connector = stage.sink is not None and stage.sink.connector is not None
             lanes = max((i.partitions for i in inputs), default=1)
             return self.node(stage, "connector-sink" if is_connector else "handler", inputs, lanes)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from reflow_kafka.definition.spec import StageSpec
@@ -35,11 +37,6 @@ def test_a_stage_alone_behind_a_source_reads_its_topic() -> None:
         [source("s", "t"), stage("a", "s.error")],
         [source("s", "t"), source("r", "u"), stage("a", "s", "r", state=dict)],
         [source("s", "t", "u"), stage("a", "s", state=dict)],
-        [
-            source("s", "t", timestamp="at"),
-            source("r", "u", timestamp="at"),
-            stage("a", "s", "r", state=dict, copartitioned=True),
-        ],
         [source("s", "t", "u"), stage("a", "s"), stage("b", "a", chain=True, state=dict)],
         [source("s", "t", timestamp=lambda v: v["at"]), stage("a", "s", takes=Last24)],
         [source("s", "t", timestamp=lambda v: v.at, type=Last24), stage("a", "s", takes=dict)],
@@ -76,6 +73,21 @@ def test_topics_read_together_have_the_same_number_of_partitions() -> None:
     assert nodes_of(*flow, counts={"t": 3, "u": 3})["a"].lanes == 3
     with pytest.raises(DefinitionError, match=r"\('t' 3, 'u' 4\), so keys would not meet: take"):
         nodes_of(*flow, counts={"t": 3, "u": 4})
+
+
+@pytest.mark.parametrize(
+    ("stages", "reason"),
+    [
+        ([source("r", "u", timestamp="at")], "has times in its events (timestamp=)"),
+        ([source("r", "u", key="id")], "gives its events keys (key=)"),
+        ([source("r", "u"), stage("b", "r")], "is read by others, too (a, b)"),
+        ([source("q", "u"), stage("r", "q")], "has no topic of its own"),
+    ],
+)
+def test_what_cannot_be_taken_as_it_is_is_refused(stages: list[StageSpec], reason: str) -> None:
+    meeting = stage("a", "s", "r", state=dict, copartitioned=True)
+    with pytest.raises(DefinitionError, match=rf"'r' {re.escape(reason)}.*: take copartitioned= out"):
+        nodes_of(source("s", "t"), meeting, *stages)
 
 
 def test_direct_and_own_topics_may_meet_in_a_stage_without_state() -> None:
