@@ -29,6 +29,7 @@ class Input(NamedTuple):
 
     key: str
     value: Any
+    """Bytes, or what becomes JSON; None = a tombstone."""
     timestamp: int = 0
     """Epoch ms; 0 = now."""
 
@@ -90,7 +91,8 @@ def produce(bootstrap: str, topic: str, events: Iterable[Input], rate: float | N
 
     began = time.monotonic()
     for count, event in enumerate(events):
-        value = event.value if isinstance(event.value, bytes) else json.dumps(event.value).encode()
+        as_it_is = event.value is None or isinstance(event.value, bytes)
+        value = event.value if as_it_is else json.dumps(event.value).encode()
         while True:
             try:
                 producer.produce(topic, value, event.key, timestamp=event.timestamp, on_delivery=delivered)
