@@ -233,14 +233,11 @@ class WorkClock:
         asked: dict[TopicPartition, Callable[[int], None]] = {}
         for tp, source in self._sources.items():
             if source.asks(now):
-                asked[tp] = partial(self._source_ends, source)
+                asked[tp] = partial(source.ends, asked=now)
         for tp, edge in self._edges.items():
             if edge.asks(version := board.version(edge.upstream)):
                 asked[tp] = partial(edge.bar, board.snapshot(edge.upstream), version)
         return asked
-
-    def _source_ends(self, source: SourceClock, end: int) -> None:
-        source.ends(end, self._now())
 
     def at_rest(self, board: Board) -> bool:
         """Whether it has gone by all that was told, and nothing is to be told, as long as nothing comes."""

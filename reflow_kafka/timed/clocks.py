@@ -117,12 +117,12 @@ class SourceClock:
         self.clear = False
         self._reached = max(self._reached, reached)
 
-    def ends(self, end: int, now: int) -> None:
-        """Where its log ends."""
-        self._looked = now
-        self._empty = self._resting and end <= self._position
+    def ends(self, end: int, asked: int) -> None:
+        """Where its log ended, after that was asked: of what has come since, it tells nothing."""
+        self._looked = asked
+        self._empty = self._resting and end <= self._position and asked - self._since >= self._idle_after
         if not self._empty:
-            self._since = now
+            self._since = max(self._since, asked)
 
     def time(self, now: int) -> LaneTime:
         """What it tells."""

@@ -95,6 +95,20 @@ def test_events_that_it_is_kept_from_reading_count() -> None:
     assert clock.asks(2 * IDLE)
 
 
+def test_what_was_asked_before_an_event_came_tells_nothing_of_the_silence_after_it() -> None:
+    clock = source()
+    rested(clock, 5, now=0)
+    rested(clock, 5, now=IDLE)
+    assert clock.asks(IDLE)
+    rested(clock, 6, now=IDLE)
+    clock.ends(6, IDLE)
+    rested(clock, 6, now=2 * IDLE)
+    assert clock.time(2 * IDLE).idle is None
+    assert clock.asks(2 * IDLE)
+    clock.ends(6, 2 * IDLE)
+    assert clock.time(2 * IDLE).idle is not None
+
+
 def test_what_is_in_hand_is_traffic() -> None:
     clock = source()
     rested(clock, 5, now=0)
