@@ -39,6 +39,7 @@ _METHODS: dict[Any, tuple[str, ...]] = {
         "close",
         "send",
         "connected",
+        "_next_correlation_id",
         "authenticator_oauth",
         "_do_sasl_handshake",
     ),
@@ -63,7 +64,16 @@ _METHODS: dict[Any, tuple[str, ...]] = {
 # Attributes that constructors set, found in the constructor's code.
 _ATTRIBUTES: dict[Any, tuple[str, ...]] = {
     AIOKafkaClient: ("_conns", "_sync_task", "_request_timeout_ms", "_connections_max_idle_ms", "cluster"),
-    AIOKafkaConnection: ("_versions", "_writer"),
+    AIOKafkaConnection: (
+        "_versions",
+        "_writer",
+        "_requests",
+        "_request_timeout",
+        "_client_id",
+        "_host",
+        "_port",
+        "_loop",
+    ),
     ClusterMetadata: (
         "_brokers",
         "_partitions",
