@@ -43,7 +43,7 @@ class SimulatedReader(LocalReader):
 
     async def fetch(self, *arguments: Any, **options: Any) -> Fetched:
         if this_machine() is not None:
-            await self.network.pause("the fetch", loss=0.1)
+            await self.network.pause("the fetch", loss=0.1, reader=self.number)
         return await super().fetch(*arguments, **options)
 
     def __hash__(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from reflow_kafka.errors import LogDoubt
 from reflow_kafka.lane import commits, takeover
 from reflow_kafka.lane.clock import WorkClock
+from reflow_kafka.lane.clocks import Clocks
 from reflow_kafka.lane.commits import Committer
 from reflow_kafka.lane.inflight import InFlight, Mark
 from reflow_kafka.lane.lane import Lane
@@ -22,9 +24,10 @@ from reflow_kafka.log.local import LocalReader
 from reflow_kafka.state import changelog
 from reflow_kafka.state.cache import StateCache
 from reflow_kafka.state.judge import Tail
-from reflow_kafka.timed.clocks import EdgeClock, SourceClock
-from reflow_kafka.timed.watermark import Snapshot
-from reflow_kafka.units import NEVER
+from reflow_kafka.timed import clocks
+from reflow_kafka.timed.clocks import EdgeClock, SourceClock, gone_on
+from reflow_kafka.timed.watermark import LaneTime, Snapshot
+from reflow_kafka.units import LONG_AGO, NEVER
 from tests.simulation.broker import SimulatedWriter
 
 Patch = pytest.MonkeyPatch
@@ -193,6 +196,64 @@ def parked_events_do_not_hold(patch: Patch) -> None:
     """Time goes on although events are parked."""
     patch.setattr(Worker, "_stands", lambda self: False)
 
+
+def a_silent_source_counts_after_a_restart(patch: Patch) -> None:
+    """A source that has had nothing since its lane was taken over is not idle, however long that lasts."""
+    time = SourceClock.time
+
+    def waiting(self: SourceClock, now: int) -> LaneTime:
+        return LaneTime(self.watermark) if self.top == LONG_AGO else time(self, now)
+
+    patch.setattr(SourceClock, "time", waiting)
+
+
+def time_goes_back_when_a_lane_speaks_again(patch: Patch) -> None:
+    """A stage goes by what the slowest lane tells, even if it has gone on while that was idle."""
+    follow = WorkClock._follow
+
+    def backwards(self: WorkClock, time: LaneTime, now: int) -> bool:
+        self._clock = LONG_AGO
+        return follow(self, time, now)
+
+    patch.setattr(WorkClock, "_follow", backwards)
+
+
+def what_is_not_read_is_not_there(patch: Patch) -> None:
+    """A source is idle when nothing comes from it, and nobody asks whether there is something."""
+    ends = SourceClock.ends
+    patch.setattr(SourceClock, "ends", lambda self, end, now: ends(self, self._position, now))
+
+
+def events_in_progress_are_no_traffic(patch: Patch) -> None:
+    """A source is idle while its events are being worked on."""
+    advance, ends = SourceClock.advance, SourceClock.ends
+
+    def resting(self: SourceClock, position: int, reached: int, resting: bool, now: int) -> None:
+        advance(self, position, reached, True, now)
+
+    patch.setattr(SourceClock, "advance", resting)
+    patch.setattr(SourceClock, "ends", lambda self, end, now: ends(self, min(end, self._position), now))
+
+
+def time_is_forgotten_with_the_owner(patch: Patch) -> None:
+    """A new owner begins with no time."""
+    of = Clocks.of
+    patch.setattr(Clocks, "of", lambda self, node: of(replace(self, told={}), node))
+
+
+def quick_time(patch: Patch) -> None:
+    """Time goes on faster than the wall clock."""
+    patch.setattr(clocks, "gone_on", lambda watermark, since: gone_on(watermark, 2 * since))
+
+
+SILENCE_MUTANTS: list[Callable[[Patch], None]] = [
+    a_silent_source_counts_after_a_restart,
+    time_goes_back_when_a_lane_speaks_again,
+    what_is_not_read_is_not_there,
+    events_in_progress_are_no_traffic,
+    time_is_forgotten_with_the_owner,
+    quick_time,
+]
 
 TIME_MUTANTS: list[Callable[[Patch], None]] = [
     barriers_are_no_obstacles,

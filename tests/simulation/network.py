@@ -44,6 +44,8 @@ class Network:
         """When the broker is there again."""
         self.cut: dict[int, float] = {}
         """Machines that cannot reach it, by number, and until when."""
+        self.deaf: dict[tuple[int, int], float] = {}
+        """Machines that cannot read from it, by number, with their even or their odd readers."""
 
     async def call(self, what: str, effect: Callable[[], T]) -> T:
         """Have the broker do something, all of it at one moment.
@@ -81,14 +83,14 @@ class Network:
         else:
             after(self._delay(), lambda: answer.done() or answer.set_result(result))
 
-    async def pause(self, what: str, loss: float) -> None:
+    async def pause(self, what: str, loss: float, *, reader: int) -> None:
         """Wait as long as it takes for something that a machine only looks at.
 
         Raises:
             LogError: it cannot be had now.
         """
         check_alive()
-        if delay := self._delay() + self._away():
+        if delay := self._delay() + max(self._away(), self._deaf(reader)):
             await asyncio.sleep(delay)
         if self.rng.random() < self.loss * loss:
             raise LogError(f"simulated: {what} failed")
@@ -97,6 +99,12 @@ class Network:
         """Seconds until this machine can reach the broker."""
         machine = this_machine()
         until = max(self.back_at, self.cut.get(machine.number, 0.0) if machine is not None else 0.0)
+        return max(until - asyncio.get_running_loop().time(), 0.0)
+
+    def _deaf(self, reader: int) -> float:
+        """Seconds until this machine can read with that reader."""
+        machine = this_machine()
+        until = 0.0 if machine is None else self.deaf.get((machine.number, reader % 2), 0.0)
         return max(until - asyncio.get_running_loop().time(), 0.0)
 
     def _delay(self) -> float:

@@ -12,12 +12,15 @@ from typing import Any, TypeVar
 
 import pytest
 
-from reflow_kafka.lane import backlog, calm, gate, overlap, serial, session, worker
+from reflow_kafka.lane import backlog, calm, env, gate, overlap, serial, session, worker
 from reflow_kafka.state.cache import StateCache
+from reflow_kafka.timed.watermark import Habits
 from tests.simulation.flows import Everything
 from tests.simulation.hosts import Case
 from tests.simulation.loop import Killed, run_virtually
 from tests.simulation.pipelines import Pipeline
+from tests.simulation.silences import Silences
+from tests.simulation.silent import SilentWorld
 from tests.simulation.windows import Windowed
 from tests.simulation.world import World, no_complaints, simulated_parts
 
@@ -52,6 +55,21 @@ def simulate_time(seed: int) -> World:
         await world.run()
         if not world.finite:
             case.closed_once(await world.topics())
+        return world
+
+    return in_world(seed, history)
+
+
+def simulate_silence(seed: int) -> World:
+    """One history of windows over partitions that are silent at times, full of trouble."""
+
+    async def history(rng: random.Random) -> World:
+        habits = rng.choice((Habits(), Habits(believed=3_000, renewal=1_000)))
+        case = Silences(rng, seconds=rng.choice((10.0, 20.0, 40.0)), habits=habits)
+        world = SilentWorld(case, rng, troubles=rng.randint(0, 4))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(env, "Habits", lambda: habits)
+            await world.run()
         return world
 
     return in_world(seed, history)

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.mutants import MUTANTS, TIME_MUTANTS
+from tests.simulation.mutants import MUTANTS, SILENCE_MUTANTS, TIME_MUTANTS
 from tests.simulation.network import FATES
-from tests.simulation.simulate import crash, lose, simulate, simulate_time
+from tests.simulation.simulate import crash, lose, simulate, simulate_silence, simulate_time
 from tests.simulation.world import World
 
 SEEDS_PER_TEST = 50
@@ -27,13 +27,12 @@ SMALL = (14, 19, 22)
 """Small flows whose histories are all gone through, with a crash at each step or a loss of each request."""
 
 
-def seeds(count: int = SEEDS) -> list[Any]:
+def seeds(count: int = SEEDS, each: int = SEEDS_PER_TEST) -> list[Any]:
     """Ranges of seeds; most are for the full run only."""
     if given := os.environ.get("REFLOW_SIM_SEED"):
         return [range(int(given), int(given) + 1)]
-    starts = range(0, count, SEEDS_PER_TEST)
-    ranges = [range(start, min(start + SEEDS_PER_TEST, count)) for start in starts]
-    return [r if r.stop <= QUICK else pytest.param(r, marks=pytest.mark.slow) for r in ranges]
+    ranges = [range(start, min(start + each, count)) for start in range(0, count, each)]
+    return [r if r.stop <= 2 * each else pytest.param(r, marks=pytest.mark.slow) for r in ranges]
 
 
 def replayed(what: str, history: Callable[[], World]) -> World:
@@ -55,6 +54,14 @@ def test_every_history_ends_well(seeds: range) -> None:
 def test_no_event_is_late_that_is_in_time(seeds: range) -> None:
     for seed in seeds:
         replayed(f"REFLOW_SIM_SEED={seed}", lambda seed=seed: simulate_time(seed))
+
+
+@pytest.mark.parametrize(
+    "seeds", seeds(SEEDS // 60, each=10), ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}"
+)
+def test_silent_partitions_neither_hold_time_up_nor_make_events_late(seeds: range) -> None:
+    for seed in seeds:
+        replayed(f"REFLOW_SIM_SEED={seed}", lambda seed=seed: simulate_silence(seed))
 
 
 def test_a_fenced_owner_does_not_take_a_commit_of_its_successor_for_lost_data() -> None:
@@ -107,6 +114,12 @@ def test_mistakes_are_noticed(mutant: Any, monkeypatch: pytest.MonkeyPatch) -> N
 def test_mistakes_about_time_are_noticed(mutant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant(monkeypatch)
     assert any(fails(seed, simulate_time) for seed in range(QUICK)), f"nobody noticed: {mutant.__doc__}"
+
+
+@pytest.mark.parametrize("mutant", SILENCE_MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_mistakes_about_silence_are_noticed(mutant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant(monkeypatch)
+    assert any(fails(seed, simulate_silence) for seed in range(QUICK)), f"nobody noticed: {mutant.__doc__}"
 
 
 def fails(seed: int, history: Callable[[int], World] = simulate) -> bool:

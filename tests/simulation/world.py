@@ -151,11 +151,7 @@ class World:
 
     async def _calm(self, finite: bool) -> None:
         """Everything works again; all must come to its end."""
-        for network in (self.network, self.group_network):
-            network.loss, network.slow, network.back_at = 0.0, 0.0, 0.0
-            network.cut.clear()
-        self.case.calm()
-        self._bury()
+        self._heal()
         if not finite:
             for host in self.hosts:
                 if host.machine is not None:
@@ -169,6 +165,15 @@ class World:
             if host.machine is None:
                 host.start(until_end=True)
         await self._end()
+
+    def _heal(self) -> None:
+        """Everything works again."""
+        for network in (self.network, self.group_network):
+            network.loss, network.slow, network.back_at = 0.0, 0.0, 0.0
+            network.cut.clear()
+            network.deaf.clear()
+        self.case.calm()
+        self._bury()
 
     async def _end(self) -> None:
         """Wait until all hosts have come to the end of the run."""
