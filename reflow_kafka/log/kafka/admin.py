@@ -31,6 +31,8 @@ _TOPIC = 2  # kind of resource in DescribeConfigs
 _BROKER_DEFAULT = -1
 """Replication factor; taken by every broker since 2.4, whatever the version of the request."""
 _BACKOFF = 0.1
+_PER_PARTITION = 0.01
+"""Seconds that new topics may take longer for each partition: a busy broker makes a few hundred a second."""
 
 Leaders = dict[int, int]  # partition → node, -1 if there is none
 
@@ -55,7 +57,7 @@ class KafkaAdmin:
         missing = [spec for spec in specs if counts[spec.name] is None]
         if missing:
             await self._create(missing)
-        counts = await self._retry("waiting for new topics", lambda: self._led(names))
+        counts = await self._retry("waiting for new topics", lambda: self._led(names), self._within(specs))
         found = await self._retry("reading the settings of topics", lambda: self._configs(names))
         warnings = [
             f"topic {spec.name} did not exist and was created with {spec.partitions} partitions and the "
@@ -167,6 +169,7 @@ class KafkaAdmin:
 
     async def _create(self, specs: Sequence[TopicSpec]) -> None:
         todo = {spec.name: spec for spec in specs}
+        within = self._within(specs)
         old_broker = False
 
         async def attempt() -> None:
@@ -181,7 +184,7 @@ class KafkaAdmin:
                 )
                 for name, spec in todo.items()
             ]
-            request = CreateTopicsRequest(wanted, int(self._deadline * 1000), False)
+            request = CreateTopicsRequest(wanted, int(within * 1000), False)
             # The client raises nothing for a refused topic: its code stands in the answer.
             response = await self._ask(request, controller=True)
             failure: errors.KafkaError | None = None
@@ -201,7 +204,11 @@ class KafkaAdmin:
             if failure is not None:
                 raise failure
 
-        await self._retry("creating topics", attempt)
+        await self._retry("creating topics", attempt, within)
+
+    def _within(self, specs: Sequence[TopicSpec]) -> float:
+        """Seconds that topics may take to be there."""
+        return self._deadline + _PER_PARTITION * sum(spec.partitions for spec in specs)
 
     async def grow_topic(self, name: str, partitions: int) -> None:
         """Give an existing topic as many partitions, and wait until they can be used."""
@@ -245,9 +252,10 @@ class KafkaAdmin:
         # and the deadline around it then ends in a CancelledError.
         return await asyncio.gather(*(self._client.send(node, each) for node, each in requests.items()))
 
-    async def _retry(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def _retry(self, what: str, attempt: Callable[[], Awaitable[T]], within: float | None = None) -> T:
         last: BaseException | None = None
-        timer = asyncio.timeout(self._deadline)
+        within = self._deadline if within is None else within
+        timer = asyncio.timeout(within)
         try:
             async with timer:
                 while True:
@@ -263,7 +271,7 @@ class KafkaAdmin:
                             await self._client.force_metadata_update()
                     await asyncio.sleep(_BACKOFF)
         except TimeoutError:
-            raise LogDoubt(f"{what} did not finish within {self._deadline:g} s (last: {last!r})") from last
+            raise LogDoubt(f"{what} did not finish within {within:g} s (last: {last!r})") from last
 
 
 def _by_topic(items: Iterable[tuple[TopicPartition, int]]) -> list[tuple[str, list[tuple[int, int]]]]:
