@@ -37,10 +37,10 @@ class Supervised:
     def await_starts(self, *counts: int) -> None:
         wait_until(
             lambda: all(len(self.starts(number)) >= count for number, count in enumerate(counts)),
-            10, f"{counts} starts", every=0.02,
+            30, f"{counts} starts", every=0.02,
         )  # fmt: skip
 
-    def ends(self, within: float = 10) -> int:
+    def ends(self, within: float = 30) -> int:
         return self.process.wait(within)
 
     def said(self) -> str:
