@@ -3,10 +3,16 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# Side by side; those on Kafka in two groups, each with a broker of its own, but for those against the clock.
+# Side by side, as many as there are processors.
 TOGETHER := -n auto --dist worksteal
+# In the full run, where many tests wait, one more; each takes the next, and those that take long come first.
+IN_TURN  := --dist load --maxschedchunk 1 -n
+MORE     := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 QUICK    := -m 'not kafka and not chaos and not slow'
 SOURCES := reflow_kafka connectors examples tests benchmarks
+
+# Hundreds of processes start: what was compiled once is kept for all of them.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test quick simulate chaos fuzz audit lint format types bench bench-quick bench-growth bench-load \
@@ -27,9 +33,10 @@ demo: $(STAMP)  ## Run the weather example on the embedded log over real data
 
 test: $(STAMP)  ## Run all tests, those on real Kafka included
 	@status=0; \
-	$(BIN)/python -m pytest $(TOGETHER) -m 'not kafka' || status=1; \
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'kafka and not alone' || status=1; \
-	$(BIN)/python -m pytest -m 'kafka and alone' || status=1; \
+	$(BIN)/python -m pytest $(IN_TURN) $(MORE) -m 'not kafka' || status=1; \
+	$(BIN)/python -m pytest $(IN_TURN) 3 -m 'kafka and not alone' || status=1; \
+	$(BIN)/python -m pytest $(IN_TURN) 3 -m 'kafka and alone and not chaos' || status=1; \
+	$(BIN)/python -m pytest -m 'kafka and alone and chaos' || status=1; \
 	exit $$status
 
 quick: $(STAMP)  ## Run the tests that need no Kafka and little time

@@ -22,6 +22,15 @@ NO_KAFKA = pytest.StashKey[str]()
 settings.register_profile("patient", deadline=None)  # a busy machine is no fault of an example's
 settings.load_profile("patient")
 
+# Brokers of tests live for minutes at most: what Java's second compiler does for them it does in vain.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Beside each other, tests that take long come first: else one of them runs alone in the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Skipped Kafka tests are not a detail: say it where nobody overlooks it."""

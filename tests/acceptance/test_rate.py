@@ -11,7 +11,7 @@ from tests.support.kafka import Input, Topic, create_topics, produce
 from tests.support.waiting import wait_until
 from tests.support.workers import Workers
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.alone]
 
 EVENTS = 1200
 RATE = 400
