@@ -2,7 +2,8 @@
 
 By OAUTHBEARER a broker refuses a token with an answer that the library takes for consent: it goes on, and all
 that follows fails in odd ways. By SCRAM and GSSAPI an answer that cannot be true is a ValueError or the like,
-which nobody who waits for a connection expects. And what was refused is left open until the broker closes it.
+which nobody who waits for a connection expects; and Kerberos has errors of its own, of which one is for a KDC
+that does not answer just now. And what was refused is left open until the broker closes it.
 
 A request with batches is put together from the inside out, so that each byte is copied nine times before it
 reaches the socket: 1 µs per kB. Here its pieces are written one after the other, and batches as they are: W1
@@ -15,13 +16,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from aiokafka import errors
-from aiokafka.conn import AIOKafkaConnection, CloseReason, OAuthAuthenticator
+from aiokafka.conn import AIOKafkaConnection, CloseReason, OAuthAuthenticator, SaslGSSAPIAuthenticator
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.types import Array, Bytes, Int32, Schema
 from aiokafka.util import wait_for
+
+# Minor codes of MIT's library, unsigned: the KDC does not answer, or its name is not known, as without DNS.
+_NO_KDC: Final = frozenset(code % 2**32 for code in (-1765328228, -1765328229, -1765328230))
 
 
 class Connection(AIOKafkaConnection):
@@ -72,6 +76,10 @@ class Connection(AIOKafkaConnection):
         """What conducts a log-in by OAUTHBEARER."""
         return _Bearer(sasl_oauth_token_provider=self._sasl_oauth_token_provider)
 
+    def authenticator_gssapi(self) -> Any:
+        """What conducts a log-in by GSSAPI."""
+        return _Kerberos(loop=self._loop, principal=self.sasl_principal)
+
     async def _do_sasl_handshake(self) -> None:
         try:
             await super()._do_sasl_handshake()
@@ -86,6 +94,19 @@ class _Bearer(OAuthAuthenticator):
         if payload:  # who accepts a token answers nothing
             raise errors.SaslAuthenticationFailed(payload.decode(errors="replace"))
         return await super().step(payload)
+
+
+class _Kerberos(SaslGSSAPIAuthenticator):
+    def _step(self, payload: bytes | None) -> Any:
+        try:
+            return super()._step(payload)
+        except Exception as error:
+            if (minor := getattr(error, "min_code", None)) is None:
+                raise
+            # Asked for in the thread in which it failed: others know only the general text of the code.
+            said = "; ".join(error.get_all_statuses(minor, False))  # type: ignore[attr-defined]
+        kind = errors.KafkaConnectionError if minor in _NO_KDC else errors.AuthenticationFailedError
+        raise kind(f"Kerberos: {said}")
 
 
 def pieces_of(struct: Any) -> Iterator[Any]:

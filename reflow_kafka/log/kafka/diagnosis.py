@@ -55,6 +55,8 @@ def diagnose(error: BaseException, where: str, security: Security | None) -> Dia
 
 def silence(security: Security | None) -> str:
     """What may be behind a broker that takes connections and never answers."""
+    if security is not None and security.mechanism == "GSSAPI":  # whose library waits longer than we do
+        return "there is no answer from the broker, or from the KDC that is to issue a ticket"
     tls = security is not None and security.tls
     return (
         "there is no answer to a TLS handshake: is it a listener with TLS?" if tls else "there is no answer"
@@ -116,7 +118,8 @@ def _login(error: BaseException, where: str, security: Security) -> str | None:
         said = "; ".join(str(each) for each in error.args if each) or describe(error)
         who = f"user {security.username!r}" if security.username else "this client"
         check = "the token" if security.mechanism == "OAUTHBEARER" else "username and password"
-        check = "the ticket and the principal" if security.mechanism == "GSSAPI" else check
+        if security.mechanism == "GSSAPI":
+            check = "the ticket (klist), or the keytab that KRB5_CLIENT_KTNAME names"
         return f"the broker at {where} does not let {who} in by {security.mechanism}: {said}; check {check}"
     if isinstance(error, client.UnsupportedSaslMechanismError):
         return (

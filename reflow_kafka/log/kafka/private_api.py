@@ -7,7 +7,7 @@ from typing import Any
 import aiokafka
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
-from aiokafka.conn import AIOKafkaConnection
+from aiokafka.conn import AIOKafkaConnection, SaslGSSAPIAuthenticator
 from aiokafka.consumer.consumer import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import NoGroupCoordinator
@@ -40,9 +40,11 @@ _METHODS: dict[Any, tuple[str, ...]] = {
         "send",
         "connected",
         "_next_correlation_id",
+        "authenticator_gssapi",
         "authenticator_oauth",
         "_do_sasl_handshake",
     ),
+    SaslGSSAPIAuthenticator: ("_step",),
     Sender: (
         "_send_produce_req",
         "_maybe_do_transactional_request",

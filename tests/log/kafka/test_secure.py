@@ -15,6 +15,7 @@ from aiokafka.protocol.admin import SaslAuthenticateRequest_v0, SaslAuthenticate
 
 from reflow_kafka.errors import UsageError
 from reflow_kafka.log.kafka import secure
+from reflow_kafka.log.kafka.diagnosis import silence
 from reflow_kafka.log.kafka.secure import client_options
 from reflow_kafka.security import Security
 from tests.support.secure import Certificates
@@ -87,6 +88,10 @@ def test_kerberos_needs_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secure, "find_spec", lambda _: None)
     with pytest.raises(UsageError, match=re.escape("pip install 'reflow-kafka[kerberos]'")):
         client_options(Security(protocol="SASL_SSL", mechanism="GSSAPI"))
+
+
+def test_who_does_not_answer_may_be_the_kdc() -> None:
+    assert "or from the KDC" in silence(Security(protocol="SASL_SSL", mechanism="GSSAPI"))
 
 
 def provider(token: Any) -> Any:
