@@ -58,8 +58,9 @@ _SERVER: Final = """\
 # The pipe is closed when the tests end, whatever ends them; then the KDC does, too.
 _TIED: Final = 'trap "" INT; krb5kdc -n & read -r _; kill $!; wait'
 
+# It only checks tickets, so it can be started while there is no KDC.
 _MODULE: Final = (
-    "com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true storeKey=true "
+    "com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true storeKey=true isInitiator=false "
     'keyTab="{keytab}" principal="kafka/{host}@{realm}";'
 )
 

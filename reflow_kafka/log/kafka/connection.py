@@ -2,8 +2,8 @@
 
 By OAUTHBEARER a broker refuses a token with an answer that the library takes for consent: it goes on, and all
 that follows fails in odd ways. By SCRAM and GSSAPI an answer that cannot be true is a ValueError or the like,
-which nobody who waits for a connection expects; and Kerberos has errors of its own, of which one is for a KDC
-that does not answer just now. And what was refused is left open until the broker closes it.
+which nobody who waits for a connection expects; and Kerberos has errors of its own, of which some
+pass by themselves, when the KDC answers again. And what was refused is left open until the broker closes it.
 
 A request with batches is put together from the inside out, so that each byte is copied nine times before it
 reaches the socket: 1 µs per kB. Here its pieces are written one after the other, and batches as they are: W1
@@ -24,8 +24,9 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.types import Array, Bytes, Int32, Schema
 from aiokafka.util import wait_for
 
-# Minor codes of MIT's library, unsigned: the KDC does not answer, or its name is not known, as without DNS.
-_NO_KDC: Final = frozenset(code % 2**32 for code in (-1765328228, -1765328229, -1765328230))
+# Minor codes of MIT's library, unsigned: the KDC does not answer; its name is not known, as without DNS; the
+# ticket has expired, which is also what is said of one by keytab that no KDC is there to replace.
+_LATER: Final = frozenset(code % 2**32 for code in (-1765328228, -1765328229, -1765328230, -1765328352))
 
 
 class Connection(AIOKafkaConnection):
@@ -105,7 +106,7 @@ class _Kerberos(SaslGSSAPIAuthenticator):
                 raise
             # Asked for in the thread in which it failed: others know only the general text of the code.
             said = "; ".join(error.get_all_statuses(minor, False))  # type: ignore[attr-defined]
-        kind = errors.KafkaConnectionError if minor in _NO_KDC else errors.AuthenticationFailedError
+        kind = errors.KafkaConnectionError if minor in _LATER else errors.AuthenticationFailedError
         raise kind(f"Kerberos: {said}")
 
 
