@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from operator import gt
 from typing import Any
 
 import aiokafka
@@ -390,16 +391,25 @@ async def test_what_is_not_permitted_is_told(kafka_bootstrap: str, flow: str) ->
 async def test_every_follower_is_told_of_every_change(kafka_bootstrap: str, flow: str) -> None:
     membership = new_member(kafka_bootstrap, flow)
     await membership.start()
+    told = [0, 0]
+
+    async def follow(number: int) -> None:
+        while True:
+            await membership.changed()
+            told[number] += 1
+
+    others = [asyncio.create_task(follow(number)) for number in range(2)]
     try:
-        others = [asyncio.create_task(membership.changed()) for _ in range(2)]
         await asyncio.sleep(0.1)
-        assert not any(each.done() for each in others)
+        assert max(told) <= 1, "what the start has led to may be told a little later, once"
+        before = list(told)
         async with engine(kafka_bootstrap, flow):
-            await asyncio.sleep(0.5)  # by now the change has happened; it is told all the same
+            await until(lambda: all(map(gt, told, before)), "both are told that another has come", within=5)
             async with asyncio.timeout(3):
-                await membership.changed()
-                await asyncio.gather(*others)
+                await membership.changed()  # to who asks for the first time it is told all the same
     finally:
+        for each in others:
+            each.cancel()
         await membership.stop()
 
 
