@@ -46,7 +46,8 @@ class Dedupe(Timeless):
         if (end := self._end(at)) >= watermark:
             self._passed.put(what, [*passed, at])
             self._agenda.add(end, what)
-        yield Emit(incoming.value, incoming.key, at, incoming.headers)
+        # In an event, as None by itself is nothing to emit, and a tombstone is passed on, too.
+        yield Emit(Event(incoming.value), incoming.key, at, incoming.headers)
 
     def _what(self, incoming: Incoming) -> bytes:
         assert incoming.key is not None  # whoever drives it sees to that

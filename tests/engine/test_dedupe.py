@@ -51,6 +51,17 @@ def test_without_an_id_one_of_each_key_is_passed_on() -> None:
         assert [value["id"] for value in test.outputs("once")] == ["1", "3", "4"]
 
 
+def test_an_event_without_value_is_passed_on_too() -> None:
+    flow = Flow("f")
+    flow.source("in", topic="in")
+    flow.dedupe("once", after="in", within=10)
+    with FlowTest(flow) as test:
+        for value, at in ((1, 0), (None, 20_000), (None, 25_000)):
+            test.send("in", value, key="ada", timestamp=at)
+        assert [(found.key, found.value) for found in test.events("once")] == [("ada", 1), ("ada", None)]
+        assert [found.value for found in test.events("once.duplicate")] == [None]
+
+
 def test_an_event_without_id_is_a_dead_letter() -> None:
     with FlowTest(once(by="id", key="customer")) as test:
         test.send("in", {"at": 0, "customer": "ada"})
