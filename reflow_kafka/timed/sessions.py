@@ -165,7 +165,7 @@ class SessionWindows(Windowed):
         assert self._merge is not None
         value = self._states.value
         merged = self._merge(value(older.state), value(younger.state))
-        if merged is not None or self._states.boxed:
+        if merged is not None:  # else it has changed the older one in place
             older.state = self._states.holding(merged)
         older.last = max(older.last, younger.last)
 
