@@ -20,6 +20,8 @@ from reflow_kafka.definition.stages import make_stage
 
 IDLE_AFTER: Final = 1.0
 """Seconds after which a table's topic that has been read to its end does not hold up events that ask it."""
+OF_TOPIC: Final = ("after", "format", "idle_after", "key", "out_of_orderness", "timestamp", "topic", "type")
+"""What a table over a topic can be told."""
 FOLLOWING: Final = ("after", "key", "partitions", "topic", "type")
 """What a table after a stage can be told."""
 
@@ -40,6 +42,7 @@ def table_spec(
         message = f"its rows come from topic=..., or from a stage, after=...: it has {both}"
         place.fail(message, stage=name)
     if after is None:
+        refuse_unknown(options, OF_TOPIC, name, place)
         options.setdefault("idle_after", IDLE_AFTER)
         return replace(source_spec(name, None, place, on_error, **options), table=True)
     if len(after) != 1:

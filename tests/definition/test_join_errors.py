@@ -141,6 +141,11 @@ def copartitioned_with_a_key(flow: Flow) -> None:
     flow.join("rows", "keep", within=1, key="id", copartitioned=True)(meet)
 
 
+@cases.refused("t", "unknown option 'auto_offset_reset'")
+def a_table_that_does_not_begin_at_the_beginning(flow: Flow) -> None:
+    flow.table("t", topic="u", auto_offset_reset="latest")  # type: ignore[call-overload]
+
+
 @cases.refused("meet", "copartitioned= is True or False", "1")
 def copartitioned_by_a_number(flow: Flow) -> None:
     flow.join("rows", "keep", within=1, copartitioned=1)(meet)  # type: ignore[arg-type]
