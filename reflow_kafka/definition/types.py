@@ -105,6 +105,20 @@ def fields_of(cls: Any) -> dict[str, Field] | None:
     return None
 
 
+def lacks(annotation: Any, name: str) -> bool:
+    """Whether some values of the type, as they are in memory, certainly have no field of that name."""
+    return any(_lacks(cls, name) for cls in members(annotation))
+
+
+def _lacks(cls: Any, name: str) -> bool:
+    fields = fields_of(cls)
+    if fields is None or typing.is_typeddict(cls):
+        return fields is not None and name not in fields
+    # What is only written by that name in JSON is an attribute by another.
+    own: Any = getattr(cls, "__dataclass_fields__", None) or getattr(cls, "model_fields", ())
+    return name not in own and not hasattr(cls, name)
+
+
 def _has_no_default(f: dataclasses.Field[Any]) -> bool:
     return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
 

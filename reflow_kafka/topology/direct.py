@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reflow_kafka.definition.spec import ANY, StageSpec
+from reflow_kafka.definition.types import lacks
 from reflow_kafka.topology.graph import Topology
 
 
@@ -48,11 +49,13 @@ def _hindrances(graph: Topology, stage: StageSpec) -> Iterator[str]:
             yield "is not known to be partitioned like other inputs"
         elif stage.source.timestamp is not None:
             yield "has times in its events (timestamp=), which its records are not in the order of"
-    if callable(stage.source.timestamp):
-        # A function that finds the timestamp expects the value as the source describes it.
-        wanted = reader.accepts(side)
-        if wanted not in (ANY, stage.type) and not (stage.type is ANY and wanted is dict):
+    timestamp, wanted = stage.source.timestamp, reader.accepts(side)
+    if timestamp is not None and wanted not in (ANY, stage.type):
+        # The time is found in the value as the source describes it.
+        if callable(timestamp) and not (stage.type is ANY and wanted is dict):
             yield "finds the time in values of another type"
+        elif isinstance(timestamp, str) and lacks(wanted, timestamp):
+            yield f"finds the time in {timestamp!r}, which {edge.stage!r} does not take"
 
 
 def in_one_worker(graph: Topology, host: StageSpec) -> Iterator[StageSpec]:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reflow_kafka.definition.types import fits, holds
+from reflow_kafka.definition.types import fits, holds, lacks
 
 T = TypeVar("T")
 UserId = NewType("UserId", int)
@@ -248,3 +248,24 @@ def test_a_union_fits_what_its_members_fit(one: Any, other: Any) -> None:
 )
 def test_holds(value: object, annotation: Any, expected: bool) -> None:
     assert holds(value, annotation) is expected
+
+
+@pytest.mark.parametrize(
+    ("annotation", "name", "expected"),
+    [
+        (Row, "a", False),
+        (Row, "b", True),
+        (Row | Wider | None, "b", True),
+        (Totals, "a", False),
+        (Totals, "items", True),
+        (Model, "a", False),
+        (Model, "b", True),
+        (Struct, "long_name", False),
+        (Struct, "longName", True),
+        (dict[str, int], "a", False),
+        (Opaque, "a", False),
+        (Any, "a", False),
+    ],
+)
+def test_lacks(annotation: Any, name: str, expected: bool) -> None:
+    assert lacks(annotation, name) is expected

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import pytest
 
@@ -16,6 +17,11 @@ from tests.topology.flows import (
     source,
     stage,
 )
+
+
+@dataclass
+class Timed:
+    at: int
 
 
 def test_a_stage_alone_behind_a_source_reads_its_topic() -> None:
@@ -40,6 +46,8 @@ def test_a_stage_alone_behind_a_source_reads_its_topic() -> None:
         [source("s", "t", "u"), stage("a", "s"), stage("b", "a", chain=True, state=dict)],
         [source("s", "t", timestamp=lambda v: v["at"]), stage("a", "s", takes=Last24)],
         [source("s", "t", timestamp=lambda v: v.at, type=Last24), stage("a", "s", takes=dict)],
+        [source("s", "t", timestamp="at"), stage("a", "s", takes=Last24)],
+        [source("s", "t", timestamp="at"), stage("a", "s", takes=Timed | Last24)],
     ],
 )
 def test_everything_else_is_forwarded(stages: list[StageSpec]) -> None:
@@ -59,6 +67,8 @@ def test_everything_else_is_forwarded(stages: list[StageSpec]) -> None:
         [source("s", "t", "u"), source("r", "v"), stage("a", "s", "r")],
         [source("s", "t"), source("r", "u"), stage("a", "s", "r", state=dict, copartitioned=True)],
         [source("s", "t", timestamp=lambda v: v["at"]), stage("a", "s", takes=dict)],
+        [source("s", "t", timestamp="at"), stage("a", "s", takes=Timed)],
+        [source("s", "t", timestamp="at"), stage("a", "s", takes=dict[str, int])],
         [source("s", "t"), stage("a", "s"), stage("b", "a.error")],
     ],
 )
