@@ -167,9 +167,11 @@ def _by_foreign_key(
 ) -> list[StageSpec]:
     """Three stages: what rows refer to, where they meet, and what comes of it."""
     first, second = f"{name}_references", f"{name}_meetings"
-    common: dict[str, Any] = {
-        option: options[option] for option in ("partitions", "on_error") if option in options
-    }
+    common = {
+        option: given
+        for option, given in options.items()
+        if option == "partitions" or (option == "on_error" and isinstance(given, str))
+    }  # (what a function gives is a result of the join: the first two stages do not emit such)
     asking, meeting = References(terms.on, rows[0]), Meetings(rows[1])
     references = make_stage(first, place, common, after=(left.ref,), operator=asking)
     meetings = make_stage(second, place, common, after=(UpstreamRef(first), right.ref), operator=meeting)

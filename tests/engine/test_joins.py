@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from reflow_kafka import Context, Event, Flow
+from reflow_kafka import Context, Event, Flow, Retry
 from reflow_kafka.log.api import TopicKind, TopicSpec
 from reflow_kafka.state.memory import MemoryBackend
+from reflow_kafka.testing import FlowTest
 from tests.engine.memory import by_key, new_log, put, run
 
 
@@ -136,6 +137,36 @@ async def test_a_table_whose_rows_refer_to_another(how: Any) -> None:
         "f": [["o2", "2"], ["o2", None], None],
     }  # fmt: skip
     assert await by_key(log, "out") == (inner if how == "inner" else left)
+
+
+@pytest.mark.parametrize("caught", [False, True])
+def test_a_row_whose_reference_fails_is_an_error_of_the_first_stage(caught: bool) -> None:
+    """What a function gives for it, as for what fails in the handler, would be no reference."""
+    flow = Flow("company", on_error=lambda error, event: "of the flow")
+    people = flow.table("people", topic="people")
+    towns = flow.table("towns", topic="towns")
+
+    @flow.join(
+        people, towns, on="town", retry=Retry(1), on_error=lambda error, event: f"{event.key}: {error}"
+    )
+    def placed(person: Any, town: Any) -> Any:
+        raise ValueError("nobody lives there")
+
+    @flow.join(people, towns, on="town", on_error="skip")
+    def skipped(person: Any, town: Any) -> Any: ...
+
+    if caught:
+        flow.sink("lost", after=flow["placed_references"].output("error"), topic="lost")
+    with FlowTest(flow) as test:
+        test.send("towns", {}, key="oslo")
+        test.send("people", {"town": "oslo"}, key="7")
+        test.send("people", {"name": "Ann"}, key="7")
+        assert test.outputs("placed") == ["7: nobody lives there"]
+        if caught:
+            assert test.outputs("lost") == [{"name": "Ann"}]
+        letters = [(letter.stage, letter.message, letter.value) for letter in test.dead_letters()]
+    missing = "the key is missing: found fields name, wanted town"
+    assert letters == ([] if caught else [("placed_references", missing, {"name": "Ann"})])
 
 
 @pytest.mark.parametrize("table_first", [False, True])
