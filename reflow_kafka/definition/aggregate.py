@@ -11,7 +11,7 @@ from typing import Any
 
 from reflow_kafka.aggregations import Aggregation
 from reflow_kafka.context import Context
-from reflow_kafka.definition.folding import merging, refuse_others, when_emitted
+from reflow_kafka.definition.folding import merging, refuse_others, values_only, when_emitted
 from reflow_kafka.definition.place import Place
 from reflow_kafka.definition.spec import StageSpec
 from reflow_kafka.definition.stages import stage_spec
@@ -49,7 +49,7 @@ def aggregate_spec(
     if window is None:
         return stage_spec(aggregate.running, place, retry, name=name, state=aggregate.make, **options)
     silent = aggregate.silent_by_time if aggregate.by_time else aggregate.silent
-    return stage_spec(
+    spec = stage_spec(
         silent if emit == "close" else aggregate.update,
         place,
         retry,
@@ -59,6 +59,7 @@ def aggregate_spec(
         on_close=aggregate.close if emit == "close" else None,
         **options,
     )
+    return values_only(spec)
 
 
 def _aggregations(of: Any, name: str, place: Place) -> Mapping[str, Aggregation]:
@@ -110,35 +111,32 @@ class Aggregate:
 
     def running(self, state: State[States], value: Any, *, ctx: Context) -> dict[str, Any] | None:
         """Without windows: each event leads to an update."""
-        if not self._taken(state, value, ctx.timestamp):
+        if value is None:  # a tombstone has nothing to aggregate, and begins nothing; windows leave it out
+            if state.value == self.make():
+                state.clear()
             return None
+        self._take(state, value, ctx.timestamp)
         return {"key": ctx.key, **self.results(state.value)}
 
     def update(self, state: State[States], value: Any, *, ctx: Context) -> dict[str, Any] | None:
         """In windows: each event leads to an update of each of its own."""
-        if not self._taken(state, value, ctx.timestamp) or ctx.window is None:
-            return None
-        return self.close(state, ctx.window)
+        self._take(state, value, ctx.timestamp)
+        return None if ctx.window is None else self.close(state, ctx.window)
 
     def silent(self, state: State[States], value: Any) -> None:
         """In windows that emit when they are closed, where no aggregation asks for the time: a short way."""
-        self._taken(state, value, 0)
+        self._take(state, value, 0)
 
     def silent_by_time(self, state: State[States], value: Any, *, ctx: Context) -> None:
         """The same of others."""
-        self._taken(state, value, ctx.timestamp)
+        self._take(state, value, ctx.timestamp)
 
     def close(self, state: State[States], window: Window) -> dict[str, Any]:
         """What a window emits."""
         times = {"start": window.start, "end": window.end}
         return {"key": window.key, **times, **self.results(state.value)}
 
-    def _taken(self, state: State[States], value: Any, timestamp: int) -> bool:
+    def _take(self, state: State[States], value: Any, timestamp: int) -> None:
         states = state.value
-        if value is None:  # a tombstone has nothing to aggregate, and begins nothing
-            if states == self.make():
-                state.clear()
-            return False
         for name, make, add in self._each:
             states[name] = add(states[name] if name in states else make(), value, timestamp)
-        return True

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final, Literal
 
 from reflow_kafka.definition.arguments import refuse_unknown
+from reflow_kafka.definition.operators import Windowed
 from reflow_kafka.definition.place import Place
+from reflow_kafka.definition.spec import StageSpec
 from reflow_kafka.windows import Session
 
 When = Literal["close", "update"]
@@ -48,3 +51,9 @@ def merging(window: Any, merge: Callable[[Any, Any], Any], name: str, place: Pla
         )
     gap, grace = (timedelta(milliseconds=time) for time in (window.gap, window.grace))
     return Session(gap, grace=grace, merge=merge)
+
+
+def values_only(spec: StageSpec) -> StageSpec:
+    """The stage, with windows that leave out events without value: there is nothing to fold in them."""
+    assert isinstance(spec.operator, Windowed)
+    return replace(spec, operator=replace(spec.operator, values_only=True))

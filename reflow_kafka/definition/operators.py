@@ -65,6 +65,8 @@ class Windowed(Operator):
     by_id: ClassVar[bool] = False
     window: Any
     close_on: Clock = "event-time"
+    values_only: bool = False
+    """Whether events without value (tombstones) are left out: they are in no window, and not late."""
 
     @property
     def layout(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from reflow_kafka.definition.arguments import name_for
-from reflow_kafka.definition.folding import merging, refuse_others, when_emitted
+from reflow_kafka.definition.folding import merging, refuse_others, values_only, when_emitted
 from reflow_kafka.definition.handlers import plain_callable, read_handler
 from reflow_kafka.definition.place import Place
 from reflow_kafka.definition.spec import ANY, StageSpec
@@ -42,7 +42,7 @@ def reduce_spec(
     fold = _fold(target, kind, quiet=emit == "close")
     if window is None:
         return stage_spec(fold, place, retry, name=name, state=_nothing, **options)
-    return stage_spec(
+    spec = stage_spec(
         fold,
         place,
         retry,
@@ -52,6 +52,7 @@ def reduce_spec(
         on_close=_close(kind) if emit == "close" else None,
         **options,
     )
+    return values_only(spec)
 
 
 def _nothing() -> None:
@@ -66,7 +67,7 @@ def _kind(fn: Callable[[Any, Any], Any], name: str, place: Place) -> Any:
 
 def _fold(fn: Callable[[Any, Any], Any], kind: Any, *, quiet: bool) -> Callable[..., Any]:
     def fold(state: State[Any], value: Any) -> Any:
-        if value is None:  # a tombstone is no value, and begins nothing
+        if value is None:  # a tombstone, which windows leave out, is no value, and begins nothing
             if state.value is None:
                 state.clear()
             return None

@@ -116,6 +116,7 @@ def _windowed(operator: Windowed, materials: Materials) -> Program:
         tells="on_close" in materials.node.stage.codes,
         by_wall=operator.close_on == "wall-clock",
         codecs=materials.codecs(),
+        values_only=operator.values_only,
     )
     return windows_program(stock, operator.window)
 

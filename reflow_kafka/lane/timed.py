@@ -160,7 +160,8 @@ class TimedWorker(DueWorker):
                 try:
                     value, timestamp = read(r)
                     watermark = clock.watermark
-                    state = None if r.key is None else find(r.key, timestamp, watermark)
+                    # Without value it may be no event of a window: let the program decide.
+                    state = None if r.key is None or value is None else find(r.key, timestamp, watermark)
                     if state is not None:
                         in_code = True
                         out = handler(state, value)

@@ -40,7 +40,7 @@ class CountWindows(Windowed):
         self._states = stock.states
         super().__init__(stock, stock.shelf(b"c", self._encode, self._decode), after=0, stamp=0)
 
-    def event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
+    def _event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
         """One call, and that of `on_close` if the window is full with it."""
         key, timestamp = incoming.key, incoming.timestamp
         assert key is not None

@@ -67,7 +67,7 @@ class SessionWindows(Windowed):
 
     # ---- events
 
-    def event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
+    def _event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
         """One call, with the state of the session that the event joins, makes one of two, or begins."""
         time, timestamp = self._time(watermark, now), incoming.timestamp
         key = text(incoming.key)  # type: ignore[arg-type]

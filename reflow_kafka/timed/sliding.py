@@ -82,7 +82,7 @@ class SlidingWindows(Windowed):
 
     # ---- events
 
-    def event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
+    def _event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
         """A call for each window that it is in, the oldest first; last for the one that begins behind it."""
         time, timestamp = self._time(watermark, now), incoming.timestamp
         owner, size = incoming.key, self._size

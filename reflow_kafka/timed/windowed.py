@@ -43,6 +43,8 @@ class Stock:
     """Whether the wall clock closes them."""
     codecs: Sequence[Codec] = ()
     """How values are written, for each of the stage's inputs."""
+    values_only: bool = False
+    """Whether events without value are in no window."""
 
 
 class Wall:
@@ -87,14 +89,21 @@ class Windowed(ABC):
         self._new = stock.states.new
         self._is_cleared = stock.states.is_cleared
         self._tells = stock.tells
+        self._values_only = stock.values_only
         self._wall = Wall(stock) if stock.by_wall else None
         self._closing = Closing(shelf)
         self._after = after
         self._stamp = stamp
 
-    @abstractmethod
     def event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
         """What an event leads to."""
+        if incoming.value is None and self._values_only:
+            return iter(())
+        return self._event(incoming, watermark, now)
+
+    @abstractmethod
+    def _event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
+        """What an event leads to that may be in windows."""
 
     @abstractmethod
     def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
@@ -190,7 +199,7 @@ class TimeWindows(Windowed):
         shelf = stock.shelf(b"w", stock.states.encode, stock.states.decode)
         super().__init__(stock, shelf, after=kind.size + kind.grace, stamp=kind.size - 1)
 
-    def event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
+    def _event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
         """One call for each of its windows that has not closed, the oldest first."""
         timestamp, every = incoming.timestamp, self._every
         newest = timestamp - timestamp % every
@@ -258,7 +267,7 @@ class TumblingWindows(TimeWindows):
         self._found = b""
         self._boxed = stock.states.boxed
 
-    def event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
+    def _event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
         """One call."""
         timestamp, key = incoming.timestamp, incoming.key
         start = timestamp - timestamp % self._size

@@ -157,17 +157,37 @@ def test_values_that_cannot_be_aggregated_are_dead_letters_and_change_nothing() 
     ]
 
 
-def test_tombstones_open_no_windows() -> None:
+def folded(events: list[tuple[str, int, int | None]], **options: Any) -> dict[str, Any]:
+    """All that comes of events, by the outputs it leaves by."""
     flow = Flow("folds", partitions=1)
     flow.source("rows", topic="rows")
-    flow.aggregate("stats", after="rows", of={"n": Count()}, window=Tumbling(1))
+    flow.aggregate("sum", after="rows", of={"sum": Sum()}, **options)
+    flow.reduce(lambda a, b: a + b, name="total", after="rows", **options)
     with FlowTest(flow) as test:
-        test.send("rows", None, key="a", timestamp=0)
-        test.send("rows", {}, key="b", timestamp=0)
-        test.send("rows", None, key="b", timestamp=0)
+        for key, at, value in events:
+            test.send("rows", value, key=key, timestamp=at)
         test.end()
-        assert test.outputs("stats") == [{"key": "b", "start": 0, "end": 1000, "n": 1}]
         assert test.dead_letters() == []
+        return {output: test.outputs(output) for output in ("sum", "sum.late", "total", "total.late")}
+
+
+@pytest.mark.parametrize("emit", ["update", "close"])
+@pytest.mark.parametrize(
+    "window",
+    [Tumbling(0.01), Hopping(0.02, 0.01), Sliding(0.01), Session(0.01, grace=1), Windows(2)],
+    ids=str,
+)
+def test_tombstones_have_no_effect_in_windows(window: Any, emit: str) -> None:
+    events: list[tuple[str, int, int | None]] = [
+        ("a", 0, None), ("b", 0, 0), ("b", 0, None),  # of a key's own, and beside a sum of nothing but 0
+        ("a", 3, 1), ("a", 9, None), ("a", 18, 2),  # joined to a session it would be longer
+        ("a", 30, 3), ("a", 24, None), ("a", 40, 4),  # two sessions would be one
+        ("a", 0, None), ("a", 1, 5), ("c", 40, None),  # late but for sessions and counted ones
+    ]  # fmt: skip
+    found = folded(events, window=window, emit=emit)
+    assert found == folded([event for event in events if event[2] is not None], window=window, emit=emit)
+    assert {event.get("sum") for event in found["sum"] if event["key"] == "b"} == {0}
+    assert {event["key"] for event in found["sum"]} == {"a", "b"}
 
 
 # ---- reduce
