@@ -56,6 +56,10 @@ class Operator:
         """Key of what it takes from an input; None if the stage says it."""
         return None
 
+    def needs_key(self, side: int) -> bool:
+        """Whether an event without key is an error in an input."""
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class Windowed(Operator):
@@ -158,6 +162,10 @@ class LatestJoin(Operator):
     def key(self, side: int) -> KeyOf | None:
         """Events meet the table where the row is that they ask for."""
         return self.on if side == 0 else None
+
+    def needs_key(self, side: int) -> bool:
+        """An event may ask for no row."""
+        return side != 0 or self.on is None
 
 
 @dataclass(frozen=True, slots=True)

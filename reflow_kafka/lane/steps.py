@@ -129,10 +129,11 @@ def entrance(
     takes_event = handler is not None and handler.takes_event
     upstream, side, place = entry.upstream, entry.side, f"{partition.topic}/{partition.partition}/"
     named = asks or operator is None or operator.by_id
+    needs_key = operator is None or operator.needs_key(side)
 
     def enter(r: Record) -> Incoming:
         key = r.key
-        if key is None:
+        if key is None and needs_key:
             raise MissingKey("a stage that remembers got an event without key; set key= on the stage")
         value, timestamp = read(r)
         if takes_event:

@@ -49,8 +49,9 @@ class Latest(Timeless):
     def event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
         """Store a row, or call the handler with the event and its row."""
         key, value = incoming.key, incoming.value
-        assert key is not None
-        if incoming.side == TABLE:
+        if key is None:
+            yield from _alone(incoming, self._how)
+        elif incoming.side == TABLE:
             if value is not None:
                 self._rows.put(key, self._codec.encode(value))
             elif self._rows.get(key) is not None:
@@ -60,6 +61,12 @@ class Latest(Timeless):
             if row is not None or self._how == "left":
                 arguments = (value, None if row is None else self._codec.decode(row))
                 yield Call(arguments, key, incoming.timestamp, incoming.headers)
+
+
+def _alone(incoming: Incoming, how: How) -> Iterator[Act]:
+    """An event without key asks for no row: there is nothing to wait for."""
+    if incoming.value is not None and how == "left":
+        yield Call((incoming.value, None), None, incoming.timestamp, incoming.headers)
 
 
 class History(msgspec.Struct, array_like=True):
@@ -138,8 +145,9 @@ class AsOf:
 
     def event(self, incoming: Incoming, watermark: int, now: int) -> Iterator[Act]:
         """Store a row, or let an event wait for those up to its time."""
-        assert incoming.key is not None
-        if incoming.side == TABLE:
+        if incoming.key is None:
+            yield from _alone(incoming, self._how)
+        elif incoming.side == TABLE:
             self._store(incoming.key, incoming.value, incoming.timestamp, watermark)
         elif incoming.value is None:
             return

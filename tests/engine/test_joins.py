@@ -75,6 +75,29 @@ async def test_a_stream_and_a_table_by_the_key_of_the_row(as_of: Any) -> None:
     assert await by_key(log, "out") == {"a": [[0, "Ann", 5]], "b": [[1, None, 5]], "c": [[2, None, 5]]}
 
 
+@pytest.mark.parametrize("how", ["inner", "left"])
+@pytest.mark.parametrize("as_of", ["event-time", "latest"])
+def test_an_event_that_asks_for_no_row_finds_none(how: Any, as_of: Any) -> None:
+    flow = Flow("shop", partitions=2)
+    orders = flow.source("orders", topic="orders")
+    prices = flow.table("prices", topic="prices")
+
+    @flow.join(orders, prices, how=how, on="item", as_of=as_of)
+    def priced(order: Any, price: Any) -> Any:
+        return [order["n"], price]
+
+    with FlowTest(flow) as test:
+        test.send("prices", 4.5, key="tea", timestamp=2_000)
+        for n, (item, at) in enumerate([("tea", 5_000), (None, 5_000), (None, 1_000), ("cup", 5_000)]):
+            test.send("orders", {"n": n, "item": item}, key="o", timestamp=at)
+        test.send("orders", None, timestamp=5_000)
+        test.end()
+        found = [(*event.value, event.key_bytes, event.timestamp) for event in test.events("priced")]
+        assert test.dead_letters() == []
+    alone = [(1, None, None, 5_000), (2, None, None, 1_000), (3, None, b"cup", 5_000)]
+    assert sorted(found) == [(0, 4.5, b"tea", 5_000), *(alone if how == "left" else [])]
+
+
 async def test_two_tables_whose_result_is_one() -> None:
     log = await new_log("names", "ages", "towns")
     flow = Flow("people", partitions=2)
