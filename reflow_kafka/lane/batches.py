@@ -109,8 +109,7 @@ class BatchCall:
             return None, None
         key = items[0].record.key
         if key is None:
-            error = MissingKey("a stage with state got an event without key; set key= on the stage")
-            raise BadItem(items[0], error)
+            raise BadItem(items[0], MissingKey())
         state = self.cache.objects.get(key)
         return key, self.cache.load(key) if state is None else state
 

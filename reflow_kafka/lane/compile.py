@@ -41,7 +41,13 @@ _serial = itertools.count()
 
 
 class MissingKey(ValueError):
-    """An event without key reached a stage with state."""
+    """An event without key reached a stage that remembers."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a stage that remembers got an event without key: say with key= (or by=) of the stage where an "
+            "event has one, and leave out before it those in which that is None"
+        )
 
 
 @dataclass(slots=True)

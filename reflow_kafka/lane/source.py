@@ -76,7 +76,7 @@ def _missing(stateful: bool) -> list[str]:
         return []
     return [
         "if key is None:",
-        "    raise MissingKey('a stage with state got an event without key; set key= on the stage')",
+        "    raise MissingKey()",
     ]
 
 

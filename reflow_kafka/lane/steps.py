@@ -134,7 +134,7 @@ def entrance(
     def enter(r: Record) -> Incoming:
         key = r.key
         if key is None and needs_key:
-            raise MissingKey("a stage that remembers got an event without key; set key= on the stage")
+            raise MissingKey
         value, timestamp = read(r)
         if takes_event:
             value = given(r, value, timestamp=timestamp, origin=partition, upstream=upstream)

@@ -67,3 +67,13 @@ def test_an_event_without_id_is_a_dead_letter() -> None:
         test.send("in", {"at": 0, "customer": "ada"})
         (letter,) = test.dead_letters()
         assert "the key is missing: found fields at, customer, wanted id" in letter.message
+
+
+def test_an_event_whose_id_is_none_says_where_ids_are_found() -> None:
+    with FlowTest(once(by="id")) as test:
+        test.send("in", event("1", 0) | {"id": None})
+        (letter,) = test.dead_letters()
+    assert letter.message == (
+        "a stage that remembers got an event without key: say with key= (or by=) of the stage where an event "
+        "has one, and leave out before it those in which that is None"
+    )
