@@ -15,6 +15,7 @@ from collections.abc import (
     Coroutine,
     Generator,
     Iterator,
+    Mapping,
     Sequence,
 )
 from collections.abc import (
@@ -44,6 +45,9 @@ Data = Sequence[str]
 PARTS: Final = "parts"
 """Data that are a list of values."""
 
+AS_EVENTS: Final = ("value", PARTS)
+"""Data that may be annotated ``Event[T]``."""
+
 SIDES: Final = ("left", "right")
 """Data that come from different upstreams, in the order of these."""
 
@@ -65,11 +69,18 @@ _SHAPE_OF_RESULT = {
 
 
 def read_handler(
-    target: Any, data: Data, *, lists: bool = False, what: str = "the handler", stage: str, place: Place
+    target: Any,
+    data: Data,
+    *,
+    lists: bool = False,
+    what: str = "the handler",
+    instead: str = "ask ctx for key, time and headers",
+    stage: str,
+    place: Place,
 ) -> Handler:
     """Everything the definition needs to know about a handler that is called with `data`.
 
-    `what` says to the user which code it is.
+    `what` says to the user which code it is, `instead` what to do where data cannot be taken as `Event`.
 
     With `lists` it is called with a list of values, and may return one of results; with ``parts`` among the
     data also, and what it returns is one result. Types are then those of one item, `takes_list` tells whether
@@ -86,6 +97,7 @@ def read_handler(
     hints = hints_of(function, place)
     parameters = _parameters(target, kind)
     annotations = _data_annotations(parameters, data, hints, what, stage, place)
+    _refuse_events(parameters, annotations, instead, stage, place)
     state_annotation = annotations.get("state", ANY)
     value_annotation = annotations.get("value", annotations.get(PARTS, ANY))
     takes_list = (lists or PARTS in data) and (value_annotation is ANY or plain(value_annotation) in LISTS)
@@ -104,7 +116,7 @@ def read_handler(
         result_type=emitted(hints.get("return", ANY), shape, takes_list and lists),
         state_type=argument(state_annotation, State),
         takes_list=takes_list,
-        side_types=tuple(_side(annotations.get(s, ANY), s, stage, place) for s in SIDES if s in data),
+        side_types=tuple(without_none(annotations.get(s, ANY)) for s in SIDES if s in data),
     )
 
 
@@ -224,11 +236,14 @@ def _data_annotations(
     return annotations
 
 
-def _side(annotation: Any, side: str, stage: str, place: Place) -> Any:
-    if plain(annotation) is Event:
-        advice = "take Event[] out of its annotation, and ask ctx for key, time and headers"
-        place.fail(f"{side} is a value: {advice}", stage=stage)
-    return without_none(annotation)
+def _refuse_events(
+    parameters: Sequence[Parameter], annotations: Mapping[str, Any], instead: str, stage: str, place: Place
+) -> None:
+    """Refuse ``Event[T]`` where what is handed over is not what came by an edge, one by one."""
+    for p, (role, annotation) in zip(parameters, annotations.items(), strict=False):
+        if role not in AS_EVENTS and plain(without_none(annotation)) is Event:
+            advice = f"take Event[] out of its annotation, and {instead}"
+            place.fail(f"{p.name} is no event: {advice}", stage=stage)
 
 
 def _listed(parameters: Sequence[Parameter]) -> str:

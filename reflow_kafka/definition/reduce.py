@@ -7,7 +7,7 @@ from typing import Any
 
 from reflow_kafka.definition.arguments import name_for
 from reflow_kafka.definition.folding import merging, refuse_others, values_only, when_emitted
-from reflow_kafka.definition.handlers import plain_callable, read_handler
+from reflow_kafka.definition.handlers import SIDES, plain_callable, read_handler
 from reflow_kafka.definition.place import Place
 from reflow_kafka.definition.spec import ANY, StageSpec
 from reflow_kafka.definition.stages import stage_spec
@@ -61,8 +61,10 @@ def _nothing() -> None:
 
 def _kind(fn: Callable[[Any, Any], Any], name: str, place: Place) -> Any:
     """The type of the values, as far as the function says."""
-    handler = read_handler(fn, ("total", "value"), stage=name, place=place)
-    return handler.result_type if handler.value_type is ANY else handler.value_type
+    instead = "use a stage with state= if key, time or headers count"
+    handler = read_handler(fn, SIDES, instead=instead, stage=name, place=place)
+    _, value = handler.side_types
+    return handler.result_type if value is ANY else value
 
 
 def _fold(fn: Callable[[Any, Any], Any], kind: Any, *, quiet: bool) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reflow_kafka import Context, Count, Flow, Session, State, Tumbling
+from reflow_kafka import Context, Count, Event, Flow, Session, State, Tumbling
 from reflow_kafka import aggregations as agg
 from reflow_kafka.definition.aggregate import Aggregate
 from reflow_kafka.definition.spec import FlowSpec, StageSpec
@@ -204,6 +204,18 @@ def fold_of_one(flow: Any) -> None:
 def fold_that_waits(flow: Any) -> None:
     @flow.reduce(after="rows")
     async def both(a: Any, b: Any) -> Any: ...
+
+
+@CASES.refused("later", "value is no event: take Event[] out", "use a stage with state=")
+def fold_of_events(flow: Any) -> None:
+    @flow.reduce(after="rows")
+    def later(total: dict[str, Any], value: Event[dict[str, Any]]) -> Any: ...
+
+
+@CASES.refused("later", "total is no event: take Event[] out", "use a stage with state=")
+def fold_into_an_event(flow: Any) -> None:
+    @flow.reduce(after="rows")
+    def later(total: Event[dict[str, Any]], value: dict[str, Any]) -> Any: ...
 
 
 @CASES.refused("handle", "write @flow.reduce(after=...) or flow.reduce(fn, after=...)")

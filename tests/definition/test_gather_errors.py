@@ -120,7 +120,7 @@ def takes_one(flow: Flow) -> None:
     flow.zip(handle, after=["rows", "keep"])
 
 
-@CASES.refused("both", "right is a value: take Event[] out of its annotation")
+@CASES.refused("both", "right is no event: take Event[] out of its annotation")
 def takes_events(flow: Flow) -> None:
     @flow.zip(after=["rows", "keep"])
     def both(left: Any, right: Event[Any]) -> None: ...

@@ -160,9 +160,16 @@ def takes_events(left: Event[Any], right: Any) -> Any:
     return left
 
 
-@cases.refused("takes_events", "left is a value", "ctx")
+@cases.refused("takes_events", "left is no event: take Event[] out", "ask ctx")
 def a_handler_of_events(flow: Flow) -> None:
     flow.join("rows", "keep", within=1)(takes_events)
+
+
+@cases.refused("may_take_an_event", "right is no event: take Event[] out", "ask ctx")
+def a_handler_of_an_event_or_nothing(flow: Flow) -> None:
+    def may_take_an_event(left: Any, right: Event[Any] | None) -> None: ...
+
+    flow.join("rows", "keep", how="left", within=1)(may_take_an_event)
 
 
 @cases.refused("meet", "batch= is of no use", "a stage of its own")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reflow_kafka import Batch, Count, Flow, Session, State, Tumbling
+from reflow_kafka import Batch, Count, Event, Flow, Session, State, Tumbling, Window
 from reflow_kafka.definition.operators import Windowed
 from tests.definition.cases import Cases, base_flow, handle
 
@@ -86,6 +86,13 @@ def on_close_takes_another_state(flow: Flow) -> None:
         return state
 
     flow.stage(add, after="rows", state=int, window=Tumbling(60), on_close=closing)
+
+
+@cases.refused("fold", "window is no event: take Event[] out", "ask ctx")
+def on_close_takes_an_event(flow: Flow) -> None:
+    def closing(state: dict[str, Any], window: Event[Window]) -> None: ...
+
+    flow.stage(fold, after="rows", state=dict, window=Tumbling(60), on_close=closing)
 
 
 @cases.refused("fold", "parameter 'pool' of on_close= is neither 'ctx' nor a resource")
