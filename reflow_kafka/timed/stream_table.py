@@ -7,7 +7,8 @@ That of the table is enough; while it is idle, that of the events goes on with t
 has come for `QUIET`.
 
 On the shelf of rows (``r``) stands the row of a key; in `AsOf` its *history*. The agendas of `AsOf` (``x``)
-tell of events that wait, under their time and key, and of keys whose row was deleted, to forget them.
+tell of events that wait, under their time and key, and of keys whose row was deleted, to forget them; beside
+them stands one time for all keys (``f``), before which such a key may have had rows.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import msgspec
 
 from reflow_kafka.event import Event
 from reflow_kafka.serde.typed import Codec
+from reflow_kafka.state.ordered import number, read_number
 from reflow_kafka.state.shelf import Shelf
 from reflow_kafka.timed.agenda import Agenda
 from reflow_kafka.timed.program import LONG_AGO, NEVER, NO_HEADERS, Act, Call, Due, Emit, Incoming
@@ -36,6 +38,7 @@ QUIET: Final = 1_000
 
 _WAITS: Final = b"w"
 _DELETED: Final = b"z"
+_FORGOTTEN: Final = b"f"
 
 
 class Latest(Timeless):
@@ -77,10 +80,11 @@ class History(msgspec.Struct, array_like=True):
     cut: bool = False
     """Whether there were others before."""
 
-    def at(self, time: int) -> tuple[bool, bytes | None]:
-        """Whether it is known what held at a time, and the row, if there was one."""
+    def at(self, time: int, forgotten: int = LONG_AGO) -> tuple[bool, bytes | None]:
+        """Whether it is known what held at a time, and the row; before `forgotten` may have been others."""
         place = bisect_right(self.times, time)
-        return place > 0 or not self.cut, self.rows[place - 1] if place else None
+        known = place > 0 or not (self.cut or time < forgotten)
+        return known, self.rows[place - 1] if place else None
 
     def add(self, time: int, row: bytes | None) -> None:
         """A row from now on; the later to come of two with the same time counts."""
@@ -195,8 +199,8 @@ class AsOf:
     def _behind(self, incoming: Incoming) -> Iterator[Act]:
         """An event older than the watermark and the grace: it does not wait, if what it asks for is known."""
         assert incoming.key is not None
-        history = self._rows.get(incoming.key)
-        known, row = (True, None) if history is None else history.at(incoming.timestamp)
+        history = self._rows.get(incoming.key) or History()
+        known, row = history.at(incoming.timestamp, self._forgotten())
         if known:
             yield from self._meet(incoming.key, incoming.value, row, incoming.timestamp, incoming.headers)
         else:
@@ -252,9 +256,16 @@ class AsOf:
             history.forget(time)
             if history.ends(time):
                 self._rows.delete(key)
+                if history.cut and history.times[0] > self._forgotten():
+                    self._entries.put(_FORGOTTEN, number(history.times[0]))
             else:
                 self._rows.put(key, history)
         yield from ()
+
+    def _forgotten(self) -> int:
+        """From then on there was no row of any key that is forgotten; what was before, nobody knows."""
+        time = self._entries.get(_FORGOTTEN)
+        return LONG_AGO if time is None else read_number(time)
 
     @property
     def apart(self) -> int:

@@ -104,6 +104,18 @@ def test_a_quiet_table_holds_nobody_up_for_long() -> None:
         assert test.outputs("bill") == [1] * 5
 
 
+@pytest.mark.parametrize("how", ["inner", "left"])
+def test_an_event_that_asks_for_a_deleted_row_too_late_is_not_lost(how: Literal["inner", "left"]) -> None:
+    with FlowTest(shop(partitions=1, how=how), start=T) as test:
+        test.send("prices", {"item": "tea", "price": 1}, key="tea", timestamp=T + 1_000)
+        test.send("prices", None, key="tea", timestamp=T + 5_000)
+        test.advance(event_time=T + 60_000)
+        test.send("orders", {"item": "tea"}, timestamp=T + 3_000)
+        test.send("orders", {"item": "tea"}, timestamp=T + 6_000)
+        assert test.outputs("bill.late") == [{"item": "tea"}]
+        assert test.outputs("bill") == ([] if how == "inner" else [0])
+
+
 def test_an_event_meets_its_row_soon_although_neither_another_nor_a_row_follows() -> None:
     with FlowTest(shop(how="left"), start=T) as test:
         test.send("prices", {"item": "tea", "price": 1}, timestamp=T)
