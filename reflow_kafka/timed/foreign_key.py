@@ -21,7 +21,7 @@ from reflow_kafka.serde.typed import Codec
 from reflow_kafka.state.ordered import number, read_number, text
 from reflow_kafka.state.shelf import Shelf
 from reflow_kafka.timed.agenda import Agenda
-from reflow_kafka.timed.program import NEVER, Act, Call, Due, Emit, Incoming
+from reflow_kafka.timed.program import LONG_AGO, NEVER, Act, Call, Due, Emit, Incoming
 from reflow_kafka.timed.timeless import Timeless
 
 How = Literal["inner", "left"]
@@ -135,9 +135,10 @@ class Meetings(Timeless):
 class Answers(Timeless):
     """Takes answers and calls the handler with both rows, or emits a tombstone for a result that is no more.
 
-    On the shelf of results (``r``) stands, for each left key, the number of the last change, and ``+`` if it
-    has a result, ``-`` if it has none, ``0`` if the left row is gone. The agenda (``x``) says when the last
-    can be forgotten: when nothing can come any more of what was told before.
+    On the shelf of results (``r``) stands, for each left key, the number of the last change, ``+`` if it has
+    a result, ``-`` if it has none, ``0`` if the left row is gone, and the latest time of all answers: what
+    takes the place of a result is no older than it. The agenda (``x``) says when a row that is gone can be
+    forgotten: when nothing can come any more of what was told before.
     """
 
     def __init__(
@@ -152,22 +153,30 @@ class Answers(Timeless):
         """An answer, unless a newer one has come."""
         key, answer = incoming.key, incoming.value
         assert key is not None
-        before = self._results.get(key)
-        if before is not None and read_number(before) > answer.change:
+        change, before, latest = self._known(key)
+        if change > answer.change:
             return
+        timestamp = max(incoming.timestamp, latest)
         if answer.left is None:
             state = b"0"
-            self._agenda.add(min(answer.until + 1, NEVER), key)
+            self._agenda.add(min(max(answer.until, timestamp) + 1, NEVER), key)
         elif answer.right is None and self._how == "inner":
             state = b"-"
         else:
             state = b"+"
             left, right = self._codecs
             found = None if answer.right is None else right.decode(answer.right)
-            yield Call((left.decode(answer.left), found), key, incoming.timestamp, incoming.headers)
-        if state != b"+" and before is not None and before[8:] == b"+":
-            yield Emit(Event(None), key, incoming.timestamp, incoming.headers)
-        self._results.put(key, number(answer.change) + state)
+            yield Call((left.decode(answer.left), found), key, timestamp, incoming.headers)
+        if state != b"+" and before == b"+":
+            yield Emit(Event(None), key, timestamp, incoming.headers)
+        self._results.put(key, number(answer.change) + state + number(timestamp))
+
+    def _known(self, key: bytes) -> tuple[int, bytes, int]:
+        """The last change, what came of it, and the latest time; what was stored without one has none."""
+        result = self._results.get(key)
+        if result is None:
+            return 0, b"", LONG_AGO
+        return read_number(result), result[8:9], read_number(result, 9) if result[9:] else LONG_AGO
 
     def due(self, watermark: int, now: int, put_off: frozenset[bytes] = frozenset()) -> Due | None:
         """A left row that is gone, to be forgotten."""
@@ -179,8 +188,7 @@ class Answers(Timeless):
 
     def _forget(self, at: int, key: bytes) -> Iterator[Act]:
         self._agenda.remove(at, key)
-        result = self._results.get(key)
-        if result is not None and result[8:] == b"0":
+        if self._known(key)[1] == b"0":
             self._results.delete(key)
         yield from ()
 

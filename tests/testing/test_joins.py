@@ -215,6 +215,35 @@ def test_a_table_of_rows_that_come_from_stages_has_a_time_of_its_own() -> None:
         assert test.outputs("bill") == [1]
 
 
+@pytest.mark.parametrize("as_of", ["event-time", "latest"])
+@pytest.mark.parametrize("row", [None, {"town": None}, {"town": "nowhere"}])
+def test_a_row_that_refers_to_a_younger_one_takes_its_result_along(row: Any, as_of: Any) -> None:
+    flow = Flow("company", partitions=1)
+    people = flow.table("people", topic="people")
+    towns = flow.table("towns", topic="towns")
+    calls = flow.source("calls", topic="calls")
+
+    @flow.join(people, towns, on="town")
+    def address(person: dict[str, Any], town: dict[str, Any]) -> Any:
+        return town["country"]
+
+    @flow.join(calls, address, how="left", as_of=as_of)
+    def called(call: Any, country: str | None) -> Any:
+        return [call, country]
+
+    with FlowTest(flow, start=T) as test:
+        test.send("towns", {"country": "Norway"}, key="oslo", timestamp=T + 100)
+        test.send("people", {"town": "oslo"}, key="7", timestamp=T + 50)
+        test.send("people", row, key="7", timestamp=T + 60)
+        test.send("calls", 1, key="7", timestamp=T + 200)
+        test.end()
+        assert [(out.value, out.timestamp - T) for out in test.events("address")] == [
+            ("Norway", 100),
+            (None, 100),
+        ]
+        assert test.outputs("called") == [[1, None]]
+
+
 async def test_a_global_table_is_sent_its_rows() -> None:
     flow = Flow("trips", partitions=2)
     flow.source("trips", topic="trips")

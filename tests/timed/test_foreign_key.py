@@ -13,7 +13,7 @@ from reflow_kafka.definition.references import Answer, Reference
 from reflow_kafka.serde.keys import encode_key
 from reflow_kafka.serde.typed import edge_codec
 from reflow_kafka.state.shelf import Shelf, Shelves, as_is
-from reflow_kafka.state.store import LaneStores
+from reflow_kafka.state.store import LaneStores, StoreMark
 from reflow_kafka.timed.foreign_key import Answers, How, Meetings, References
 from reflow_kafka.timed.program import NEVER
 from tests.timed.driver import STORE, Driver, Out
@@ -131,13 +131,83 @@ def test_rows_that_go_take_their_results_along() -> None:
     assert join.meetings[0].stored() == {}
 
 
-def test_a_result_has_the_later_time() -> None:
-    join = Join("left")
-    join.right(1, "foo", timestamp=20)
-    join.left("k", 1, timestamp=10)
-    join.right(1, "bar", timestamp=5)
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        pytest.param([("k", None, 60)], [("k", 100)], id="the left row goes"),
+        pytest.param([("k", "", 60)], [("k,,None", 100)], id="it refers to nothing"),
+        pytest.param([("k", "b", 60)], [("k,b,2", 100)], id="it refers to an older row"),
+        pytest.param([("k", "c", 60)], [("k,c,None", 100)], id="it refers to a row that is not there"),
+        pytest.param([("k", None, 120)], [("k", 120)], id="it goes later"),
+        pytest.param([("k", "b", 120)], [("k,b,2", 120)], id="it refers to an older row later"),
+        pytest.param([("a", None, 60)], [("k,a,None", 100)], id="the right row goes back in time"),
+        pytest.param([("a", "3", 60)], [("k,a,3", 100)], id="its next one is older"),
+        pytest.param(
+            [("a", None, 120), ("k", "b", 60)],
+            [("k,a,None", 120), ("k,b,2", 120)],
+            id="the right row goes, and the left one changes",
+        ),
+        pytest.param(
+            [("k", None, 60), ("k", "b", 70)],
+            [("k", 100), ("k,b,2", 100)],
+            id="the left row goes and comes back",
+        ),
+        pytest.param(
+            [("k", None, 60), ("a", None, 130), ("k", "b", 140)],
+            [("k", 100), ("k,b,2", 140)],
+            id="what it does not refer to any more counts no more",
+        ),
+    ],
+)
+@pytest.mark.parametrize("how", ["inner", "left"])
+def test_a_result_has_the_later_time_and_is_no_older_than_the_one_before(
+    how: How, changes: list[Any], wanted: list[Any]
+) -> None:
+    join = Join(how, on=lambda row: row or None)
+    join.right("a", "1", timestamp=100)
+    join.right("b", "2", timestamp=10)
+    join.right("k", "the row of another", timestamp=500)
+    join.left("k", "a", timestamp=50)
     join.run()
-    assert [out.timestamp for out in join.answers.out] == [20, 10]
+    for key, row, timestamp in changes:
+        (join.left if key == "k" else join.right)(key, row, timestamp)
+        join.run()
+        join.answers.commit()
+        join.answers.restart()
+    found = [(shown(out), out.timestamp) for out in join.answers.out]
+    gone = [("k" if how == "inner" and text.endswith("None") else text, at) for text, at in wanted]
+    assert found == [("k,a,1", 100), *gone]
+
+
+def test_of_a_left_row_that_is_gone_the_time_of_its_result_is_known_as_long_as_time_is_behind_it() -> None:
+    join = Join("inner")
+    join.right(1, "foo", timestamp=100)
+    join.right(2, "bar", timestamp=10)
+    join.left("k", 1, timestamp=50)
+    join.left("k", None, timestamp=60)
+    join.run()
+    join.answers.advance(100)
+    join.left("k", 2, timestamp=70)
+    assert join.run() == ["k,2,bar"]
+    assert join.answers.out[-1].timestamp == 100
+    join.left("k", None, timestamp=80)
+    join.run()
+    join.answers.advance(101)
+    assert join.answers.stored() == {}
+
+
+def test_a_result_that_was_stored_without_a_time_is_taken_back() -> None:
+    join = Join("inner")
+    join.right(1, "foo", timestamp=100)
+    join.left("k", 1, timestamp=50)
+    join.run()
+    answers = join.answers
+    short = [(key, value[:9]) for key, value in answers.stored().items()]
+    answers.stores.write({STORE: short}, StoreMark("incarnation", {STORE: 1}, 0))
+    answers.restart()
+    join.left("k", None, timestamp=60)
+    assert join.run() == ["k"]
+    assert answers.out[-1].timestamp == 60
 
 
 def test_what_is_gone_is_forgotten_once_nothing_older_can_come() -> None:
