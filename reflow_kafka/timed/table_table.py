@@ -1,7 +1,8 @@
 """Joins two tables: the result is a table, and changes with each of them (pure).
 
 A result that has been and is no more is emitted as a tombstone. On the shelves of the left rows (``r``) and
-the right ones (``R``) stands the row of a key behind its time.
+the right ones (``R``) stands the row of a key behind its time, or a later one: no result is older than the
+one whose place it takes, also if the row that brought that is gone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from reflow_kafka.event import Event
 from reflow_kafka.serde.typed import Codec
 from reflow_kafka.state.ordered import number, read_number
 from reflow_kafka.state.shelf import Shelf
-from reflow_kafka.timed.program import Act, Call, Emit, Incoming
+from reflow_kafka.timed.program import LONG_AGO, Act, Call, Emit, Incoming
 from reflow_kafka.timed.timeless import Timeless
 
 How = Literal["inner", "left", "outer"]
@@ -37,11 +38,14 @@ class TableJoin(Timeless):
         row = None if incoming.value is None else self._codecs[side].encode(incoming.value)
         if row is None and before is None:
             return
-        if row is None:
-            self._rows[side].delete(key)
+        own_time = max(incoming.timestamp, _time(before))
+        timestamp = max(own_time, _time(other))
+        if row is not None:
+            self._rows[side].put(key, number(own_time) + row)
         else:
-            self._rows[side].put(key, number(incoming.timestamp) + row)
-        timestamp = incoming.timestamp if other is None else max(incoming.timestamp, read_number(other))
+            self._rows[side].delete(key)
+            if other is not None and _time(other) < timestamp:
+                self._rows[1 - side].put(key, number(timestamp) + other[8:])
         if self._is_result(side, row, other):
             own = incoming.value
             met = None if other is None else self._codecs[1 - side].decode(other[8:])
@@ -54,3 +58,7 @@ class TableJoin(Timeless):
         if self._how == "inner":
             return left is not None and right is not None
         return left is not None or (self._how == "outer" and right is not None)
+
+
+def _time(row: bytes | None) -> int:
+    return LONG_AGO if row is None else read_number(row)

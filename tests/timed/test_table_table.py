@@ -57,6 +57,28 @@ def test_a_result_has_the_later_time_of_its_rows() -> None:
     assert [(out.timestamp, out.headers) for out in join.out] == [(20, [("h", b"1")]), (20, ())]
 
 
+@pytest.mark.parametrize(
+    ("how", "changes", "times"),
+    [
+        ("inner", [(L, "A", 50), (R, "a", 100), (L, None, 60)], [100, 100]),
+        ("inner", [(L, "A", 50), (R, "a", 100), (R, "b", 60)], [100, 100]),
+        ("inner", [(L, "A", 50), (R, "a", 100), (R, None, 110), (R, "b", 60)], [100, 110, 110]),
+        ("left", [(L, "A", 50), (R, "a", 100), (R, None, 110), (L, None, 60)], [50, 100, 110, 110]),
+        ("left", [(L, "A", 50), (R, "a", 100), (R, None, 90), (L, "B", 60)], [50, 100, 100, 100]),
+        ("outer", [(R, "a", 100), (L, "A", 50), (L, None, 110), (R, None, 60)], [100, 100, 110, 110]),
+    ],
+)
+def test_no_result_is_older_than_the_one_whose_place_it_takes(
+    how: How, changes: list[tuple[int, Any, int]], times: list[int]
+) -> None:
+    join = driver(how)
+    for side, value, at in changes:
+        join.event(value, timestamp=at, side=side)
+        join.commit()
+        join.restart()
+    assert [out.timestamp for out in join.out] == times
+
+
 CHANGES = st.lists(
     st.tuples(
         st.sampled_from([b"a", b"b"]),
