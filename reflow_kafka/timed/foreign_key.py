@@ -138,7 +138,7 @@ class Answers(Timeless):
     On the shelf of results (``r``) stands, for each left key, the number of the last change, ``+`` if it has
     a result, ``-`` if it has none, ``0`` if the left row is gone, and the latest time of all answers: what
     takes the place of a result is no older than it. The agenda (``x``) says when a row that is gone can be
-    forgotten: when nothing can come any more of what was told before.
+    forgotten: when nothing can come any more of what was told before. That time stands behind ``0``, too.
     """
 
     def __init__(
@@ -157,9 +157,12 @@ class Answers(Timeless):
         if change > answer.change:
             return
         timestamp = max(incoming.timestamp, latest)
+        forgotten = b""
         if answer.left is None:
             state = b"0"
-            self._agenda.add(min(max(answer.until, timestamp) + 1, NEVER), key)
+            at = min(max(answer.until, timestamp) + 1, NEVER)
+            self._agenda.add(at, key)
+            forgotten = number(at)
         elif answer.right is None and self._how == "inner":
             state = b"-"
         else:
@@ -169,7 +172,7 @@ class Answers(Timeless):
             yield Call((left.decode(answer.left), found), key, timestamp, incoming.headers)
         if state != b"+" and before == b"+":
             yield Emit(Event(None), key, timestamp, incoming.headers)
-        self._results.put(key, number(answer.change) + state + number(timestamp))
+        self._results.put(key, number(answer.change) + state + number(timestamp) + forgotten)
 
     def _known(self, key: bytes) -> tuple[int, bytes, int]:
         """The last change, what came of it, and the latest time; what was stored without one has none."""
@@ -188,7 +191,9 @@ class Answers(Timeless):
 
     def _forget(self, at: int, key: bytes) -> Iterator[Act]:
         self._agenda.remove(at, key)
-        if self._known(key)[1] == b"0":
+        result = self._results.get(key)
+        # It may have been gone before, and there in between, and gone again: then its own time comes later.
+        if result is not None and result[8:9] == b"0" and (not result[17:] or read_number(result, 17) <= at):
             self._results.delete(key)
         yield from ()
 

@@ -222,6 +222,24 @@ def test_what_is_gone_is_forgotten_once_nothing_older_can_come() -> None:
     assert join.answers.stored() == {}
 
 
+def test_what_is_gone_again_is_not_forgotten_as_early_as_what_was_gone_before() -> None:
+    join = Join("inner")
+    join.right(1, "foo")
+    join.left("k", 1, timestamp=10)
+    join.left("k", None, timestamp=20)
+    join.run()
+    join.left("k", 1, timestamp=30)
+    join.meet(0)
+    overtaken = join.to_answer[0].popleft()
+    join.left("k", None, timestamp=40)
+    join.run()
+    join.answers.advance(30)
+    join.to_answer[0].append(overtaken)
+    assert join.answer(0) == []
+    join.answers.advance(41)
+    assert join.answers.stored() == {}
+
+
 @pytest.mark.parametrize("how", ["inner", "left"])
 @pytest.mark.parametrize("last", ["b", "", None])
 def test_an_answer_that_was_overtaken_is_ignored(how: How, last: str | None) -> None:
