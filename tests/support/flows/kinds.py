@@ -4,7 +4,7 @@ events ─► once ─► asof             duplicates are dropped; each event me
             └───► near             and is told of with those close to it
 orders, labels ─► direct           the same with topics that are read as they are
 asks, countries ─► named           what each engine holds as a whole; how often, forgotten after a time
-minutely ─► firings
+clock ─► firings
 """
 
 from __future__ import annotations
