@@ -13,7 +13,7 @@ replaced never comes back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from reflow_kafka.definition.references import Answer, Reference
 from reflow_kafka.event import Event
@@ -132,6 +132,15 @@ class Meetings(Timeless):
             yield Emit(Event(answer, key=place[len(prefix) :]), key, timestamp, incoming.headers)
 
 
+class _Known(NamedTuple):
+    """What `Answers` knows of a left key."""
+
+    change: int = 0
+    state: bytes = b""
+    latest: int = LONG_AGO
+    forgotten: int = LONG_AGO
+
+
 class Answers(Timeless):
     """Takes answers and calls the handler with both rows, or emits a tombstone for a result that is no more.
 
@@ -153,10 +162,10 @@ class Answers(Timeless):
         """An answer, unless a newer one has come."""
         key, answer = incoming.key, incoming.value
         assert key is not None
-        change, before, latest = self._known(key)
-        if change > answer.change:
+        before = self._known(key)
+        if before.change > answer.change:
             return
-        timestamp = max(incoming.timestamp, latest)
+        timestamp = max(incoming.timestamp, before.latest)
         forgotten = b""
         if answer.left is None:
             state = b"0"
@@ -170,16 +179,17 @@ class Answers(Timeless):
             left, right = self._codecs
             found = None if answer.right is None else right.decode(answer.right)
             yield Call((left.decode(answer.left), found), key, timestamp, incoming.headers)
-        if state != b"+" and before == b"+":
+        if state != b"+" and before.state == b"+":
             yield Emit(Event(None), key, timestamp, incoming.headers)
         self._results.put(key, number(answer.change) + state + number(timestamp) + forgotten)
 
-    def _known(self, key: bytes) -> tuple[int, bytes, int]:
-        """The last change, what came of it, and the latest time; what was stored without one has none."""
+    def _known(self, key: bytes) -> _Known:
+        """What stands on the shelf; what was stored without times has none."""
         result = self._results.get(key)
         if result is None:
-            return 0, b"", LONG_AGO
-        return read_number(result), result[8:9], read_number(result, 9) if result[9:] else LONG_AGO
+            return _Known()
+        times = [read_number(result, at) if result[at:] else LONG_AGO for at in (9, 17)]
+        return _Known(read_number(result), result[8:9], *times)
 
     def due(self, watermark: int, now: int, put_off: frozenset[bytes] = frozenset()) -> Due | None:
         """A left row that is gone, to be forgotten."""
@@ -191,9 +201,9 @@ class Answers(Timeless):
 
     def _forget(self, at: int, key: bytes) -> Iterator[Act]:
         self._agenda.remove(at, key)
-        result = self._results.get(key)
+        known = self._known(key)
         # It may have been gone before, and there in between, and gone again: then its own time comes later.
-        if result is not None and result[8:9] == b"0" and (not result[17:] or read_number(result, 17) <= at):
+        if known.state == b"0" and known.forgotten <= at:
             self._results.delete(key)
         yield from ()
 
