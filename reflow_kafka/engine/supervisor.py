@@ -223,7 +223,7 @@ class Supervisor:
         child.started = time.monotonic()
         process = child.process = subprocess.Popen(
             self._command,
-            env={**os.environ, **seat.environment()},
+            env={**os.environ, **seat.environment(), **self._loading()},
             stdin=subprocess.DEVNULL,
             process_group=0,
         )
@@ -231,6 +231,12 @@ class Supervisor:
         threading.Thread(
             target=lambda: self._happened.put(_Ended(child, process.wait())), daemon=True
         ).start()
+
+    def _loading(self) -> dict[str, str]:
+        """Python takes compiled code for current if the file has the same length and the same second of change:
+        of two edits in one second the first would run on. So none is kept where code may change.
+        """
+        return {"PYTHONDONTWRITEBYTECODE": "1"} if self._policy.reload else {}
 
     def _watch(self) -> None:
         for _ in self._changes:
