@@ -233,9 +233,8 @@ class Supervisor:
         ).start()
 
     def _loading(self) -> dict[str, str]:
-        """Python takes compiled code for current if the file has the same length and the same second of change:
-        of two edits in one second the first would run on. So none is kept where code may change.
-        """
+        # Python takes compiled code for current if the file has the same length and same second of change:
+        # of two edits in one second the first would run on. So none is kept where code may change.
         return {"PYTHONDONTWRITEBYTECODE": "1"} if self._policy.reload else {}
 
     def _watch(self) -> None:

@@ -24,6 +24,8 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.types import Array, Bytes, Int32, Schema
 from aiokafka.util import wait_for
 
+from reflow_kafka.log.kafka.discard import forget
+
 # Minor codes of MIT's library, unsigned: the KDC does not answer; its name is not known, as without DNS; the
 # ticket has expired, which is also what is said of one by keytab that no KDC is there to replace.
 _LATER: Final = frozenset(code % 2**32 for code in (-1765328228, -1765328229, -1765328230, -1765328352))
@@ -32,6 +34,7 @@ _LATER: Final = frozenset(code % 2**32 for code in (-1765328228, -1765328229, -1
 class Connection(AIOKafkaConnection):
     """See the module."""
 
+    _protocol: Any
     _transport: asyncio.Transport | None = None
 
     async def connect(self) -> Any:
@@ -48,6 +51,8 @@ class Connection(AIOKafkaConnection):
         """Begin to close; returns a future that is done when it is closed."""
         if self._writer is not None:
             self._transport = self._writer.transport
+            # Who reads has been told of its error. Collected in a cycle, it may be reported as never seen.
+            self._protocol._get_close_waiter(self._writer).add_done_callback(forget)
         return super().close(reason, exc)
 
     def abort(self) -> None:
