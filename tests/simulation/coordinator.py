@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.simulation.network import after
 
-OK, ILLEGAL_GENERATION, UNKNOWN_MEMBER, REBALANCING = 0, 22, 25, 27
+OK, ILLEGAL_GENERATION, UNKNOWN_MEMBER, REBALANCING, FENCED_INSTANCE = 0, 22, 25, 27, 82
 SESSION, REBALANCE = 10.0, 60.0
 
 
@@ -40,24 +40,44 @@ class Coordinator:
         self.lanes = lanes
         self.generation = 0
         self._members: dict[str, _Member] = {}
+        self._instances: dict[str, str] = {}
+        """The member that each static identity is."""
         self._numbers = itertools.count(1)
         self._state = "stable"
         self._leader = ""
         self._awards: Mapping[str, Any] = {}
         self._patience: asyncio.Handle | None = None
 
-    def join(self, id: str, metadata: Any, answer: asyncio.Future[Joined]) -> int:
+    def join(self, id: str, instance: str | None, metadata: Any, answer: asyncio.Future[Joined]) -> int:
         """A member is there, and waits for all others to come."""
         if id and id not in self._members:
-            return UNKNOWN_MEMBER
+            return FENCED_INSTANCE if instance in self._instances else UNKNOWN_MEMBER
+        before = None if id or instance is None else self._instances.get(instance)
         if not id:
             id = f"member-{next(self._numbers):04}"
-            self._members[id] = _Member(id)
+            self._members[id] = _Member(id) if before is None else self._replaced(before, id)
+            if instance is not None:
+                self._instances[instance] = id
         member = self._members[id]
-        member.metadata, member.join = metadata, answer
+        member.metadata = metadata
         self._attend(member)
+        if before is not None and self._state == "stable":
+            # Who was here already, under another name, goes on with what it had, and leads nobody for now.
+            _answer(answer, Joined(id, self.generation, None))
+            return OK
+        member.join = answer
         self._gather()
         return OK
+
+    def _replaced(self, old: str, new: str) -> _Member:
+        """The static member under its new name: it keeps its place, what it was given, and the lead."""
+        before = self._members.pop(old)
+        if before.session is not None:
+            before.session.cancel()
+        if self._leader == old:
+            self._leader = new
+        self._awards = {(new if id == old else id): award for id, award in self._awards.items()}
+        return _Member(new)
 
     def sync(self, id: str, generation: int, awards: Mapping[str, Any] | None, answer: Any) -> int:
         """A member waits for its award; the leader brings them."""
@@ -87,13 +107,17 @@ class Coordinator:
         member = self._members.pop(id, None)
         if member is None:
             return
-        if member.session is not None:
-            member.session.cancel()
+        self._forget(member)
         for member in self._members.values():
             if member.sync is not None:
                 _answer(member.sync, (REBALANCING, None))
                 member.sync = None
         self._gather()
+
+    def _forget(self, member: _Member) -> None:
+        if member.session is not None:
+            member.session.cancel()
+        self._instances = {name: id for name, id in self._instances.items() if id != member.id}
 
     def _refused(self, id: str, generation: int) -> int:
         if id not in self._members:
@@ -121,6 +145,7 @@ class Coordinator:
     def _go_on_without(self) -> None:
         for member in [member for member in self._members.values() if member.join is None]:
             del self._members[member.id]
+            self._forget(member)
         self._come_together()
 
     def _come_together(self) -> None:

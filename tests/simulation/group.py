@@ -44,7 +44,9 @@ class SimulatedGroup:
         self._timeout = options["request_timeout_ms"] / 1000
         self._assignor = assignor
         self._heard = heard
+        self._instance: str | None = options["group_instance_id"]
         self._member, self._generation = "", 0
+        self._known_as = ""
         self._again = asyncio.Event()
         self._coordinating: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -107,7 +109,10 @@ class SimulatedGroup:
         sent = time.monotonic()
         joined: asyncio.Future[Joined] = asyncio.get_running_loop().create_future()
         metadata = self._assignor.metadata([topic])
-        code = await self._call("joining", lambda: self._coordinator.join(self._member, metadata, joined))
+        id = self._name()
+        code = await self._call(
+            "joining", lambda: self._coordinator.join(id, self._instance, metadata, joined)
+        )
         if self._failed("join", sent, code):
             return
         async with asyncio.timeout(REBALANCE + self._timeout):
@@ -132,6 +137,15 @@ class SimulatedGroup:
         self.settled = not self._again.is_set()
         self._heard("sync", sent, OK)
         self._assignor.on_assignment(award)
+
+    def _name(self) -> str:
+        """Under which to join: as in `PrivateGroup`, a static member asks under its old name first."""
+        if self._member:
+            self._known_as = self._member
+        elif self._instance is not None:
+            known_as, self._known_as = self._known_as, ""
+            return known_as
+        return self._member
 
     async def _stay(self) -> None:
         """Send heartbeats until the group has to come together again."""

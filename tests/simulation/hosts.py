@@ -65,6 +65,8 @@ class Surroundings(Protocol):
     rng: random.Random
     log: Log
     case: Case
+    standbys: int
+    static: bool
 
 
 class Host:
@@ -104,6 +106,8 @@ class Host:
                 log=world.log,
                 state=self.disk,
                 started=1,
+                instance=f"seat-{self.number}" if world.static else None,
+                standbys=world.standbys,
                 guarantee="exactly-once" if world.case.exactly_once else "at-least-once",
             )
             try:

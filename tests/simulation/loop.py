@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 TURN = 1e-6
 """Seconds that one turn of the loop takes."""
+THREAD = 0.005
+"""Seconds that pass before what was handed to a thread is done."""
 _CLOSES = 50
 """Awaits at most in the `finally` blocks of one coroutine."""
 
@@ -84,7 +86,7 @@ class Task(asyncio.Task[T]):
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
-    """For what uses neither threads nor sockets.
+    """For what uses no sockets, and threads only for what needs no other.
 
     Args:
         rng: chooses among what is ready; None: first come, first served, as on any other loop.
@@ -112,6 +114,21 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         pass
+
+    def run_in_executor(self, _: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """What a thread does happens all at one moment, some time later."""
+        future: asyncio.Future[T] = self.create_future()
+
+        def run() -> None:
+            try:
+                result = func(*args)
+            except Exception as error:
+                _ = future.done() or future.set_exception(error)
+            else:
+                _ = future.done() or future.set_result(result)
+
+        self.call_later(THREAD, run)
+        return future
 
     # ---- steps
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reflow_kafka.errors import LogDoubt
-from reflow_kafka.lane import commits, takeover
+from reflow_kafka.lane import commits, standby, takeover
 from reflow_kafka.lane.clock import WorkClock
 from reflow_kafka.lane.clocks import Clocks
 from reflow_kafka.lane.commits import Committer
@@ -245,6 +245,18 @@ def quick_time(patch: Patch) -> None:
     """Time goes on faster than the wall clock."""
     patch.setattr(clocks, "gone_on", lambda watermark, since: gone_on(watermark, 2 * since))
 
+
+def a_copy_is_not_written(patch: Patch) -> None:
+    """A standby tells how far it has read, and keeps nothing of it."""
+    write = standby._Copy._write
+
+    def idle(self: standby._Copy, changes: Any, positions: Any) -> None:
+        write(self, {}, positions)
+
+    patch.setattr(standby._Copy, "_write", idle)
+
+
+MEMBER_MUTANTS: list[Callable[[Patch], None]] = [a_copy_is_not_written]
 
 SILENCE_MUTANTS: list[Callable[[Patch], None]] = [
     a_silent_source_counts_after_a_restart,

@@ -18,6 +18,7 @@ from reflow_kafka.timed.watermark import Habits
 from tests.simulation.flows import Everything
 from tests.simulation.hosts import Case
 from tests.simulation.loop import Killed, run_virtually
+from tests.simulation.members import MembersWorld
 from tests.simulation.pipelines import Pipeline
 from tests.simulation.silences import Silences
 from tests.simulation.silent import SilentWorld
@@ -70,6 +71,18 @@ def simulate_silence(seed: int) -> World:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(env, "Habits", lambda: habits)
             await world.run()
+        return world
+
+    return in_world(seed, history)
+
+
+def simulate_members(seed: int) -> World:
+    """One history of engines that keep copies, or a static identity, and come and go."""
+
+    async def history(rng: random.Random) -> World:
+        case = Pipeline.make(rng, stages=2, events=rng.choice((20, 40, 80)))
+        world = MembersWorld(case, rng, troubles=rng.randint(1, 6))
+        await world.run()
         return world
 
     return in_world(seed, history)

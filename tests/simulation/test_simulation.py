@@ -15,9 +15,16 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.mutants import MUTANTS, SILENCE_MUTANTS, TIME_MUTANTS
+from tests.simulation.mutants import MEMBER_MUTANTS, MUTANTS, SILENCE_MUTANTS, TIME_MUTANTS
 from tests.simulation.network import FATES
-from tests.simulation.simulate import crash, lose, simulate, simulate_silence, simulate_time
+from tests.simulation.simulate import (
+    crash,
+    lose,
+    simulate,
+    simulate_members,
+    simulate_silence,
+    simulate_time,
+)
 from tests.simulation.world import World
 
 SEEDS_PER_TEST = 50
@@ -62,6 +69,12 @@ def test_no_event_is_late_that_is_in_time(seeds: range) -> None:
 def test_silent_partitions_neither_hold_time_up_nor_make_events_late(seeds: range) -> None:
     for seed in seeds:
         replayed(f"REFLOW_SIM_SEED={seed}", lambda seed=seed: simulate_silence(seed))
+
+
+@pytest.mark.parametrize("seeds", seeds(SEEDS // 10), ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
+def test_every_lane_goes_on_whoever_comes_and_goes(seeds: range) -> None:
+    for seed in seeds:
+        replayed(f"REFLOW_SIM_SEED={seed}", lambda seed=seed: simulate_members(seed))
 
 
 def test_a_fenced_owner_does_not_take_a_commit_of_its_successor_for_lost_data() -> None:
@@ -114,6 +127,12 @@ def test_mistakes_are_noticed(mutant: Any, monkeypatch: pytest.MonkeyPatch) -> N
 def test_mistakes_about_time_are_noticed(mutant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant(monkeypatch)
     assert any(fails(seed, simulate_time) for seed in range(QUICK)), f"nobody noticed: {mutant.__doc__}"
+
+
+@pytest.mark.parametrize("mutant", MEMBER_MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_mistakes_about_copies_are_noticed(mutant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant(monkeypatch)
+    assert any(fails(seed, simulate_members) for seed in range(QUICK)), f"nobody noticed: {mutant.__doc__}"
 
 
 @pytest.mark.parametrize("mutant", SILENCE_MUTANTS, ids=lambda mutant: mutant.__name__)

@@ -45,6 +45,10 @@ class World:
             self.network, self.group_network, record_limit=RECORD_LIMIT, marker=rng.choice((0, 1, 1))
         )
         self.hosts = [Host(self, number) for number in range(1, rng.choice((1, 1, 2, 2, 3)) + 1)]
+        self.standbys = 0
+        """Copies of each lane, kept by other engines."""
+        self.static = False
+        """Whether an engine that is started again is the same member of the group."""
         self.finite = True
         """Whether runs end by themselves, perhaps before all of the input is there."""
         self.steps = 0
@@ -57,6 +61,7 @@ class World:
         await self.log.start()
         await self.log.ensure_topics([TopicSpec("in", self.case.lanes, TopicKind.EXTERNAL)])
         finite = self.finite = self.rng.random() < 0.5
+        self._take_ways()
         producing = asyncio.create_task(self._produce(at_once=finite))
         await self._weather()
         for host in self.hosts:
@@ -87,6 +92,13 @@ class World:
             if not at_once and number and self.rng.random() < 0.2:
                 await self._while()
             await self.log.publish("in", partition, [record])
+
+    def _take_ways(self) -> None:
+        """Choose how engines are run, of numbers of their own."""
+        rng = random.Random()
+        rng.setstate(self.rng.getstate())
+        rng = random.Random(rng.getrandbits(64))
+        self.standbys, self.static = rng.choice((0, 0, 1)), rng.random() < 0.3
 
     async def _weather(self) -> None:
         """How bad things are in general."""
@@ -190,13 +202,22 @@ class World:
         """Whether the guarantees have been kept."""
         await asyncio.sleep(2 * TRANSACTION_TIMEOUT)  # what was late is there by now
         assert not self.log.left_open(), f"open transactions: {self.log.left_open()}"
-        for tp, position in self.log.positions.get(self.case.name, {}).items():
-            left = await self._read(tp, position.offset)
-            assert not left, f"{tp} is committed up to {position}, but has {len(left)} records more"
+        left = await self.unfinished()
+        assert not left, f"not committed are so many records of {left}"
         self.case.check(await self.topics())
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         left_behind = [task for task in tasks if "wait_for" not in repr(task)]
         assert not left_behind, f"left behind: {left_behind}"
+
+    async def unfinished(self) -> dict[TopicPartition, int]:
+        """How many records lie behind the committed positions."""
+        positions = self.log.positions.get(self.case.name, {})
+        sources = {TopicPartition("in", lane) for lane in range(self.case.lanes)}
+        left = {
+            tp: len(await self._read(tp, positions[tp].offset if tp in positions else None))
+            for tp in sorted(sources | positions.keys())
+        }
+        return {tp: count for tp, count in left.items() if count}
 
     async def topics(self) -> Topics:
         """What is in all topics."""
