@@ -198,7 +198,10 @@ class SessionWindows(Windowed):
         which = place[8:]
         session: Open | None = self._sessions.get(which)
         if session is None or session.agenda != read_number(place):
-            return  # since this place was read the session has moved, or is gone
+            # Since this place was read the session has moved, or is gone. Or it never was a session's: what
+            # stayed here would be handed out for ever, and nothing behind it.
+            self._shelf.delete(place)
+            return
         if session.last > session.agenda:
             self._shelf.delete(place)
             session.agenda = session.last

@@ -12,6 +12,8 @@ from hypothesis.stateful import rule
 
 from reflow_kafka.serde.typed import state_codec
 from reflow_kafka.state.cache import UnreadableState
+from reflow_kafka.state.ordered import number, text
+from reflow_kafka.state.store import StoreMark
 from reflow_kafka.timed.program import LONG_AGO, NEVER, Call
 from reflow_kafka.timed.sessions import SessionWindows
 from reflow_kafka.timed.states import States
@@ -382,3 +384,15 @@ def test_what_is_held_back_is_what_an_event_may_still_begin_or_join() -> None:
     assert driver.program.holds(NEVER) == 4
     driver.advance(NEVER)
     assert driver.program.holds(NEVER) == NEVER
+
+
+@pytest.mark.parametrize("which", [b"key", b"ghost"], ids=["of another time", "of no session"])
+def test_what_somebody_else_put_on_the_agenda_does_not_keep_sessions_from_closing(which: bytes) -> None:
+    driver = sessions()
+    driver.event(1, timestamp=10)
+    driver.commit()
+    stale = b"v" + number(5) + text(which) + number(0)
+    driver.stores.write({STORE: {stale: b""}.items()}, StoreMark("incarnation", {STORE: 2}, 0))
+    driver.restart()
+    assert values(driver.advance(NEVER, most=4)) == [("key", 10, 10, (1,))]
+    assert driver.stored() == {}
