@@ -24,9 +24,18 @@ T = TypeVar("T")
 _REFERENCE = re.compile(r"\$\{(?P<kind>[^.{}]*)\.(?P<name>[^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SENSITIVE = re.compile(
-    r"password|passwd|secret|token|credential|private|api[-_]?key|authorization", re.IGNORECASE
+    r"passw|passphrase|secret|token|credential|private|authorization|bearer|cookie|jaas|signature"
+    r"|(?<![a-z])(pass|pwd|auth|sas|sig|dsn|(api|access|account)_?key|connection_?string)(?![a-z])"
 )
-_URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+"""In names, in lower case with `_` between words; what is short is sensitive as a word only."""
+_WORD_ENDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
+_URL_LOGIN = re.compile(r"(?<=://)[^/?#\s]+@")
+_ASSIGNED = re.compile(
+    r"""(?P<name>(?<![\w.-])[\w.-]+)(?P<sign>["']?\s*[=:]\s*((bearer|basic)\s+)?)"""
+    r"""(?P<value>"([^"\\]|\\.)*"|'([^'\\]|\\.)*'|\{[^}]*\}|(\$\{[^}]*\}|[^\s&;])+)""",
+    re.IGNORECASE,
+)
+"""As in the query of a URL, in a connection string, in JSON and in a header."""
 
 
 def resolve(option: T) -> T:
@@ -99,12 +108,34 @@ def _look_up(reference: re.Match[str]) -> str:
 
 
 def _masked(name: str, value: object) -> str:
+    """How the value of an option is shown; `name` has all the names that lead to it."""
+    if isinstance(value, str | bytes) and _is_sensitive(name):
+        return repr(value) if isinstance(value, str) and _REFERENCE.fullmatch(value) else "'***'"
     if isinstance(value, str):
-        if _SENSITIVE.search(name) and not _REFERENCE.fullmatch(value):
-            return "'***'"
-        return repr(_URL_LOGIN.sub("***@", value))
+        return repr(_without_secrets(value))
+    if isinstance(value, bytes):
+        return repr(_without_secrets(value.decode("latin-1")).encode("latin-1"))
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key!r}: {_masked(str(key), item)}" for key, item in value.items()) + "}"
+        items = (f"{key!r}: {_masked(f'{name} {key}', item)}" for key, item in value.items())
+        return "{" + ", ".join(items) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_masked(name, item) for item in value) + "]"
-    return getattr(value, "__qualname__", None) or repr(value)
+    return getattr(value, "__qualname__", None) or _without_secrets(repr(value))
+
+
+def _is_sensitive(name: str) -> bool:
+    return _SENSITIVE.search(_WORD_ENDS.sub("_", name).lower()) is not None
+
+
+def _without_secrets(text: str) -> str:
+    """The text without log-ins of URLs, and without what it assigns to sensitive names."""
+
+    def hidden(found: re.Match[str]) -> str:
+        value = found["value"]
+        if not _is_sensitive(found["name"]):
+            shown = _without_secrets(value)  # the scheme of a URL looks like a name, too
+        else:
+            shown = value if _REFERENCE.fullmatch(value) else "***"
+        return found["name"] + found["sign"] + shown
+
+    return _ASSIGNED.sub(hidden, _URL_LOGIN.sub("***@", text))

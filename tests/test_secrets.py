@@ -63,3 +63,64 @@ def test_options_that_hold_a_secret_are_masked() -> None:
         object(), "http://user:hunter2@host/x", headers={"api-key": "hunter2", "Token": "hunter2"}
     )
     assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("password", "passwd", "pwd", "db_pwd", "pass", "passphrase", "ssl.key.password", "keyPassword"),
+        *("secret", "clientSecret", "token", "auth", "Authorization", "bearer", "cookie", "Set-Cookie"),
+        *("api_key", "apikey", "X-Api-Key", "access_key", "accessKey", "AWS_ACCESS_KEY", "AccountKey"),
+        *("sas", "sig", "X-Amz-Signature", "dsn", "connection_string", "ConnectionString"),
+        *("credentials", "private_key", "sasl.jaas.config", "sasl_jaas_config"),
+    ],
+)
+def test_names_of_secrets(name: str) -> None:
+    for given in ("hunter2", b"hunter2", ["hunter2"], {"key": "hunter2"}):
+        for shown in (
+            secrets.describe(object(), **{name: given}),
+            secrets.describe(object(), options={name: given}),
+        ):
+            assert "hunter2" not in shown
+            assert name in shown
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("key", "keys", "author", "compass", "sasl.mechanism", "sasl_username", "sass", "design"),
+        *("group", "timestamp", "passive", "foreign_key", "partition_key"),
+    ],
+)
+def test_names_of_other_things(name: str) -> None:
+    assert secrets.describe(object(), **{name: "shown"}) == f"object({name}='shown')"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgres://ada:hunter2@host/d", "postgres://***@host/d"),
+        ("postgres://ada:hunt@er2@host/d", "postgres://***@host/d"),
+        ("amqp://host/?password=hunter2&vhost=a", "amqp://host/?password=***&vhost=a"),
+        ("https://host/p?sig=hunter2%3D&se=x@y", "https://host/p?sig=***&se=x@y"),
+        ("host=a password=hunter2 user=ada", "host=a password=*** user=ada"),
+        ("host=a password = 'hunter2 hunter2' user=ada", "host=a password = *** user=ada"),
+        ("Server=a;Uid=ada;Pwd={hunter2;hunter2};", "Server=a;Uid=ada;Pwd=***;"),
+        ("AccountName=a;AccountKey=hunter2==;Suffix=b", "AccountName=a;AccountKey=***;Suffix=b"),
+        ('PlainLoginModule required username="ada" password="hunter2";',
+         'PlainLoginModule required username="ada" password=***;'),
+        (r'{"token": "\"hunter2", "user": "ada"}', '{"token": ***, "user": "ada"}'),
+        ("Authorization: Bearer hunter2", "Authorization: Bearer ***"),
+        ("password=hunter2,#'hunter2", "password=***"),
+        ("host=a password=${secret.pw}", "host=a password=${secret.pw}"),
+        ("password=${secret.pw}hunter2", "password=***"),
+        ("https://host/a?key=b&author=c", "https://host/a?key=b&author=c"),
+    ],
+)  # fmt: skip
+def test_secrets_within_values(text: str, shown: str) -> None:
+    assert secrets.describe(object(), text) == f"object({shown!r})"
+    assert "hunter2" not in secrets.describe(object(), {"a": [text]}, text.encode())
+
+
+def test_references_are_shown() -> None:
+    assert secrets.describe(object(), password="${secret.pw}") == "object(password='${secret.pw}')"
