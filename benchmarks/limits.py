@@ -54,7 +54,7 @@ _ALL = (
     Case(
         "huge", "events of 10 MB in, small ones out", Numbers(50, size=10_000_000), Shape(shrink=1), lanes=1
     ),
-    Case("keys", "10,000,000 keys, a count per key", Numbers(10_000_000, keys=10_000_000)),
+    Case("keys", "10,000,000 keys, a count per key", Numbers(10_000_000, keys=10_000_000, evenly=True)),
 )
 CASES = {case.name: case for case in _ALL}
 
@@ -84,7 +84,7 @@ async def measure(case: Case, kafka: KafkaTopics, name: str, limit: float) -> Fi
         RunFailed: it came to no end.
     """
     more = min(_MORE, case.numbers.count)
-    events = Numbers(case.numbers.count + 2 * more, case.numbers.keys, case.numbers.size)
+    events = replace(case.numbers, count=case.numbers.count + 2 * more)
     left = iter(events)
     starts, memory, wall = [], [], 0.0
     with TemporaryDirectory(prefix="reflow-bench-") as folder:
@@ -196,8 +196,7 @@ def main(cases: Sequence[str], scale: float, time_limit: float, into: Path) -> N
 def _scaled(case: Case, scale: float) -> Case:
     numbers = case.numbers
     keys = max(int(numbers.keys * scale), 10) if numbers.keys > 1_000 else numbers.keys
-    scaled = Numbers(max(int(numbers.count * scale), 10), keys, numbers.size)
-    return replace(case, numbers=scaled)
+    return replace(case, numbers=replace(numbers, count=max(int(numbers.count * scale), 10), keys=keys))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ import orjson
 from benchmarks.events import FIRST_TIMESTAMP, Event
 from benchmarks.topics import KafkaTopics
 
+_STRIDE = 2**31 - 1
+"""A prime above any number of keys: steps of it come to each of them before they come to one again."""
 _FRAME = len(b'{"id":,"pad":""}') + 7
 
 
@@ -23,24 +25,28 @@ class Numbers:
     keys: int = 1000
     size: int = 100
     """Bytes of JSON, about."""
+    evenly: bool = False
+    """Each key comes up before one comes up again; else they are drawn, and some of many keys never are."""
 
     def __iter__(self) -> Iterator[Event]:
-        chance = random.Random(1)
         pad = b"x" * max(self.size - _FRAME, 0)
-        for id in range(self.count):
-            key = b"k-%07d" % int(chance.random() * self.keys)
-            yield Event(key, b'{"id":%d,"pad":"%s"}' % (id, pad), FIRST_TIMESTAMP + id)
+        for id, key in enumerate(self._keys()):
+            yield Event(b"k-%07d" % key, b'{"id":%d,"pad":"%s"}' % (id, pad), FIRST_TIMESTAMP + id)
 
     def ranks(self) -> array[int]:
         """How many events of the same key there are up to each event."""
-        chance = random.Random(1)
         seen = array("l", bytes(8 * self.keys))
         ranks = array("l")
-        for _ in range(self.count):
-            key = int(chance.random() * self.keys)
+        for key in self._keys():
             seen[key] += 1
             ranks.append(seen[key])
         return ranks
+
+    def _keys(self) -> Iterator[int]:
+        if self.evenly:
+            return (id * _STRIDE % self.keys for id in range(self.count))
+        chance = random.Random(1)
+        return (int(chance.random() * self.keys) for _ in range(self.count))
 
 
 async def fault(numbers: Numbers, topics: KafkaTopics, output: str, lanes: int, *, times: int = 1) -> str:

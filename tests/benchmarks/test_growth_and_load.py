@@ -27,8 +27,15 @@ def test_numbers_are_as_large_as_asked(size: int) -> None:
     assert len({event.key for event in events}) == 5
 
 
-def test_ranks_count_the_events_of_each_key() -> None:
-    numbers = Numbers(200, keys=7)
+def test_each_key_comes_up_before_one_comes_up_again() -> None:
+    keys = [event.key for event in Numbers(2_000, keys=1_000, evenly=True)]
+    assert len(set(keys[:1_000])) == 1_000
+    assert keys[:1_000] == keys[1_000:] != sorted(keys[1_000:])
+
+
+@pytest.mark.parametrize("evenly", [False, True])
+def test_ranks_count_the_events_of_each_key(evenly: bool) -> None:
+    numbers = Numbers(200, keys=7, evenly=evenly)
     seen: Counter[bytes] = Counter()
     for event, rank in zip(numbers, numbers.ranks(), strict=True):
         seen[event.key] += 1
