@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reflow_kafka.cli.program import log_options
+from reflow_kafka.cli.program import log_options, topic
 from reflow_kafka.errors import OffsetOutOfRange, UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("topic")
+@topic
 @log_options
 @click.option(
     "--from-beginning/--from-end",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from reflow_kafka.cli.program import log_options
+from reflow_kafka.cli.program import log_options, topic
 from reflow_kafka.definition.check import MAX_PARTITIONS
 from reflow_kafka.errors import UsageError
 
@@ -21,7 +21,7 @@ _CHUNK = 1 << 20
 
 
 @click.command()
-@click.argument("topic")
+@topic
 @click.argument("file", type=click.File("rb"), default="-")
 @log_options
 @click.option("--key", metavar="FIELD", show_envvar=True, help="Field of the value that is the event's key.")

@@ -140,6 +140,21 @@ def load_flows(targets: Iterable[str], app_dir: Path) -> list[Flow]:
     return list(found.values())
 
 
+def topic(function: F) -> F:
+    """The argument TOPIC: what Kafka would refuse as a name is refused, also for the embedded log."""
+    return click.argument("topic", callback=_topic)(function)
+
+
+def _topic(context: click.Context, parameter: click.Parameter, given: str) -> str:
+    from reflow_kafka.definition.arguments import TOPIC_NAMES, is_topic_name
+
+    if not is_topic_name(given):
+        raise click.BadParameter(
+            f"{given!r} is no name of a Kafka topic ({TOPIC_NAMES}).", context, parameter
+        )
+    return given
+
+
 def log_options(function: F) -> F:
     """Which log: Kafka's address and how to connect to it, or the directory of the embedded one."""
     return _bootstrap(security_options(_data_dir(function)))

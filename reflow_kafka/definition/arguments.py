@@ -13,7 +13,8 @@ from reflow_kafka.serde.json import UnsupportedType
 from reflow_kafka.serde.typed import edge_codec
 from reflow_kafka.units import as_seconds
 
-TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+TOPIC_NAMES = "letters, digits, '.', '_', '-'; up to 249 of them"
+_TOPIC_NAME = re.compile(r"(?!\.\.?$)[a-zA-Z0-9._-]{1,249}")
 LONGEST = 100 * 366 * 86_400.0
 """Seconds."""
 Subject = str | Callable[..., Any]
@@ -89,14 +90,16 @@ def read_topics(topic: Any, name: str, place: Place) -> tuple[str, ...]:
         (topic,) if isinstance(topic, str) else tuple(topic) if isinstance(topic, list | tuple) else (topic,)
     )
     for each in topics or ("",):
-        if not isinstance(each, str) or not TOPIC_NAME.fullmatch(each) or each in (".", ".."):
-            message = (
-                f"{each!r} is no name of a Kafka topic (letters, digits, '.', '_', '-'; up to 249 of them)"
-            )
-            place.fail(message, stage=name)
+        if not isinstance(each, str) or not is_topic_name(each):
+            place.fail(f"{each!r} is no name of a Kafka topic ({TOPIC_NAMES})", stage=name)
     if twice := [topic for topic in topics if topics.count(topic) > 1]:
         place.fail(f"it names topic {twice[0]!r} twice: take one of them out", stage=name)
     return topics
+
+
+def is_topic_name(text: str) -> bool:
+    """Whether Kafka takes it as the name of a topic."""
+    return _TOPIC_NAME.fullmatch(text) is not None
 
 
 def read_duration(

@@ -58,6 +58,9 @@ def is_one_sentence(said: str) -> bool:
         (["produce", "numbers", "--key", "n", "--envelope"], "exclude each other"),
         (["produce", "numbers", "no-such-file"], "no-such-file"),
         (["produce"], "TOPIC"),
+        (["produce", "a b", "--create", "1"], "'a b' is no name of a Kafka topic (letters"),
+        (["produce", "..", "--create", "1"], "'..' is no name of a Kafka topic"),
+        (["consume", ""], "'' is no name of a Kafka topic"),
         (["work"], "No such command"),
     ],
 )
