@@ -112,6 +112,13 @@ def test_a_taken_port_is_named(broker: DevBroker) -> None:
     assert f"port {port} is in use" in result.output
 
 
+@pytest.mark.kafka
+def test_a_data_dir_that_cannot_be_used_is_named(kafka_bootstrap: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ReflowError, match=r"cannot be started in .*file/below: .*Not a directory"):
+        DevBroker(data_dir=tmp_path / "file" / "below").start()
+
+
 def test_nobody_there_is_no_answer() -> None:
     assert not answers("127.0.0.1", devbroker.free_port(), timeout=0.5)
 

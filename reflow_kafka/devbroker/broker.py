@@ -121,6 +121,10 @@ class DevBroker:
         try:
             self._dir.mkdir(parents=True, exist_ok=True)
             self._launch(java, libs)
+        except OSError as error:
+            where = self._dir
+            self.stop()
+            raise ReflowError(f"the broker cannot be started in {where}: {error}") from None
         except BaseException:
             self.stop()
             raise

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final, Self
 
 from reflow_kafka.errors import UsageError
 
+_HOST = re.compile(r"[^\s/?#@\[\]]+")
 LOOPBACK: Final = "127.0.0.1"
 
 
@@ -28,7 +30,7 @@ class Address:
         host, colon, port = text.rpartition(":")
         bare = host.removeprefix("[").removesuffix("]")
         bracketed = host == f"[{bare}]"
-        known = (bare and bracketed == (":" in bare)) or not colon
+        known = (_HOST.fullmatch(bare) and bracketed == (":" in bare)) or not colon
         if not (known and port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) < 65_536):
             raise UsageError(
                 f"found {what}={text!r}, wanted HOST:PORT or PORT, such as 8080 (this machine only) or "

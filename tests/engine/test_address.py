@@ -27,7 +27,10 @@ def test_an_address_is_read_and_written(text: str, host: str, port: int) -> None
 
 @pytest.mark.parametrize(
     "text",
-    ["", ":", ":8080", "host", "host:", "host:65536", "host:-1", "::1", "[::1]", "[host]:1", "a:b:1", "h:²"],
+    [
+        *("", ":", ":8080", "host", "host:", "host:65536", "host:-1", "::1", "[::1]", "[host]:1"),
+        *("a:b:1", "h:²", "a b:1", "a\n:1", "http://a:1", "a/b:1", "me@a:1", "[]:1", "[[::1]]:1"),
+    ],
 )
 def test_what_is_none_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="wanted HOST:PORT or PORT"):
