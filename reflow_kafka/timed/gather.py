@@ -6,6 +6,10 @@ goes to the output ``timeout``, and it is closed as well. A closed set is rememb
 first part, or after the time-out: what comes for it meanwhile goes to the output ``late``, as it would begin
 a set that cannot be completed any more. Each part counts once, by its id; another try is dropped.
 
+By event time the part's own time counts as well as the watermark, or the sets of a key that is used again
+would depend on how far the watermark happens to be behind: parts of one set are less than `within` from the
+first.
+
 On the shelves, under ``g``:
 
 - ``gs``: text(key) → the set. The first few kilobytes of parts stand in it, so most sets are one key;
@@ -110,10 +114,12 @@ class GatherProgram:
         assert key is not None
         at = text(key)
         time = self._time(watermark, now)
+        if self._clock == "event-time":
+            time = max(time, incoming.timestamp)
         while (found := self._sets.get(at)) is not None and found.until <= time:
             yield from self._end(found.until, key, watermark)  # it was due before this event
         value = incoming.value.value if self._events else incoming.value
-        if found is not None and found.closed:
+        if found is not None and (found.closed or self._precedes(incoming, found)):
             yield Emit(Event(value, to="late"), key, incoming.timestamp, incoming.headers)
             return
         id = self._id(incoming, value)
@@ -130,6 +136,10 @@ class GatherProgram:
             yield Call((self._given(key, parts),), key, found.newest, parts[0].headers)
             self._close(at, found)
         self._sets.put(at, found)
+
+    def _precedes(self, incoming: Incoming, found: Gathered) -> bool:
+        """Whether a part is as long before the first of the set as none may be after it."""
+        return self._clock == "event-time" and incoming.timestamp <= found.until - 2 * self._within
 
     def _id(self, incoming: Incoming, value: Any) -> bytes:
         if self._id_of is None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -17,6 +18,7 @@ from reflow_kafka.timed.gather import INLINE, GatherProgram
 from reflow_kafka.timed.program import LONG_AGO, NEVER
 from tests.timed.driver import Driver, shelf_of, values
 
+KEYS = [b"a", b"b"]
 CODECS = (edge_codec(Any), edge_codec(Any))
 
 
@@ -27,6 +29,10 @@ def gathering(code: Callable[..., Any] = list, **options: Any) -> Driver:
 
 def outputs(driver: Driver) -> list[tuple[str | None, Any, int]]:
     return [(out.to, out.value, out.timestamp) for out in driver.out]
+
+
+def outputs_of(out: Sequence[Any] | None) -> list[tuple[str | None, Any]]:
+    return [(each.to, each.value) for each in out or []]
 
 
 # ---- complete sets
@@ -160,7 +166,7 @@ def test_a_part_that_contradicts_its_set_fails_and_is_none_of_it(
 def test_an_incomplete_set_is_given_up_after_its_time() -> None:
     driver = gathering()
     driver.event("a", timestamp=5, headers=[("from", b"first")])
-    driver.event("b", timestamp=25, headers=[("from", b"second")])
+    driver.event("b", timestamp=14, headers=[("from", b"second")])
     assert driver.advance(14) == []
     (out,) = driver.advance(15)
     assert (out.to, out.value, out.timestamp, out.key) == ("timeout", ["a", "b"], 15, b"key")
@@ -186,17 +192,47 @@ def test_sets_end_in_the_order_of_their_times_then_keys() -> None:
 def test_a_set_complete_at_its_last_moment_is_no_time_out() -> None:
     driver = gathering(expect=2)
     driver.event("a", timestamp=0)
-    driver.advance(9)
-    assert values(driver.event("b", timestamp=100)) == [["a", "b"]]
+    assert values(driver.event("b", timestamp=9)) == [["a", "b"]]
     assert driver.advance(NEVER) == []
+
+
+def test_a_part_that_is_too_young_ends_the_set_wherever_the_watermark_is() -> None:
+    driver = gathering(expect=2)
+    driver.event("a", timestamp=0)
+    assert outputs_of(driver.event("b", timestamp=10)) == [("timeout", ["a"]), ("late", "b")]
+    assert values(driver.event("c", timestamp=20)) == []  # nothing is left of the first
+    assert values(driver.event("d", timestamp=29)) == [["c", "d"]]
+
+
+def test_a_part_that_is_as_much_too_old_is_late() -> None:
+    driver = gathering(expect=2)
+    driver.event("a", timestamp=20)
+    assert outputs_of(driver.event("b", timestamp=10)) == [("late", "b")]
+    assert values(driver.event("c", timestamp=11)) == [["a", "c"]]
 
 
 def test_the_time_counts_from_the_first_to_arrive() -> None:
     driver = gathering()
     driver.event("a", timestamp=20)
-    driver.event("b", timestamp=0)
+    driver.event("b", timestamp=11)
     assert driver.advance(29) == []
     assert len(driver.advance(30)) == 1
+
+
+@given(st.lists(st.tuples(st.sampled_from(KEYS), st.integers(0, 80)), max_size=20), st.data())
+def test_sets_do_not_depend_on_when_time_goes_on(found: list[tuple[bytes, int]], data: st.DataObject) -> None:
+    """In order of time: one by one, or with the watermark anywhere behind."""
+    found.sort(key=itemgetter(1))
+
+    def run(watermark: Callable[[int], int]) -> list[tuple[Any, ...]]:
+        driver = gathering(expect=2)
+        for number, (key, at) in enumerate(found):
+            driver.event(number, key=key, timestamp=at, id=f"{number}")
+            driver.advance(max(driver.watermark, watermark(at)))
+        driver.advance(NEVER - 1)
+        return sorted((out.key, str(out.to), str(out.value), out.timestamp) for out in driver.out)
+
+    assert run(lambda at: at) == run(lambda at: data.draw(st.integers(LONG_AGO, at)))
 
 
 def test_a_part_that_is_late_already_begins_a_set_that_is_given_up_at_once() -> None:
@@ -382,8 +418,6 @@ def test_a_set_of_which_a_part_cannot_be_read_any_more_is_given_up_with_its_text
 
 # ---- against a plain model
 
-KEYS = [b"a", b"b"]
-
 
 class AgainstAModel(RuleBasedStateMachine):
     """Sets in dictionaries; commits, restarts and going back at any time."""
@@ -406,9 +440,9 @@ class AgainstAModel(RuleBasedStateMachine):
         value = {"n": self.parts, "of": of, "text": "x" * size}
         before = list(self.expected), dict(self.sets)
         out = self.driver.event(value, key=key, timestamp=timestamp, id=id, fail=1 if fail else None)
-        self.settle([key])
+        self.settle([key], max(self.watermark, timestamp))
         found, self.fails = self.sets.get(key), False
-        if found is not None and found["closed"]:
+        if found is not None and (found["closed"] or timestamp <= found["until"] - 20):
             self.expected.append(("late", key, value, timestamp))
         elif found is None or id not in found["parts"]:
             self.take(key, id, value, timestamp, fail)
@@ -450,12 +484,10 @@ class AgainstAModel(RuleBasedStateMachine):
             self.commit()
         self.watermark += by
         self.driver.advance(self.watermark)
-        self.settle(KEYS)
+        self.settle(KEYS, self.watermark)
 
-    def settle(self, keys: list[bytes]) -> None:
-        while due := sorted(
-            (s["until"], k) for k, s in self.sets.items() if k in keys and s["until"] <= self.watermark
-        ):
+    def settle(self, keys: list[bytes], time: int) -> None:
+        while due := sorted((s["until"], k) for k, s in self.sets.items() if k in keys and s["until"] <= time):
             until, key = due[0]
             found = self.sets.pop(key)
             if not found["closed"]:
