@@ -16,6 +16,8 @@ NEVER: Final = 2**63 - 1
 """The time of what does not come, and the end of time: no event is later."""
 LONG_AGO: Final = -(2**63)
 """The watermark before anything is known."""
+FARTHEST: Final = 2**62 - 1
+"""The latest time of an event: what is counted from it has to fit into a record. -FARTHEST: the earliest."""
 
 
 def seconds(duration: Duration) -> float:
@@ -38,13 +40,15 @@ def epoch_ms(instant: Instant) -> int:
     """The instant in epoch milliseconds.
 
     Raises:
-        ValueError: it lies so far away that no record can bear it.
+        ValueError: it lies farther away than `FARTHEST`.
     """
     if isinstance(instant, datetime):
         aware = instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
         return round(aware.timestamp() * 1000)
-    if not -_FARTHEST <= (found := int(instant)) <= _FARTHEST:
-        raise ValueError(f"found an instant of {found.bit_length()} bits, wanted epoch milliseconds of 64")
+    if not -FARTHEST <= (found := int(instant)) <= FARTHEST:
+        raise ValueError(
+            f"found a time of {found.bit_length()} bits, wanted epoch milliseconds of 62 at most"
+        )
     return found
 
 
@@ -64,10 +68,6 @@ def since_1970(number: float) -> int:
     milliseconds the 2nd of January 1970) to 100 billion (the year 5138), and likewise before 1970.
 
     Raises:
-        ValueError: it lies so far away that no record can bear it.
+        ValueError: it lies farther away than `FARTHEST`.
     """
     return round(number * 1000) if 100_000_000 <= abs(number) < 100_000_000_000 else epoch_ms(int(number))
-
-
-_FARTHEST: Final = 2**63 - 1
-"""A record has 64 bits for its timestamp."""

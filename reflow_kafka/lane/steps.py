@@ -22,9 +22,13 @@ from reflow_kafka.serde.typed import edge_codec
 from reflow_kafka.state.shelf import Shelves
 from reflow_kafka.timed.program import NO_HEADERS, Act, Call, Due, Incoming, Program
 from reflow_kafka.topology.plan import Input, Node
+from reflow_kafka.units import FARTHEST, epoch_ms
 
 LATE: Final = "late"
 """The output for events that came too late."""
+_LATEST: Final = (
+    FARTHEST + FARTHEST // 2
+)  # a record of ours may be later than any event by the size of windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,8 @@ def reading(entry: Input) -> Callable[[Record], tuple[Any, int]]:
 
     def read(r: Record) -> tuple[Any, int]:
         raw = r.value
+        if r.timestamp > _LATEST:
+            epoch_ms(r.timestamp)  # raises
         if raw is None:
             return None, r.timestamp
         try:

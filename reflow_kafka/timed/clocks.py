@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reflow_kafka.timed.watermark import Habits, Heard, LaneTime, Snapshot
-from reflow_kafka.units import LONG_AGO
+from reflow_kafka.units import FARTHEST, LONG_AGO
 
 
 class SourceClock:
@@ -65,13 +65,13 @@ class SourceClock:
         return self._since
 
     def saw(self, timestamp: int) -> None:
-        """An event has been taken in hand."""
-        if timestamp > self.top:
+        """An event has been taken in hand; one of a time that is refused does not tell it."""
+        if self.top < timestamp <= FARTHEST:
             self.top = timestamp
 
     def passed(self, timestamp: int) -> None:
         """An event is finished. If nothing is open that was before it, it counts at once."""
-        if timestamp > self.top:
+        if self.top < timestamp <= FARTHEST:
             self.top = timestamp
             if self.clear:
                 self._learn(timestamp)

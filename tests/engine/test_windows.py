@@ -22,7 +22,7 @@ from reflow_kafka import (
 from reflow_kafka.engine.engine import Engine
 from reflow_kafka.log.memory import MemoryLog
 from reflow_kafka.state.memory import MemoryBackend
-from tests.engine.memory import by_key, new_log, put, records, run, until_seen
+from tests.engine.memory import by_key, error_of, new_log, put, records, run, until_seen
 
 
 def collect(state: list[int], value: int) -> None:
@@ -248,3 +248,22 @@ async def test_a_cleared_window_is_not_told_of() -> None:
     log = await new_numbers(("a", 1, 0), ("a", 0, 1), ("b", 1, 2), ("b", 0, 3), ("b", 5, 4))
     await run(log, flow_of(Tumbling(1), handler=fold, on_close=total, state=int))
     assert await by_key(log, "out") == {"b": [{"start": 0, "total": 5}]}
+
+
+@pytest.mark.parametrize(
+    "kind", [Tumbling(1), Hopping(1, 0.5), Sliding(1), Session(1, merge=max), Count(2)], ids=repr
+)
+@pytest.mark.parametrize("direct", [True, False])
+async def test_an_event_at_the_end_of_time_is_refused_and_does_not_bring_it(kind: Any, direct: bool) -> None:
+    flow = Flow("windows", partitions=1)
+    source = flow.source("numbers", topic="numbers")
+    if not direct:
+        flow.sink("others", after=source, topic="out")
+    flow.stage(collect, name="seen", after=source, key=None, state=list, window=kind, on_close=told)
+    flow.sink("late", after="seen.late", topic="late")
+    log = await new_numbers(("a", 1, 0), ("a", 2, 2**63 - 1), ("a", 3, 100))
+    await run(log, flow)
+    (letter,) = await records(log, "windows.dead-letters")
+    assert letter.value == b"2"
+    assert "found a time of 63 bits" in error_of(letter, "message")
+    assert await records(log, "late") == []

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reflow_kafka.timed.clocks import EdgeClock, PartClock, SourceClock
 from reflow_kafka.timed.watermark import Habits, Heard, LaneTime, Snapshot, combine
-from reflow_kafka.units import LONG_AGO
+from reflow_kafka.units import FARTHEST, LONG_AGO
 
 IDLE = 30_000
 HABITS = Habits()
@@ -32,6 +32,15 @@ def test_events_tell_the_time_when_all_before_them_are_finished() -> None:
     assert clock.time(0).watermark == 90
     clock.advance(2, 2, resting=True, now=0)
     assert clock.time(0).watermark == 190
+
+
+def test_an_event_of_a_time_that_is_refused_tells_nothing() -> None:
+    clock = source()
+    for at, timestamp in enumerate((10, FARTHEST + 1, 20), start=1):
+        clock.saw(timestamp)
+        clock.advance(at, at, resting=True, now=0)
+        clock.passed(timestamp)
+    assert clock.time(0).watermark == 20
 
 
 def test_it_never_goes_back() -> None:

@@ -487,7 +487,9 @@ class AgainstAModel(RuleBasedStateMachine):
         self.settle(KEYS, self.watermark)
 
     def settle(self, keys: list[bytes], time: int) -> None:
-        while due := sorted((s["until"], k) for k, s in self.sets.items() if k in keys and s["until"] <= time):
+        while due := sorted(
+            (s["until"], k) for k, s in self.sets.items() if k in keys and s["until"] <= time
+        ):
             until, key = due[0]
             found = self.sets.pop(key)
             if not found["closed"]:
