@@ -142,7 +142,10 @@ class Context:
     def _book(self, asked: str) -> TimeBook:
         if self._time is None:
             wanted = 'stores={"name": dict}' if asked == "store" else "on_timer="
-            raise UsageError(f"ctx.{asked}(...): stage {self.stage!r} has none; give it {wanted}")
+            raise UsageError(
+                f"ctx.{asked}(...): stage {self.stage!r} has none; give it {wanted} (not beside window= nor "
+                "in joins, gather and zip: let a stage of its own follow)"
+            )
         return self._time
 
     def __getstate__(self) -> list[object]:

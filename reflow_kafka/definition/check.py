@@ -169,7 +169,9 @@ def _check_after(stage: StageSpec) -> None:
     if not stage.after:
         stage.fail("it has no upstream: say with after= whose events it takes")
     if twice := _first_repeated(map(str, stage.after)):
-        stage.fail(f"it follows {twice!r} twice")
+        stage.fail(
+            f"it follows {twice!r} twice; to join it with itself put a stage between, for one of the sides"
+        )
 
 
 def _first_repeated(names: Iterable[str]) -> str | None:

@@ -64,7 +64,7 @@ def _windowed(given: dict[str, Any], handler: Handler, name: str, place: Place) 
 
 def _window(window: Any, handler: Handler, name: str, place: Place) -> Any:
     if not isinstance(window, WindowSpec):
-        such = f"{window.__name__}(...)" if inspect.isclass(window) else repr(window)
+        such = f"the class {window.__name__} itself" if inspect.isclass(window) else repr(window)
         kinds = ", ".join(f"{kind.__name__}(...)" for kind in get_args(WindowSpec))
         place.fail(f"window= is one of {kinds}, not {such}", stage=name)
     if handler.state_by is StateBy.NONE:

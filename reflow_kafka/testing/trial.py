@@ -25,7 +25,7 @@ from reflow_kafka.testing.wiring import wire
 from reflow_kafka.timers import Timer
 from reflow_kafka.topology.planner import make_plan
 from reflow_kafka.topology.topics import dead_letter_topic
-from reflow_kafka.units import Duration, Instant, epoch_ms, seconds
+from reflow_kafka.units import Duration, Instant, as_seconds, epoch_ms
 
 Named = str | Stage[Any] | Callable[..., Any]
 """A stage: its name, its handle, or the decorated object."""
@@ -47,7 +47,7 @@ class Trial:
                 )
         self._wiring = wire(self._spec, real)
         self._resources = dict(resources)
-        self._start = epoch_ms(start)
+        self._start = _instant("start", start)
         self._given: Stand | None = None
         self._entries: dict[str, Entry] = {}
         self._turns = itertools.count()
@@ -110,7 +110,7 @@ class Trial:
         stand.settle()
 
     def _record(self, entry: Entry, value: object, key: object, timestamp: Instant) -> OutRecord:
-        at = self.now if timestamp is INHERITED else epoch_ms(timestamp)
+        at = self.now if timestamp is INHERITED else _instant("timestamp", timestamp)
         if isinstance(value, bytes):
             return OutRecord(None if key is INHERITED else encode_key(key), value, at, [])
         return entry.record(value, key, [], at)
@@ -129,12 +129,12 @@ class Trial:
     def advance(self, wall: Duration, event_time: Instant | None) -> None:
         """The clocks move on."""
         self._check_running()
-        if (by := seconds(wall)) < 0:
+        if not (by := as_seconds(wall)) >= 0:
             raise UsageError(
-                f"found advance({wall!r}), wanted a time that is not negative: clocks never go back"
+                f"found advance({wall!r}), wanted seconds or a timedelta, not negative: clocks never go back"
             )
         if event_time is not None:
-            self._stand.expect(epoch_ms(event_time))
+            self._stand.expect(_instant("event_time", event_time))
         if by:
             self._stand.pass_time(by)
         else:
@@ -240,8 +240,22 @@ class Trial:
         name = self._name(source)
         sources = [s.name for s in self._spec.stages if s.kind == "source"]
         if name not in self._wiring.given and name not in self._entries:
+            if name in sources:
+                raise UsageError(
+                    f"source {name!r} takes no events from a test: a schedule fires when advance(...) moves "
+                    "the clock, and what is named in real= reads for itself"
+                )
             raise UsageError(f"flow {self._spec.name!r} has no source {name!r}{did_you_mean(name, sources)}")
         return name
+
+
+def _instant(name: str, given: Instant) -> int:
+    try:
+        return epoch_ms(given)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"found {name}={given!r}, wanted epoch milliseconds or a datetime ({error})"
+        ) from None
 
 
 def _raw(key: object) -> bytes:

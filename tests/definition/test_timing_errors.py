@@ -40,7 +40,7 @@ def a_number(flow: Flow) -> None:
     flow.stage(fold, after="rows", state=dict, window=60)  # type: ignore[arg-type]
 
 
-@cases.refused("fold", "not Tumbling(...)")
+@cases.refused("fold", "not the class Tumbling itself")
 def a_class(flow: Flow) -> None:
     flow.stage(fold, after="rows", state=dict, window=Tumbling)  # type: ignore[arg-type]
 

@@ -621,11 +621,23 @@ def test_named_stores() -> None:
         (lambda test: test.store("total", "pages"), "has no store 'pages'"),
         (lambda test: test.timers("total", "a"), "has no timers"),
         (lambda test: test.advance(-1), "never go back"),
+        (lambda test: test.advance("x"), r"found advance\('x'\), wanted seconds"),
+        (lambda test: test.advance(event_time="x"), "found event_time='x', wanted epoch milliseconds"),
+        (lambda test: test.send("orders", {}, timestamp="x"), "found timestamp='x', wanted epoch"),
     ],
 )
 def test_mistakes_are_told(mistake: Any, told: str) -> None:
     with FlowTest(counting()) as test, pytest.raises(UsageError, match=told):
         mistake(test)
+
+
+def test_a_schedule_takes_no_events() -> None:
+    flow = Flow("beats", partitions=1)
+    flow.stage(print, after=flow.source("beat", every=1), name="told")
+    with FlowTest(flow) as test, pytest.raises(UsageError, match=r"'beat' takes no events.*advance\("):
+        test.send("beat", 1)
+    with pytest.raises(UsageError, match="found start='x'"):
+        FlowTest(flow, start="x").__enter__()  # type: ignore[arg-type]
 
 
 def test_tests_that_are_not_open_or_open_twice() -> None:
