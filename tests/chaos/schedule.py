@@ -54,6 +54,14 @@ KINDS = {
 }
 """All kinds; a jump is in seconds of event time."""
 
+MUST = (
+    frozenset({"die at"}),
+    frozenset({"pause"}),
+    frozenset(k for k in KINDS if KINDS[k].target == "brokers"),
+)
+"""Of each of these sets every run has a fault: else luck decides whether it tries what matters most."""
+_DRAWS = 10_000
+
 _PLACES = {"worker": WORKERS, "brokers": BROKERS, "network": BROKERS}
 _EXCLUSIVE = {"brokers", "network"}
 """Of these all places together have one fault at a time: with two of three away nothing would be tested."""
@@ -87,8 +95,22 @@ class Fault:
 
 
 def schedule(seed: int, seconds: float, kinds: Sequence[str] = tuple(KINDS)) -> list[Fault]:
-    """Faults that end within so many seconds, ordered by time."""
+    """Faults that end within so many seconds, ordered by time.
+
+    Raises:
+        ValueError: that is too short for what every run must have.
+    """
     chance = random.Random(seed)
+    must = [some for some in MUST if not some.isdisjoint(kinds)]
+    for _ in range(_DRAWS):
+        faults = _draw(chance, seconds, kinds)
+        happens = {fault.kind for fault in faults}
+        if not any(some.isdisjoint(happens) for some in must):
+            return faults
+    raise ValueError(f"{seconds:g} s are too short for a fault of each of {[sorted(some) for some in must]}")
+
+
+def _draw(chance: random.Random, seconds: float, kinds: Sequence[str]) -> list[Fault]:
     faults: list[Fault] = []
     free: dict[tuple[str, int], float] = {}
     at = chance.uniform(1, 3)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.chaos.schedule import KINDS, overlapping, schedule
+import pytest
+
+from tests.chaos.schedule import KINDS, MUST, overlapping, schedule
 
 
 def test_a_seed_gives_the_same_faults_again() -> None:
@@ -24,3 +26,14 @@ def test_every_kind_happens_and_only_those_wanted() -> None:
     assert counts.keys() == KINDS.keys()
     few = {fault.kind for seed in range(50) for fault in schedule(seed, 60, ("kill", "cut"))}
     assert few == {"kill", "cut"}
+
+
+def test_no_run_is_without_what_matters_most() -> None:
+    for seed in range(300):
+        happens = {fault.kind for fault in schedule(seed, 36)}
+        assert all(happens & some for some in MUST)
+
+
+def test_a_run_too_short_for_that_is_refused() -> None:
+    with pytest.raises(ValueError, match="12 s are too short for a fault of each of"):
+        schedule(7, 12)
