@@ -97,7 +97,7 @@ def _finish(world: World, outcome: Outcome) -> None:
     while any(slot.worker for slot in world.slots):
         world.keep()
         time.sleep(0.05)
-    outcome.wrong += judge(world, world.watcher.finish())
+    outcome.wrong += judge(world)
     outcome.wrong += _unexpected(world)
 
 

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from reflow_kafka.state.rocks import RocksBackend
 from tests.chaos.oracle import check
 from tests.chaos.transactions import ENDED, transactions
-from tests.chaos.watcher import Seen, differs
+from tests.chaos.watcher import differs, gathered
 from tests.chaos.world import LANES, OUTPUTS, STAGES, World
 from tests.support.kafka import DEADLINE, Message, Topic, by_key, topics_of
 
@@ -22,7 +22,7 @@ Lanes = dict[int, dict[bytes, bytes]]
 Ends = Mapping[str, Mapping[int, int]]
 
 
-def judge(world: World, seen: Seen) -> list[str]:
+def judge(world: World) -> list[str]:
     """What is wrong after all has been processed and all workers have stopped."""
     outputs = {name: _read(world, world.topic(name)) for name in OUTPUTS}
     records = {stage: _read(world, world.changelog(stage)) for stage in STAGES}
@@ -34,7 +34,7 @@ def judge(world: World, seen: Seen) -> list[str]:
         *(by_key(outputs[name]) for name in OUTPUTS),
         {stage: _decoded(lanes) for stage, lanes in changelogs.items()},
     )
-    wrong += differs(seen, outputs["totalled"])
+    wrong += _watched(world, [message for messages in outputs.values() for message in messages])
     wrong += _unfinished(world, orders)
     wrong += _open_transactions(world)
     wrong += [problem for lane in range(LANES) for problem in _local(world, lane, changelogs, ends)]
@@ -47,6 +47,14 @@ def _read(world: World, topic: str) -> list[Message]:
         return reader.look()
     finally:
         reader.close()
+
+
+def _watched(world: World, messages: list[Message]) -> list[str]:
+    """Whether the reader beside the faults has seen the same; it may have to catch up."""
+    seen = world.watcher.finish(len(messages))
+    if (error := world.watcher.error) is not None:
+        return [f"the reader beside the faults has ended: {error!r}"]
+    return differs(seen, gathered(messages))
 
 
 def _latest(messages: Iterable[Message]) -> Lanes:

@@ -62,7 +62,7 @@ class World:
         create_topics(cluster.inside, [self.topic("orders")], LANES, ANY_TIME, 3)
         create_topics(cluster.inside, map(self.topic, OUTPUTS), LANES, ANY_TIME, 3)
         self.orders = Topic(cluster.inside, self.topic("orders"))
-        self.watcher = Watcher(cluster.inside, self.topic("totalled"))
+        self.watcher = Watcher(cluster.inside, list(map(self.topic, OUTPUTS)))
         self.feed = Feed(cluster.inside, self.topic("orders"), self._events(), rate)
         self.workers = Workers(folder, flow)
         self.slots = [
