@@ -77,8 +77,7 @@ class CountWindows(Windowed):
 
     def _close(self, place: bytes) -> Iterator[Act]:
         window: Counted | None = self._shelf.get(place)
-        if window is None:
-            raise self._shelf.missing(place)
+        assert window is not None
         yield from self._tell(place, window)
 
     def _at(self, place: bytes) -> int:
@@ -87,8 +86,7 @@ class CountWindows(Windowed):
 
     def _span(self, place: bytes) -> tuple[int, int]:
         raw = self._shelf.raw(place)
-        if raw is None:
-            raise self._shelf.missing(place)
+        assert raw is not None
         _, first, last = _NUMBERS.unpack_from(raw)
         return first, last
 

@@ -172,8 +172,7 @@ class SlidingWindows(Windowed):
 
     def _close(self, place: bytes) -> Iterator[Act]:
         slot: Slot | None = self._shelf.get(place)
-        if slot is None:
-            raise self._shelf.missing(place)
+        assert slot is not None
         start, end = read_number(place), read_number(place) + self._size
         if self._tells and slot.state is not None:
             yield self._on_close(slot.state, start, end, place[8:], end)

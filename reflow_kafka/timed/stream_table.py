@@ -239,8 +239,7 @@ class AsOf:
         """The first of the events that wait in one place is taken out; its key with it."""
         at, key = self._waiting.read(id)
         entry = self._entries.get(id)
-        if entry is None:
-            raise self._entries.missing(id)
+        assert entry is not None
         event, *others = _decode_waiting(entry)
         if others:
             self._waiting.add(at, key, _encode_waiting(others))

@@ -162,8 +162,7 @@ class ZipProgram:
         place = at + number(queue.first)
         queue.first += 1
         found = self._items.get(place)
-        if found is None:
-            raise self._items.missing(place)
+        assert found is not None
         self._items.delete(place)
         return found
 
@@ -187,8 +186,7 @@ class ZipProgram:
             if not skipped:
                 self._flushed = at  # what is deleted in the store need not be passed again and again
             queue = self._queues.get(at)
-            if queue is None:
-                raise self._queues.missing(at)
+            assert queue is not None
             key, _ = read_text(at)
             return Due(at, self._timestamps(at, queue), self._flush(at, key, queue), key)
         return None
@@ -201,8 +199,7 @@ class ZipProgram:
         yield from queue.items
         for place in range(queue.first, queue.next):
             found = self._items.get(at + number(place))
-            if found is None:
-                raise self._items.missing(at + number(place))
+            assert found is not None
             yield found
 
     def _flush(self, at: bytes, key: bytes, queue: Queue) -> Iterator[Act]:
@@ -221,8 +218,7 @@ class ZipProgram:
 
     def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
         queue = self._queues.get(id)
-        if queue is None:
-            raise self._queues.missing(id)
+        assert queue is not None
         items, told = self._waiting(id, queue), self._codecs[queue.side].told
         values = [None if item.value is None else told(item.value) for item in items if not item.gone]
         for place in range(queue.first, queue.next):

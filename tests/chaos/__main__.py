@@ -48,17 +48,21 @@ def _one(cluster: Cluster, folder: Path, seed: int, seconds: float, number: int)
     for problem in outcome.wrong:
         print(f"WRONG: {problem}")
     told = "WRONG" if outcome.wrong else "right"
-    print(f"{told}: {outcome.events} events, recovered in {outcome.recovery:.1f} s; {dict(outcome.ended)}")
+    print(
+        f"{told}: {outcome.events} events, recovered in {outcome.recovery:.1f} s, "
+        f"{outcome.compacted} changelog records compacted away; {dict(outcome.ended)}"
+    )
     if not outcome.wrong:
         shutil.rmtree(place)
     return outcome
 
 
 def _tell(outcomes: list[Outcome]) -> None:
-    print(f"\n{'seed':>12}  {'faults':>6}  {'events':>8}  {'recovery':>8}  result")
+    print(f"\n{'seed':>12}  {'faults':>6}  {'events':>8}  {'compacted':>9}  {'recovery':>8}  result")
     for one in outcomes:
         result = f"WRONG ({len(one.wrong)})" if one.wrong else "right"
-        print(f"{one.seed:>12}  {one.faults.total():>6}  {one.events:>8}  {one.recovery:>6.1f} s  {result}")
+        counts = f"{one.faults.total():>6}  {one.events:>8}  {one.compacted:>9}"
+        print(f"{one.seed:>12}  {counts}  {one.recovery:>6.1f} s  {result}")
     faults = sum((one.faults for one in outcomes), Counter[str]())
     ended = sum((one.ended for one in outcomes), Counter[str]())
     print(f"\n{len(outcomes)} runs, {faults.total()} faults, {sum(one.events for one in outcomes)} events")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.nemeses import ACTS
 from tests.chaos.schedule import KINDS, WORKERS, Fault, schedule
-from tests.chaos.verdict import judge
-from tests.chaos.world import World
+from tests.chaos.verdict import compacted, judge
+from tests.chaos.windowed import untimely
+from tests.chaos.world import LANES, OUTPUTS, World
 from tests.support.cluster import Cluster
-from tests.support.kafka import Topic
+from tests.support.kafka import Topic, by_key
 
 RATE = 300.0
 """Events per second."""
@@ -32,6 +35,8 @@ class Outcome:
     events: int = 0
     recovery: float = 0.0
     """Seconds from the last fault until everything was processed."""
+    compacted: int = 0
+    """Records of changelogs that were compacted away."""
     wrong: list[str] = field(default_factory=list)
 
 
@@ -74,20 +79,15 @@ def _finish(world: World, outcome: Outcome) -> None:
     """Produce no more, wait until all is processed, stop everybody, judge."""
     world.settle()
     world.feed.cancel()
-    outcome.events = world.feed.sent
     began = time.monotonic()
-    output = Topic(world.cluster.inside, world.topic("totalled"))
-    try:
-        while len(output.look()) < outcome.events:
-            world.keep()
-            if (waited := time.monotonic() - began) > PATIENCE:
-                found = len(output.messages)
-                outcome.wrong.append(f"{found} of {outcome.events} events came out in {waited:.0f} s")
-                outcome.wrong += [slot.worker.last_words() for slot in world.slots if slot.worker]
-                break
-            time.sleep(0.2)
-    finally:
-        output.close()
+    with contextlib.ExitStack() as stack:
+        outputs = {name: Topic(world.cluster.inside, world.topic(name)) for name in OUTPUTS}
+        for output in outputs.values():
+            stack.callback(output.close)
+        _wait(world, outcome, lambda: _missing(world, outputs))
+        world.tell_the_time()
+        _wait(world, outcome, lambda: _missing(world, outputs) or _overdue(world, outputs))
+    outcome.events = world.sent
     outcome.recovery = time.monotonic() - began
     for slot in world.slots[:WORKERS]:
         if slot.worker is None:
@@ -98,7 +98,37 @@ def _finish(world: World, outcome: Outcome) -> None:
         world.keep()
         time.sleep(0.05)
     outcome.wrong += judge(world)
+    outcome.compacted = compacted(world)
+    if not outcome.compacted:
+        outcome.wrong.append("no changelog was compacted: no restore has met that")
     outcome.wrong += _unexpected(world)
+
+
+def _wait(world: World, outcome: Outcome, left: Callable[[], str]) -> None:
+    """Until nothing is left to be done."""
+    began = time.monotonic()
+    while (told := left()) and not outcome.wrong:
+        world.keep()
+        if (waited := time.monotonic() - began) > PATIENCE:
+            outcome.wrong.append(f"after {waited:.0f} s {told}")
+            outcome.wrong += [slot.worker.last_words() for slot in world.slots if slot.worker]
+        time.sleep(0.2)
+
+
+def _missing(world: World, outputs: Mapping[str, Topic]) -> str:
+    """Events that have not come out yet."""
+    found = {name: len(output.look()) for name, output in outputs.items()}
+    found["noted or late"] = found.pop("noted") + found.pop("late")
+    del found["closed"]
+    behind = {name: count for name, count in found.items() if count < world.sent}
+    return f"not all of {world.sent} events came out: {behind}" if behind else ""
+
+
+def _overdue(world: World, outputs: Mapping[str, Topic]) -> str:
+    """Windows that are open although time has come so far."""
+    logs = (by_key(log.look()) for log in (world.orders, outputs["noted"], outputs["closed"]))
+    due, _ = untimely(*logs, LANES)
+    return f"{len(due)} windows were not closed: {due[:4]}" if due else ""
 
 
 def _unexpected(world: World) -> list[str]:

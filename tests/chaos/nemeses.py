@@ -137,8 +137,9 @@ def _jump(world: World, fault: Fault) -> None:
     world.ahead += int(fault.detail)
 
 
-def _jump_back(world: World, fault: Fault) -> None:
-    world.ahead -= int(fault.detail)
+def _after_jump(world: World, fault: Fault) -> None:
+    """Only those who were behind return: after a time that has come, everything older would be late."""
+    world.ahead -= min(0, int(fault.detail))
 
 
 def _nothing(_: World, __: Fault) -> None:
@@ -160,6 +161,6 @@ ACTS: dict[str, tuple[Act, Act]] = {
     "freeze": (_freeze, _heal),
     "slow": (_slow, _heal),
     "trim": (lambda w, _: w.beside(w.trim), _nothing),
-    "jump in time": (_jump, _jump_back),
+    "jump in time": (_jump, _after_jump),
 }
 """How each kind of fault begins and ends."""

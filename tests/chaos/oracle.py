@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 ROUND = 50
@@ -25,12 +26,12 @@ def check(orders: Log, looked: Log, counted: Log, totalled: Log, states: Mapping
         looked, counted, totalled: the outputs of the three stages.
         states: stage → key → its state according to the changelog.
     """
-    wanted = _flat(orders)
+    wanted = flat(orders)
     wrong = [
-        *_once(wanted, orders, "orders"),
-        *_once(wanted, looked, "looked"),
-        *_once(wanted, counted, "counted"),
-        *_once(wanted, totalled, "totalled"),
+        *once(wanted, orders, "orders"),
+        *once(wanted, looked, "looked"),
+        *once(wanted, counted, "counted"),
+        *once(wanted, totalled, "totalled"),
     ]
     if wrong:  # what follows would only repeat it
         return wrong
@@ -40,13 +41,13 @@ def check(orders: Log, looked: Log, counted: Log, totalled: Log, states: Mapping
         "total": _totalled(counted, totalled, wrong),
     }
     for stage, expected in found.items():
-        wrong += _differences(f"state of {stage}", expected, states[stage])
+        wrong += differences(f"state of {stage}", expected, states[stage])
     return wrong
 
 
-def _once(wanted: Iterable[Value], log: Log, what: str) -> list[str]:
+def once(wanted: Iterable[Value], log: Log, what: str) -> list[str]:
     """Every event is there, and once."""
-    ids = Counter(value["id"] for value in _flat(log))
+    ids = Counter(value["id"] for value in flat(log))
     every = {value["id"] for value in wanted}
     wrong = {
         "missing": sorted(every - ids.keys()),
@@ -66,13 +67,13 @@ def _looked(orders: Log, looked: Log, wrong: list[str]) -> States:
             expected.setdefault(key, []).append({**order, "customer_n": n, "customer_before": before})
             before = order["id"]
         states[key] = {"last": before, "n": len(values)}
-    wrong += _differences("looked", expected, looked)
+    wrong += differences("looked", expected, looked)
     return states
 
 
 def _counted(looked: Log, counted: Log, wrong: list[str]) -> States:
     """Each group's events folded in the order in which they came, its customers' in their order."""
-    source = {value["id"]: value for value in _flat(looked)}
+    source = {value["id"]: value for value in flat(looked)}
     expected: dict[str, list[Value]] = defaultdict(list)
     states: dict[str, Value] = {}
     for group, values in counted.items():
@@ -91,15 +92,15 @@ def _counted(looked: Log, counted: Log, wrong: list[str]) -> States:
                 state = {}
         if state:
             states[group] = state
-        wrong += _disorder(f"counted, {group}", values, "customer", "customer_n")
-    wrong += _differences("counted", expected, counted)
+        wrong += disorder(f"counted, {group}", values, "customer", "customer_n")
+    wrong += differences("counted", expected, counted)
     return states
 
 
 def _totalled(counted: Log, totalled: Log, wrong: list[str]) -> States:
     """Each customer's events folded in the order in which they came, those of one group in its order."""
-    places = {value["id"]: place for place, value in _numbered(counted)}
-    source = {value["id"]: value for value in _flat(counted)}
+    places = {value["id"]: place for place, value in numbered(counted)}
+    source = {value["id"]: value for value in flat(counted)}
     expected: dict[str, list[Value]] = defaultdict(list)
     states: dict[str, Value] = {}
     for customer, values in totalled.items():
@@ -111,16 +112,21 @@ def _totalled(counted: Log, totalled: Log, wrong: list[str]) -> States:
             last = order["id"]
         states[customer] = {"last": last, "sum": sum_}
         placed = [{**value, "place": places[value["id"]]} for value in values]
-        wrong += _disorder(f"totalled, {customer}", placed, "group", "place")
-    wrong += _differences("totalled", expected, totalled)
+        wrong += disorder(f"totalled, {customer}", placed, "group", "place")
+    wrong += differences("totalled", expected, totalled)
     return states
 
 
-def _numbered(log: Log) -> Iterable[tuple[int, Value]]:
+def gone(offsets: Sequence[int]) -> int:
+    """How many records of a partition are no more; the end of a transaction takes an offset, too."""
+    return sum(max(0, later - one - 2) for one, later in pairwise([-1, *offsets]))
+
+
+def numbered(log: Log) -> Iterable[tuple[int, Value]]:
     return ((place, value) for values in log.values() for place, value in enumerate(values))
 
 
-def _disorder(what: str, values: Sequence[Value], field: str, number: str) -> list[str]:
+def disorder(what: str, values: Sequence[Value], field: str, number: str) -> list[str]:
     """Events with the same `field` must come by ascending `number`."""
     last: dict[Any, int] = {}
     for value in values:
@@ -130,7 +136,7 @@ def _disorder(what: str, values: Sequence[Value], field: str, number: str) -> li
     return []
 
 
-def _differences(what: str, expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+def differences(what: str, expected: Mapping[Any, Any], found: Mapping[Any, Any]) -> list[str]:
     wrong = [key for key in sorted(expected.keys() | found.keys()) if expected.get(key) != found.get(key)]
     if not wrong:
         return []
@@ -143,5 +149,5 @@ def _differences(what: str, expected: Mapping[str, Any], found: Mapping[str, Any
     return [f"{what}: {len(wrong)} keys differ, such as {key}: expected {one}, found {other}"]
 
 
-def _flat(log: Log) -> list[Value]:
+def flat(log: Log) -> list[Value]:
     return [value for values in log.values() for value in values]

@@ -33,5 +33,6 @@ def test_campaign(unique: str, tmp_path: Path) -> None:
         pytest.skip(f"three brokers need Java: {error}")
     with Cluster(WORKERS + 1) as cluster:
         outcome = run(cluster, unique, tmp_path / "campaign", seed_of(), SECONDS)
-    print(f"{outcome.events} events, {dict(outcome.faults)}, {dict(outcome.ended)}")
+    print(f"{outcome.events} events, {outcome.compacted} changelog records compacted away")
+    print(f"{dict(outcome.faults)}, {dict(outcome.ended)}")
     assert not outcome.wrong, "\n".join(outcome.wrong)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.oracle import ROUND, check
+from tests.chaos.oracle import ROUND, check, gone
 
 Outcome = dict[str, Any]
 
@@ -71,3 +71,10 @@ def test_a_wrong_outcome_is_found(fault: str) -> None:
     outcome = copy.deepcopy(right())
     WRONG[fault](outcome)
     assert check(**outcome) != []
+
+
+def test_what_was_compacted_away_is_counted_and_ends_of_transactions_are_not() -> None:
+    assert gone([]) == 0
+    assert gone([0, 1, 3, 5, 6]) == 0  # 2 and 4 are ends
+    assert gone([0, 1, 6, 7]) == 3
+    assert gone([9]) == 8

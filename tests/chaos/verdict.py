@@ -10,11 +10,13 @@ from typing import Any
 from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from reflow_kafka.state.ordered import read_number
 from reflow_kafka.state.rocks import RocksBackend
-from tests.chaos.oracle import check
+from tests.chaos.oracle import check, gone
 from tests.chaos.transactions import ENDED, transactions
 from tests.chaos.watcher import differs, gathered
-from tests.chaos.world import LANES, OUTPUTS, STAGES, World
+from tests.chaos.windowed import Windows, check_windows, untimely
+from tests.chaos.world import FOLDED, LANES, OUTPUTS, STAGES, WINDOWED, World
 from tests.support.kafka import DEADLINE, Message, Topic, by_key, topics_of
 
 Lanes = dict[int, dict[bytes, bytes]]
@@ -29,11 +31,14 @@ def judge(world: World) -> list[str]:
     changelogs = {stage: _latest(messages) for stage, messages in records.items()}
     ends = {stage: _ends(messages) for stage, messages in records.items()}
     orders = world.orders.look()
-    wrong = check(
-        by_key(orders),
-        *(by_key(outputs[name]) for name in OUTPUTS),
-        {stage: _decoded(lanes) for stage, lanes in changelogs.items()},
-    )
+    logs = {"orders": by_key(orders), **{name: by_key(found) for name, found in outputs.items()}}
+    states = {stage: _decoded(changelogs[stage]) for stage in FOLDED}
+    wrong = check(*(logs[name] for name in ("orders", "looked", "counted", "totalled")), states)
+    if not wrong:  # else this would only repeat it
+        windows = (logs[name] for name in ("orders", "counted", "noted", "closed", "late"))
+        wrong += check_windows(*windows, _held(changelogs[WINDOWED]), LANES)
+        _, early = untimely(logs["orders"], logs["noted"], logs["closed"], LANES)
+        wrong += [f"{len(early)} windows were closed too early: {early[:4]}"] if early else []
     wrong += _watched(world, [message for messages in outputs.values() for message in messages])
     wrong += _unfinished(world, orders)
     wrong += _open_transactions(world)
@@ -41,8 +46,19 @@ def judge(world: World) -> list[str]:
     return wrong
 
 
-def _read(world: World, topic: str) -> list[Message]:
-    reader = Topic(world.cluster.inside, topic)
+def compacted(world: World) -> int:
+    """How many records of changelogs have been compacted away."""
+    found = 0
+    for stage in STAGES:
+        offsets: dict[int, list[int]] = defaultdict(list)
+        for message in _read(world, world.changelog(stage), committed=False):
+            offsets[message.partition()].append(message.offset())
+        found += sum(map(gone, offsets.values()))
+    return found
+
+
+def _read(world: World, topic: str, *, committed: bool = True) -> list[Message]:
+    reader = Topic(world.cluster.inside, topic, committed=committed)
     try:
         return reader.look()
     finally:
@@ -75,6 +91,16 @@ def _ends(messages: Iterable[Message]) -> Counter[int]:
 
 def _decoded(lanes: Lanes) -> dict[str, Any]:
     return {key.decode(): json.loads(value) for states in lanes.values() for key, value in states.items()}
+
+
+def _held(lanes: Lanes) -> Windows:
+    """The windows that are open, from what the changelog keeps of them: w, start, key."""
+    return {
+        (key[9:].decode(), read_number(key, 1)): json.loads(value)
+        for windows in lanes.values()
+        for key, value in windows.items()
+        if key.startswith(b"w")
+    }
 
 
 def _unfinished(world: World, orders: list[Message]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import random
 import threading
 import time
@@ -22,19 +23,26 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from reflow_kafka.serde.keys import partition_of
 from tests.chaos.schedule import WORKERS
 from tests.chaos.slot import Slot
 from tests.chaos.watcher import Watcher
 from tests.support.cluster import Cluster
-from tests.support.kafka import ANY_TIME, DEADLINE, Feed, Input, Topic, create_topics
+from tests.support.kafka import ANY_TIME, DEADLINE, Feed, Input, Topic, create_topics, produce
 from tests.support.waiting import wait_until
 from tests.support.workers import Workers
 
 LANES = 6
 CUSTOMERS = 120
 GROUPS = 40
-STAGES = ("look_up", "count", "total")
-OUTPUTS = ("looked", "counted", "totalled")
+MANY = 20_000
+"""Further keys with one event each, which some seeds begin with: a restore takes time."""
+_LOADED = 4
+"""One in so many seeds does."""
+FOLDED = ("look_up", "count", "total")
+WINDOWED = "note"
+STAGES = (*FOLDED, WINDOWED)
+OUTPUTS = ("looked", "counted", "totalled", "noted", "closed", "late")
 _AFTERMATH = 20.0
 """Seconds after a fault of brokers or network in which workers may still be without them."""
 # Compacted as soon and as often as Kafka lets one: those who restore read what is being rewritten.
@@ -54,6 +62,8 @@ class World:
         self.flow = flow
         self.ahead = 0
         """Seconds by which event time is wrong."""
+        self.loaded = MANY if seed % _LOADED == 0 else 0
+        """Events that were there before the workers."""
         self._chance = random.Random(seed)
         self._troubled = float("-inf")
         self._threads = ThreadPoolExecutor(8)
@@ -63,7 +73,10 @@ class World:
         create_topics(cluster.inside, map(self.topic, OUTPUTS), LANES, ANY_TIME, 3)
         self.orders = Topic(cluster.inside, self.topic("orders"))
         self.watcher = Watcher(cluster.inside, list(map(self.topic, OUTPUTS)))
-        self.feed = Feed(cluster.inside, self.topic("orders"), self._events(), rate)
+        self._last = 0
+        events = self._events()
+        self._before = list(itertools.islice(events, self.loaded))
+        self.feed = Feed(cluster.inside, self.topic("orders"), events, rate)
         self.workers = Workers(folder, flow)
         self.slots = [
             Slot(
@@ -75,6 +88,11 @@ class World:
             for number in range(WORKERS + 1)  # the last one is for those who join and leave
         ]
 
+    @property
+    def sent(self) -> int:
+        """How many events there are so far."""
+        return self.loaded + self.feed.sent + self._last
+
     def topic(self, name: str) -> str:
         """Name of an external topic."""
         return f"{self.flow}-{name}"
@@ -82,7 +100,7 @@ class World:
     @property
     def edges(self) -> list[str]:
         """The topics between stages."""
-        return [f"{self.flow}.look_up.count", f"{self.flow}.count.total"]
+        return [f"{self.flow}.{edge}" for edge in ("look_up.count", "count.total", "count.note")]
 
     @property
     def transactions(self) -> list[str]:
@@ -95,6 +113,7 @@ class World:
 
     def start(self) -> None:
         """Start workers, readers and input."""
+        produce(self.cluster.inside, self.topic("orders"), self._before)
         for slot in self.slots[:WORKERS]:
             slot.start()
         wait_until(lambda: sum(self.workers.shares()) == LANES, 60, "all lanes run")
@@ -107,8 +126,21 @@ class World:
         chance = self._chance
         for id in itertools.count():
             customer, group = f"c{chance.randrange(CUSTOMERS)}", f"g{chance.randrange(GROUPS)}"
-            at = int((time.time() + self.ahead + chance.gauss(0, 60)) * 1000)
-            yield Input(customer, {"id": id, "customer": customer, "group": group}, at)
+            if id < self.loaded:
+                customer, group = f"c{CUSTOMERS + id}", f"g{GROUPS + id}"
+            at = int((time.time() + self.ahead + chance.gauss(0, 5)) * 1000)
+            yield Input(customer, {"id": id, "customer": customer, "group": group, "at": at}, at)
+
+    def tell_the_time(self) -> None:
+        """End with the latest event of all, in each partition: a new owner goes by what it sees itself."""
+        at = 1 + max(json.loads(order.value())["at"] for order in self.orders.look())
+        customers = {partition_of(b"c%d" % n, LANES): f"c{n}" for n in range(CUSTOMERS)}
+        last = [
+            Input(customer, {"id": id, "customer": customer, "group": "g0", "at": at}, at)
+            for id, customer in enumerate(customers.values(), self.sent)
+        ]
+        produce(self.cluster.inside, self.topic("orders"), last)
+        self._last = len(last)
 
     def _compact(self) -> None:
         entries = [

@@ -1,4 +1,7 @@
-"""Three stages with state, re-keyed twice, the first with many events in progress; each shows its fold."""
+"""Four stages with state, re-keyed at each hop, the first with many events in progress; each shows its fold.
+
+The last one has windows: an event is noted in one, which closes once, or it is late.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,15 @@ import os
 import random
 from typing import Any
 
-from reflow_kafka import Context, Flow
+from reflow_kafka import Context, Event, Flow, Tumbling, Window
 
 NAME = os.environ["FLOW_NAME"]
 ROUND = 50
 """A group begins anew after so many events: its state is deleted."""
 
 flow = Flow(NAME, partitions=6)
-orders = flow.source("orders", topic=f"{NAME}-orders")
+# Never idle: so it is known how far time may have come, whatever is away for however long.
+orders = flow.source("orders", topic=f"{NAME}-orders", out_of_orderness=15, idle_after=3600)
 
 
 @flow.stage(after=orders, state=dict, concurrency=16)
@@ -46,6 +50,27 @@ def total(state: dict[str, int], order: dict[str, Any]) -> dict[str, Any]:
     return {**order, "total_sum": state["sum"], "total_before": before}
 
 
+def close(ids: list[int], window: Window) -> Event[dict[str, Any]]:
+    return Event({"start": window.start, "ids": ids}, to="closed")
+
+
+@flow.stage(
+    after=count,
+    key="customer",
+    state=list,
+    window=Tumbling(5, grace=10),
+    on_close=close,
+    outputs=["closed"],
+)
+def note(ids: list[int], order: dict[str, Any]) -> dict[str, Any]:
+    """Which event was the how manieth of its window."""
+    ids.append(order["id"])
+    return {**order, "window_n": len(ids)}
+
+
 flow.sink("looked", after=look_up, topic=f"{NAME}-looked")
 flow.sink("counted", after=count, topic=f"{NAME}-counted")
 flow.sink("totalled", after=total, topic=f"{NAME}-totalled")
+flow.sink("noted", after=note, topic=f"{NAME}-noted")
+flow.sink("closed", after="note.closed", topic=f"{NAME}-closed")
+flow.sink("late", after="note.late", topic=f"{NAME}-late")
