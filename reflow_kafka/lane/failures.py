@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from reflow_kafka.errors import FlowStopped, Reject, StateError
+from reflow_kafka.errors import DataLoss, FlowStopped, Reject, StateError
 from reflow_kafka.event import Event
 from reflow_kafka.lane.dead_letter import DeadLetterPlace, error_headers
 from reflow_kafka.lane.emitter import Emitter, Prepared
@@ -16,7 +16,7 @@ from reflow_kafka.log.api import Record, TopicPartition
 from reflow_kafka.serde.typed import edge_codec
 from reflow_kafka.topology.plan import Node
 
-NO_EVENTS_FAULT: Final = (FlowStopped, StateError)
+NO_EVENTS_FAULT: Final = (DataLoss, FlowStopped, StateError)
 """Errors that end the lane, wherever they come up."""
 TOLD: Final = 3
 """Dead letters that are logged; the topic has them all."""

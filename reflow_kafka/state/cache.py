@@ -12,6 +12,7 @@ commit), `_pending` (in the commit under way), the store.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -26,6 +27,18 @@ FORGOTTEN: Final = object()
 
 class UnreadableState(ReflowError, ValueError):
     """Bytes in a store that are no state of its stage: fails the events of the key."""
+
+
+UNREADABLE: Final = (
+    ValueError,
+    LookupError,
+    AssertionError,
+    ArithmeticError,
+    RuntimeError,
+    StopIteration,
+    struct.error,
+)
+"""What reading raises if something else is stored than was written. Only for where no code of users runs."""
 
 
 class StateCache:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Generic, TypeVar
 
 from reflow_kafka.serde.json import own_size
+from reflow_kafka.state.cache import UNREADABLE, UnreadableState
 from reflow_kafka.state.layer import Layer
 from reflow_kafka.state.ordered import after
 from reflow_kafka.state.store import LaneStores
@@ -79,7 +80,7 @@ class Shelf(Generic[T]):
         """The value of a key, None if there is none.
 
         Raises:
-            ValueError: the store holds bytes that are no value.
+            UnreadableState: the store holds bytes that are no value.
         """
         value: Any = self._step.get(key, _ABSENT)
         if value is not _ABSENT:
@@ -90,6 +91,13 @@ class Shelf(Generic[T]):
         if value is not None:
             self._read.append(key)
         return value  # type: ignore[no-any-return]
+
+    def missing(self, key: bytes) -> UnreadableState:
+        """What to raise if a key has no value, while something else that is stored says that it has one."""
+        return UnreadableState(
+            f"store {self.store!r} holds nothing at {self.prefix + key!r:.100}, and other records there say "
+            "that it does; were some of them lost, or written by somebody else?"
+        )
 
     def at_hand(self, key: bytes) -> T | None:
         """The value of a key, if it is decoded already; between steps only."""
@@ -122,7 +130,14 @@ class Shelf(Generic[T]):
             raw = self.raw(key)
             if raw is None:
                 return None
-            value, size = self._decode(raw), len(raw)
+            try:
+                value, size = self._decode(raw), len(raw)
+            except UNREADABLE as error:
+                raise UnreadableState(
+                    f"what store {self.store!r} holds at {self.prefix + key!r:.100} cannot be read: "
+                    f"{str(error) or type(error).__name__}; was it written by another version of the flow, "
+                    "or by somebody else?"
+                ) from error
         self._keep(key, value)
         if size > _SMALL:
             self._weigh(key, size)

@@ -77,7 +77,8 @@ class CountWindows(Windowed):
 
     def _close(self, place: bytes) -> Iterator[Act]:
         window: Counted | None = self._shelf.get(place)
-        assert window is not None
+        if window is None:
+            raise self._shelf.missing(place)
         yield from self._tell(place, window)
 
     def _at(self, place: bytes) -> int:
@@ -86,7 +87,8 @@ class CountWindows(Windowed):
 
     def _span(self, place: bytes) -> tuple[int, int]:
         raw = self._shelf.raw(place)
-        assert raw is not None
+        if raw is None:
+            raise self._shelf.missing(place)
         _, first, last = _NUMBERS.unpack_from(raw)
         return first, last
 

@@ -236,7 +236,8 @@ class GatherProgram:
         place = text(key)
         self._ends.remove(at, key)
         found = self._sets.get(place)
-        assert found is not None
+        if found is None:
+            raise self._sets.missing(place)
         if found.closed:
             self._sets.delete(place)
             return
@@ -274,7 +275,8 @@ class GatherProgram:
     def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
         at, key = self._ends.read(id)
         found = self._sets.get(text(key))
-        assert found is not None
+        if found is None:
+            raise self._sets.missing(text(key))
         parts = self._all(text(key), found)
         values = [None if p.value is None else self._codecs[p.side].told(p.value) for p in parts]
         self._ends.remove(at, key)

@@ -16,7 +16,7 @@ What can be over is a state, called ``s`` and its key, or an entry of a named st
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from reflow_kafka.errors import UsageError
@@ -223,7 +223,8 @@ class Keyed:
         assert self._timers is not None
         key, timer = self._timers.timer(id)
         self._timers.remove(id)
-        return key, timer
+        told = timer.name.encode("utf-8", "backslashreplace").decode()  # JSON takes nothing but UTF-8
+        return key, replace(timer, name=told)
 
     def holds(self, watermark: int) -> int:
         """Timers emit with their own time."""

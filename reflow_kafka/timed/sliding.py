@@ -172,7 +172,8 @@ class SlidingWindows(Windowed):
 
     def _close(self, place: bytes) -> Iterator[Act]:
         slot: Slot | None = self._shelf.get(place)
-        assert slot is not None
+        if slot is None:
+            raise self._shelf.missing(place)
         start, end = read_number(place), read_number(place) + self._size
         if self._tells and slot.state is not None:
             yield self._on_close(slot.state, start, end, place[8:], end)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from reflow_kafka.state.cache import UnreadableState
 from reflow_kafka.timed.program import Call
 from reflow_kafka.value import CLEARED, State
 
@@ -52,13 +51,7 @@ class States:
         """A state from its bytes, as code takes it.
 
         Raises:
-            UnreadableState: the bytes are no state of this stage.
+            ValueError: the bytes are no state of this stage.
         """
-        try:
-            value = self._decode(raw)
-        except (ValueError, RecursionError) as error:
-            raise UnreadableState(
-                f"a state of this key cannot be read: {error}; was it written by another version of the "
-                "flow, or by somebody else?"
-            ) from error
+        value = self._decode(raw)
         return State(value) if self.boxed else value

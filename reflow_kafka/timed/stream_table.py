@@ -239,7 +239,8 @@ class AsOf:
         """The first of the events that wait in one place is taken out; its key with it."""
         at, key = self._waiting.read(id)
         entry = self._entries.get(id)
-        assert entry is not None
+        if entry is None:
+            raise self._entries.missing(id)
         event, *others = _decode_waiting(entry)
         if others:
             self._waiting.add(at, key, _encode_waiting(others))

@@ -162,7 +162,8 @@ class ZipProgram:
         place = at + number(queue.first)
         queue.first += 1
         found = self._items.get(place)
-        assert found is not None
+        if found is None:
+            raise self._items.missing(place)
         self._items.delete(place)
         return found
 
@@ -186,7 +187,8 @@ class ZipProgram:
             if not skipped:
                 self._flushed = at  # what is deleted in the store need not be passed again and again
             queue = self._queues.get(at)
-            assert queue is not None
+            if queue is None:
+                raise self._queues.missing(at)
             key, _ = read_text(at)
             return Due(at, self._timestamps(at, queue), self._flush(at, key, queue), key)
         return None
@@ -199,7 +201,8 @@ class ZipProgram:
         yield from queue.items
         for place in range(queue.first, queue.next):
             found = self._items.get(at + number(place))
-            assert found is not None
+            if found is None:
+                raise self._items.missing(at + number(place))
             yield found
 
     def _flush(self, at: bytes, key: bytes, queue: Queue) -> Iterator[Act]:
@@ -218,7 +221,8 @@ class ZipProgram:
 
     def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
         queue = self._queues.get(id)
-        assert queue is not None
+        if queue is None:
+            raise self._queues.missing(id)
         items, told = self._waiting(id, queue), self._codecs[queue.side].told
         values = [None if item.value is None else told(item.value) for item in items if not item.gone]
         for place in range(queue.first, queue.next):

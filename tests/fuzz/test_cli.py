@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,25 @@ words = st.one_of(
 OPTIONS = {
     "worker": [
         *("--engines", "--guarantee", "--commit-interval", "--shutdown-timeout"),
-        *("--log-level", "--log-format", "--app-dir", "--drop-edge"),
+        *("--log-level", "--log-format", "--app-dir", "--drop-edge", "--standbys"),
+        *("--http", "--http-advertise", "--bootstrap"),
     ],
     "describe": ["--format", "--app-dir"],
-    "topics": ["--app-dir", "--data-dir"],
-    "produce": ["--key", "--data-dir", "--create"],
-    "consume": ["--max-events", "--data-dir"],
+    "topics": ["--app-dir", "--data-dir", "--bootstrap"],
+    "produce": ["--key", "--data-dir", "--create", "--bootstrap"],
+    "consume": ["--max-events", "--data-dir", "--bootstrap"],
+    # And a target, which it does not take: it never gets as far as Kafka.
+    "dev-broker": ["--port", "--data-dir"],
 }
 SECURITY = ["--kafka-config", "--security-protocol", "--ssl-ca-location", "--ssl-certificate-location",
             "--ssl-key-location", "--ssl-key-password-file", "--sasl-mechanism", "--sasl-username",
             "--sasl-password-file", "--sasl-token-file", "--sasl-kerberos-service-name"]  # fmt: skip
+
+
+addresses = words.filter(lambda w: not re.search(r":\s*\d", w)) | st.sampled_from(
+    ["a:0", "a:99999", "a:b:c", ":::", ",,:", ":9092", "[::1]:x", "a:-1", "a:1e3", "a:²", " : ", "a\nb:0"]
+)
+"""What may be given for addresses; none at which one would have to wait for somebody to answer."""
 
 
 def is_told(result: Any) -> bool:
@@ -58,16 +68,51 @@ def check(result: Any, *args: str) -> None:
 def test_any_values(command: str, cli: Cli, data: st.DataObject) -> None:
     """Nothing that runs for long: a worker gets no target that there is."""
     target = data.draw(words.filter(lambda w: command != "worker" or not w.startswith("copying")))
-    given_options = data.draw(st.lists(st.tuples(st.sampled_from(OPTIONS[command]), words), max_size=3))
+    names = data.draw(st.lists(st.sampled_from(OPTIONS[command]), max_size=3))
+    given_options = [
+        (name, data.draw(addresses if name in ("--bootstrap", "--http", "--http-advertise") else words))
+        for name in names
+    ]
     args = [command, *[word for pair in given_options for word in pair]]
     result = cli(*args, "--", target, input=b'{"n":1}\n')
     check(result, *args, target)
 
 
 @examples(12)
+@example(http="0", advertise="a b:1")
+@example(http="[::1]:0", advertise="[::1]:0")
+@example(http="a\nb:0", advertise=None)
+@given(http=words | addresses | st.sampled_from(["0", "127.0.0.1:0"]), advertise=st.none() | addresses)
+def test_addresses_to_answer_at(cli: Cli, http: str, advertise: str | None) -> None:
+    """A run that ends at once either answered queries meanwhile, or says what is wrong with the address."""
+    cli("produce", "numbers", "--create", "1")
+    more = [] if advertise is None else ["--http-advertise", advertise]
+    result = cli("worker", "copying.py", "--until-end", "--http", http, *more)
+    check(result, http, *more)
+    if result.exit_code == 0:
+        port = http.rpartition(":")[2]
+        assert port.isdecimal(), http
+        assert not re.search(r"[\s/?#@]", http + (advertise or "")), (http, advertise)
+
+
+@examples(25)
+@given(topic=words)
+def test_names_of_topics(cli: Cli, topic: str) -> None:
+    """A topic that Kafka would refuse is refused whatever comes in."""
+    result = cli("produce", "--create", "1", "--", topic)
+    check(result, topic)
+    if result.exit_code == 0:
+        assert re.fullmatch(r"[A-Za-z0-9._-]+", topic), topic
+        assert cli("consume", "--", topic).exit_code == 0
+    else:
+        assert "no name of a Kafka topic" in result.stderr
+
+
+@examples(12)
 @given(data=st.data())
 def test_any_variables(cli: Cli, data: st.DataObject) -> None:
-    names = ["ENGINES", "DATA_DIR", "APP_DIR", "LOG_LEVEL", "BOOTSTRAP", "UNTIL_END", "SASL_PASSWORD"]
+    names = ["ENGINES", "DATA_DIR", "APP_DIR", "LOG_LEVEL", "BOOTSTRAP", "UNTIL_END", "SASL_PASSWORD",
+             "STANDBYS", "HTTP", "HTTP_ADVERTISE", "DROP_EDGE"]  # fmt: skip
     names = [f"REFLOW_{name}" for name in names]
     values = words.filter(lambda w: "\udcff" not in w and ":" not in w)
     env = data.draw(st.dictionaries(st.sampled_from(names), values, max_size=3))

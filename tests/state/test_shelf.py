@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import weakref
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from reflow_kafka.state.cache import UnreadableState
 from reflow_kafka.state.memory import MemoryBackend
 from reflow_kafka.state.shelf import Shelf, Shelves
 from reflow_kafka.state.store import StoreMark
@@ -208,3 +210,16 @@ def test_what_has_changed_is_weighed_but_for_what_is_small() -> None:
     assert shelves.weight == 3_001
     shelves.snapshot()
     assert shelves.weight == 0
+
+
+@pytest.mark.parametrize("error", [ValueError, struct.error, IndexError])
+def test_what_cannot_be_read_is_told_with_its_store_and_key(error: type[Exception]) -> None:
+    def unable(raw: bytes) -> list[int]:
+        raise error("not this")
+
+    stores = MemoryBackend().open("flow", 0, ["store"])
+    stores.write({"store": [(b"\xffkey", b"1")]}, StoreMark("incarnation", {"store": 1}, 0))
+    shelf = Shelf(stores, "store", b"\xff", encode, unable)
+    with pytest.raises(UnreadableState, match=r"store 'store' holds at b'\\xffkey' cannot be read: not this"):
+        shelf.get(b"key")
+    assert "store 'store' holds nothing at b'\\xffother'" in str(shelf.missing(b"other"))

@@ -254,6 +254,15 @@ def test_what_cannot_be_done_is_given_up() -> None:
     assert driver.stored() == {}
 
 
+def test_a_name_that_is_no_text_can_be_told_of() -> None:
+    driver = setting(("\udcff", EVENT, 10))
+    driver.event(1, key=b"k")
+    driver.advance(20, fail=1)
+    (id,) = driver.put_off
+    assert driver.give_up(id) == (b"k", Timer(r"\udcff", 10, EVENT))
+    assert driver.stored() == {}
+
+
 def test_a_state_goes_along_and_may_be_cleared() -> None:
     def on_timer(state: list[int], timer: Timer, call: Any) -> int:
         call.cleared = timer.name == "clear"
