@@ -29,7 +29,8 @@ _SENSITIVE = re.compile(
 )
 """In names, in lower case with `_` between words; what is short is sensitive as a word only."""
 _WORD_ENDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
-_URL_LOGIN = re.compile(r"(?<=://)[^/?#\s]+@")
+_URL_LOGIN = re.compile(r"""(?<=://)([^/?#\s]+|[^/?#\s:]*:[^\s"',]*)@""")
+"""A password, behind the ``:``, may hold anything, also what ends a host."""
 _ASSIGNED = re.compile(
     r"""(?P<name>(?<![\w.-])[\w.-]+)(?P<sign>["']?\s*[=:]\s*((bearer|basic)\s+)?)"""
     r"""(?P<value>"([^"\\]|\\.)*"|'([^'\\]|\\.)*'|\{[^}]*\}|(\$\{[^}]*\}|[^\s&;])+)""",
@@ -129,13 +130,14 @@ def _is_sensitive(name: str) -> bool:
 
 def _without_secrets(text: str) -> str:
     """The text without log-ins of URLs, and without what it assigns to sensitive names."""
-
-    def hidden(found: re.Match[str]) -> str:
-        value = found["value"]
-        if not _is_sensitive(found["name"]):
-            shown = _without_secrets(value)  # the scheme of a URL looks like a name, too
+    text = _URL_LOGIN.sub("***@", text)
+    shown, at = "", 0
+    while (found := _ASSIGNED.search(text, at)) is not None:
+        begin, end = found.span("value")
+        shown += text[at:begin]
+        if _is_sensitive(found["name"]):
+            shown += found["value"] if _REFERENCE.fullmatch(found["value"]) else "***"
+            at = end
         else:
-            shown = value if _REFERENCE.fullmatch(value) else "***"
-        return found["name"] + found["sign"] + shown
-
-    return _ASSIGNED.sub(hidden, _URL_LOGIN.sub("***@", text))
+            at = begin  # the scheme of a URL looks like a name, too
+    return shown + text[at:]

@@ -101,6 +101,8 @@ def test_names_of_other_things(name: str) -> None:
     [
         ("postgres://ada:hunter2@host/d", "postgres://***@host/d"),
         ("postgres://ada:hunt@er2@host/d", "postgres://***@host/d"),
+        ("postgres://ada:hunt#er2@host/d", "postgres://***@host/d"),
+        ("postgres://ada:hunt?er/2@host/d", "postgres://***@host/d"),
         ("amqp://host/?password=hunter2&vhost=a", "amqp://host/?password=***&vhost=a"),
         ("https://host/p?sig=hunter2%3D&se=x@y", "https://host/p?sig=***&se=x@y"),
         ("host=a password=hunter2 user=ada", "host=a password=*** user=ada"),
@@ -124,3 +126,7 @@ def test_secrets_within_values(text: str, shown: str) -> None:
 
 def test_references_are_shown() -> None:
     assert secrets.describe(object(), password="${secret.pw}") == "object(password='${secret.pw}')"
+
+
+def test_a_long_text_is_looked_through_in_one_go() -> None:
+    assert secrets.describe(object(), "a=" * 2_000 + " password=hunter2").endswith(" password=***')")

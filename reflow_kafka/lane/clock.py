@@ -15,7 +15,7 @@ from reflow_kafka.lane.inbox import Inbox
 from reflow_kafka.log.api import Record, TopicPartition
 from reflow_kafka.timed.clocks import EdgeClock, PartClock, SourceClock
 from reflow_kafka.timed.watermark import UNKNOWN, Board, Habits, LaneTime, combine
-from reflow_kafka.units import LONG_AGO, NEVER
+from reflow_kafka.units import FARTHEST, LONG_AGO, NEVER
 
 _timestamp = attrgetter("timestamp")
 STEP: Final = 1_000
@@ -97,7 +97,10 @@ class WorkClock:
         """Records have been taken in hand whose own timestamps are those of the events."""
         source = self._sources.get(partition)
         if source is not None and records:
-            source.saw(max(map(_timestamp, records)))
+            newest = max(map(_timestamp, records))
+            if newest > FARTHEST:  # who bears it will be refused; the others tell the time
+                newest = max((at for at in map(_timestamp, records) if at <= FARTHEST), default=LONG_AGO)
+            source.saw(newest)
 
     def passing(self, partition: TopicPartition) -> Callable[[int], None]:
         """What hears the time of each event of an input when it is finished.
@@ -113,7 +116,7 @@ class WorkClock:
 
         def passed(timestamp: int) -> None:
             """What `SourceClock.passed` and `_follow` do, in short: it is done for each event."""
-            if timestamp > only.top:
+            if only.top < timestamp <= FARTHEST:
                 only.top = timestamp
                 if only.clear and (watermark := timestamp - behind) > only.watermark:
                     only.watermark = watermark

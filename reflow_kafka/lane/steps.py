@@ -157,7 +157,7 @@ def reading(entry: Input) -> Callable[[Record], tuple[Any, int]]:
 
     def read(r: Record) -> tuple[Any, int]:
         raw = r.value
-        if r.timestamp > _LATEST:
+        if not -_LATEST <= r.timestamp <= _LATEST:
             epoch_ms(r.timestamp)  # raises
         if raw is None:
             return None, r.timestamp

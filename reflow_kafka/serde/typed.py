@@ -57,7 +57,7 @@ class Codec:
         """The value, to tell what was lost: what cannot be read is told as text."""
         try:
             return self.decode(data)
-        except (ValueError, RecursionError):
+        except Exception:  # types of users may raise anything
             return data.decode("utf-8", "replace")
 
     def for_keeping(self) -> Codec:

@@ -13,7 +13,7 @@ from reflow_kafka.lane.inflight import Mark
 from reflow_kafka.log.api import TopicPartition
 from reflow_kafka.timed.clocks import EdgeClock, SourceClock
 from reflow_kafka.timed.watermark import UNKNOWN, Board, Habits, LaneTime
-from reflow_kafka.units import LONG_AGO, NEVER
+from reflow_kafka.units import FARTHEST, LONG_AGO, NEVER
 
 TOPIC, EDGE = TopicPartition("topic", 0), TopicPartition("edge", 0)
 IDLE = 1_000
@@ -68,6 +68,14 @@ def test_its_own_events_tell_the_time() -> None:
     assert not finish(clock, inbox, 8)
     assert clock.watermark == 9
     assert clock.told() == LaneTime(9, 9)
+
+
+def test_a_time_that_is_refused_is_not_told_and_hides_no_other() -> None:
+    clock, inbox, _ = on_topic()
+    assert finish(clock, inbox, 5, FARTHEST + 1, 7)
+    assert clock.watermark == 7
+    clock.passing(TOPIC)(FARTHEST + 1)
+    assert clock.watermark == 7
 
 
 def test_the_time_of_values_is_heard() -> None:

@@ -326,3 +326,14 @@ def test_codecs_are_made_once() -> None:
 )
 def test_names_of_types(type_: Any, name: str) -> None:
     assert type_name(type_) == name
+
+
+def test_what_users_types_refuse_is_told_as_text() -> None:
+    @dataclass
+    class Price:
+        currency: str
+
+        def __post_init__(self) -> None:
+            raise KeyError(self.currency)
+
+    assert edge_codec(Price).told(b'{"currency":"XYZ"}') == '{"currency":"XYZ"}'
