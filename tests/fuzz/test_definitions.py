@@ -10,13 +10,30 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reflow_kafka import Batch, Flow, Rate, Retry, Session, Tumbling
-from reflow_kafka.aggregations import Count, Mean, TopK
+from reflow_kafka import (
+    Batch,
+    Flow,
+    Hopping,
+    KeyValue,
+    Rate,
+    Retry,
+    Session,
+    Sliding,
+    Tumbling,
+    aggregations,
+    windows,
+)
+from reflow_kafka.aggregations import Count
 from reflow_kafka.errors import DefinitionError
 from reflow_kafka.sketches import ApproxDistinct, Quantiles
 from reflow_kafka.topology.planner import make_plan
 from tests.fuzz.arguments import ANNOTATIONS, handlers, objects, plain, states, two
 from tests.fuzz.effort import examples
+
+AGGREGATIONS = [
+    getattr(aggregations, name)
+    for name in ("Count", "Sum", "Mean", "Min", "Max", "First", "Last", "Earliest", "Latest", "Collect")
+]
 
 
 def options(**given: Any) -> st.SearchStrategy[dict[str, Any]]:
@@ -176,33 +193,40 @@ def test_arguments_of_a_flow(given: dict[str, Any]) -> None:
         make_plan(flow.spec(), {"t": 1})
 
 
-@pytest.mark.parametrize("kind", [Retry, Batch, Rate])
-@examples(150)
-@given(data=st.data())
-def test_arguments_of_options(kind: Any, data: st.DataObject) -> None:
-    names = {
-        Retry: ("attempts", "backoff", "factor", "max_backoff", "jitter", "on"),
-        Batch: ("max_events", "max_bytes", "within", "per_key"),
-        Rate: ("events", "per"),
-    }[kind]
-    given = data.draw(st.fixed_dictionaries({}, optional=dict.fromkeys(names, objects)))
-    if kind is Rate:
-        given = {"events": 1, **given}
-    with sound_or_refused(kind.__name__):
-        kind(**given)
+NEEDED: dict[Any, dict[str, Any]] = {
+    Rate: {"events": 1},
+    Tumbling: {"size": 1},
+    Hopping: {"size": 2, "every": 1},
+    Sliding: {"size": 1},
+    Session: {"gap": 1},
+    windows.Count: {"size": 1},
+    KeyValue: {"type": int},
+    aggregations.TopK: {"k": 1},
+    Quantiles: {"of": "a", "ranks": [0.5]},
+}
+MORE: dict[Any, tuple[str, ...]] = {
+    Retry: ("attempts", "backoff", "factor", "max_backoff", "jitter", "on"),
+    Batch: ("max_events", "max_bytes", "within", "per_key"),
+    Rate: ("per",),
+    Tumbling: ("grace",),
+    Hopping: ("grace",),
+    Sliding: ("grace",),
+    Session: ("grace", "merge"),
+    windows.Count: (),
+    KeyValue: ("ttl",),
+    aggregations.TopK: ("of", "by"),
+    Quantiles: ("size",),
+    ApproxDistinct: ("of", "precision"),
+    **dict.fromkeys(AGGREGATIONS, ("of",)),
+}
 
 
-@pytest.mark.parametrize("kind", [Count, Mean, TopK, ApproxDistinct, Quantiles])
+@pytest.mark.parametrize("kind", MORE, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
 @examples(60)
 @given(data=st.data())
-def test_arguments_of_aggregations(kind: Any, data: st.DataObject) -> None:
-    needed = {TopK: {"k": 1}, Quantiles: {"of": "a", "ranks": [0.5]}}.get(kind, {})
-    names = {
-        "of",
-        *needed,
-        *{TopK: ("by",), ApproxDistinct: ("precision",), Quantiles: ("size",)}.get(kind, ()),
-    }
-    given = data.draw(st.fixed_dictionaries({}, optional=dict.fromkeys(sorted(names), objects)))
+def test_arguments_of_options(kind: Any, data: st.DataObject) -> None:
+    needed = NEEDED.get(kind, {})
+    given = data.draw(st.fixed_dictionaries({}, optional=dict.fromkeys([*needed, *MORE[kind]], objects)))
     with sound_or_refused(kind.__name__):
         kind(**{**needed, **given})
 
