@@ -20,7 +20,7 @@ from tests.support.kafka import Topic, by_key
 
 RATE = 300.0
 """Events per second."""
-PATIENCE = 150.0
+PATIENCE = 240.0
 """Seconds within which everything is processed once nothing disturbs any more."""
 
 
