@@ -49,7 +49,6 @@ class Machine:
         self.death: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.held: list[asyncio.Handle] | None = None
         """What would have run while it is frozen; None: it is not."""
-        self.was_frozen = False
 
     def __repr__(self) -> str:
         return f"<machine {self.name}>"
@@ -210,7 +209,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def freeze(self, machine: Machine) -> None:
         """As SIGSTOP does."""
-        machine.held, machine.was_frozen = [], True
+        machine.held = []
 
     def thaw(self, machine: Machine) -> None:
         """As SIGCONT does."""

@@ -58,6 +58,12 @@ async def close_client(client: Any) -> None:
     await asyncio.sleep(0)  # transports are gone one turn of the loop after they say so
 
 
+def forget_positions(producer: Any) -> None:
+    """Nobody waits any more for the positions that were handed over; the sender may still fail them."""
+    for _, _, sent in producer._txn_manager._pending_txn_offsets:
+        sent.add_done_callback(forget)
+
+
 def forget(future: asyncio.Future[Any] | None) -> None:
     """Take note of a future's error, so that the loop does not report it."""
     if future is not None and future.done():

@@ -123,6 +123,10 @@ class Holding:
         """Lanes that should have been released `limit` seconds ago."""
         return sorted(lane for lane, (_, since) in self._leaving.items() if now - since > limit)
 
+    def stood_still(self, seconds: float) -> None:
+        """The whole process was stopped for so long: that is no time in which anything could be released."""
+        self._leaving = {lane: (epoch, since + seconds) for lane, (epoch, since) in self._leaving.items()}
+
     def end_run(self) -> None:
         """Tell the group that the run is over."""
         self.ended = True

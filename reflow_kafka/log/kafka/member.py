@@ -263,6 +263,7 @@ class GroupMember:
             self._check()
             now = time.monotonic()
             elapsed, self._ticked = now - self._ticked, now
+            self._holding.stood_still(max(0.0, elapsed - 2 * _TICK))
             overdue = self._holding.overdue(now, _RELEASE_TIMEOUT)
             for lane in overdue:
                 self._holding.released(lane)

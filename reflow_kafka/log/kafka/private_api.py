@@ -86,7 +86,7 @@ _ATTRIBUTES: dict[Any, tuple[str, ...]] = {
         "unauthorized_topics",
     ),
     Sender: ("_sender_task", "_txn_manager", "_message_accumulator"),
-    TransactionManager: ("_transaction_waiter",),
+    TransactionManager: ("_transaction_waiter", "_pending_txn_offsets"),
     MessageAccumulator: ("_batches", "_pending_batches"),
     MessageBatch: ("_drain_waiter",),
     AIOKafkaProducer: ("_sender", "_txn_manager", "_message_accumulator", "_closed", "client"),

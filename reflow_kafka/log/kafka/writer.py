@@ -18,7 +18,7 @@ from reflow_kafka.log.api import BatchBuilder, Commit, CommittedPosition, TopicP
 from reflow_kafka.log.kafka import library
 from reflow_kafka.log.kafka.ahead import Ahead
 from reflow_kafka.log.kafka.deliveries import Batches, Deliveries, filled
-from reflow_kafka.log.kafka.discard import discard_producer
+from reflow_kafka.log.kafka.discard import discard_producer, forget_positions
 from reflow_kafka.log.kafka.errors import UnstableOffsetCommit, classify, worst
 from reflow_kafka.log.kafka.fast import shorten_writing
 from reflow_kafka.log.kafka.requests import StableOffsetFetch
@@ -247,6 +247,9 @@ class KafkaLaneWriter:
         }
         try:
             await self._producer.send_offsets_to_transaction(offsets, self._flow)
+        except asyncio.CancelledError:
+            forget_positions(self._producer)
+            raise
         except KafkaError as error:
             # All that a broker refuses about a position is the length of its metadata; it does not say whose.
             sizes = {tp: len(at.metadata.encode()) for tp, at in positions.items()}

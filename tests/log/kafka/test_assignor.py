@@ -647,6 +647,9 @@ def test_what_was_lost_is_still_claimed_until_it_is_released() -> None:
     assert member.claim().leaving == {0: 3, 1: 3}
     assert member.overdue(20, 15) == []
     assert member.overdue(26, 15) == [0, 1]
+    member.stood_still(5)
+    assert member.overdue(26, 15) == []
+    assert member.overdue(31, 15) == [0, 1]
     member.awarded(award(0, 1, epoch=9), 30)
     assert member.held == {0: 9, 1: 9}
     assert not member.must_ask

@@ -17,6 +17,7 @@ from reflow_kafka.log.kafka.log import KafkaLog
 from reflow_kafka.log.kafka.writer import KafkaLaneWriter
 from tests.log.kafka.helpers import NOW, edge, everything, filled
 from tests.log.kafka.proxy import END_TXN, INIT_PRODUCER_ID, PRODUCE, Proxy
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.kafka
 
@@ -258,6 +259,24 @@ async def test_a_cancelled_commit_makes_the_writer_unusable(log: KafkaLog, proxy
     with pytest.raises(LogDoubt, match="the commit was interrupted"):
         await writer.committed([tp])
     await writer.close()
+
+
+async def test_positions_that_are_refused_when_nobody_waits_any_more_are_no_error_of_the_loop(
+    log: KafkaLog, proxy: Proxy, unique: str
+) -> None:
+    tp, _ = await edge(log, unique)
+    writer = await behind(proxy, unique)
+    await writer.commit(content(writer, tp, ["a"], 1))
+    await proxy.freeze()
+    task = asyncio.create_task(writer.commit(content(writer, tp, ["b"], 2)))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    await asyncio.wait([task])
+    other = await log.take_over(unique, 0)
+    await proxy.heal()
+    await until(writer._producer._sender.sender_task.done, "the sender has been refused")
+    await writer.close()
+    await other.close()
 
 
 async def test_closing_aborts_what_is_open(log: KafkaLog, unique: str) -> None:
