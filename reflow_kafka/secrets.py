@@ -136,7 +136,8 @@ def _without_secrets(text: str) -> str:
         begin, end = found.span("value")
         shown += text[at:begin]
         if _is_sensitive(found["name"]):
-            shown += found["value"] if _REFERENCE.fullmatch(found["value"]) else "***"
+            bare = found["value"].strip("\"'")
+            shown += found["value"] if bare == "***" or _REFERENCE.fullmatch(bare) else "***"
             at = end
         else:
             at = begin  # the scheme of a URL looks like a name, too
