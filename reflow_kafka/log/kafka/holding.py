@@ -86,8 +86,10 @@ class Holding:
         self.misled = award.answers not in ("", self.plan)
         if self.misled:
             return
-        # That process may have died before it told the group what it had released, and others wait for that.
-        self._inherits = self.award is None and self._fixed.instance is not None and award.moving > 0
+        # That process may have died before it told the group what it had released, and others wait for that;
+        # or when the run was over, and the next one begins only if somebody asks.
+        unsettled = award.moving > 0 or award.ended
+        self._inherits = self.award is None and self._fixed.instance is not None and unsettled
         self._adrift = False
         before = self.standbys
         self._drop(self.held.keys() - set(award.lanes), now)

@@ -608,6 +608,18 @@ def test_who_is_started_again_asks_for_what_the_process_before_it_would_have_rel
     assert not again.must_ask
 
 
+def test_who_is_started_again_after_the_end_of_a_run_asks_for_the_next_one() -> None:
+    """The process before it died when its run was over, and before it had left."""
+    again = Holding(MemberOptions("flow", 4, "p", 1, instance="engine-1"))
+    again.claim()
+    again.awarded(award(epoch=2, ended=True), 0)
+    assert (again.run, again.ended) == ("", False)
+    assert again.must_ask
+    again.claim()
+    again.awarded(award(0, 1, epoch=3, run="next"), 1)
+    assert (again.run, again.must_ask) == ("next", False)
+
+
 def test_it_asks_once_for_several_lanes_but_does_not_wait_long() -> None:
     member = holding(4)
     member.claim()
