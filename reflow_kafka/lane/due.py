@@ -10,7 +10,7 @@ import asyncio
 import time
 
 from reflow_kafka.clock import monotonic
-from reflow_kafka.errors import DataLoss, RetryLater
+from reflow_kafka.errors import RetryLater
 from reflow_kafka.lane.calls import from_within
 from reflow_kafka.lane.clock import WorkClock
 from reflow_kafka.lane.emitter import Prepared, UnknownTopic
@@ -20,6 +20,7 @@ from reflow_kafka.lane.link import Written
 from reflow_kafka.lane.putoff import MAX_PUT_OFF, PutOff
 from reflow_kafka.lane.serial import SLICE, SerialWorker
 from reflow_kafka.lane.steps import Steps, Timing
+from reflow_kafka.lane.stored import Stored
 from reflow_kafka.lane.worker import RefusedByLog, Setting
 from reflow_kafka.log.api import TopicPartition
 from reflow_kafka.serde.json import encode_any
@@ -49,6 +50,7 @@ class DueWorker(SerialWorker):
         self._is_careful = self._suspends
         self._held_before: int | None = None
         """In a step that waits: what `Program.holds` told before, as a commit does not see the step."""
+        self._stored = Stored(node, setting.lane)
         self._put_off = PutOff()
         self._dues = 0
         """How many of the events in the next share are none: what time has brought may be refused, too."""
@@ -90,19 +92,15 @@ class DueWorker(SerialWorker):
             return True
         if self.clock.watermark == NEVER:
             return not self._is_idle()
-        try:
+        with self._stored:
             return self._program.pending()
-        except UNREADABLE as error:
-            raise self._damaged(error) from error
 
     def _holds(self) -> int:
         """The oldest timestamp that something may still be emitted with."""
-        try:
+        with self._stored:
             holds = (
                 self._program.holds(self.clock.watermark) if self._held_before is None else self._held_before
             )
-        except UNREADABLE as error:
-            raise self._damaged(error) from error
         oldest = self._put_off.oldest()
         return holds if oldest is None else min(holds, oldest)
 
@@ -118,10 +116,8 @@ class DueWorker(SerialWorker):
 
     def _wakes(self, wall: int) -> int | None:
         """When by the wall clock something will be due that may be begun then."""
-        try:
+        with self._stored:
             return None if self._fails_all_over() else self._program.wake(wall)
-        except UNREADABLE as error:
-            raise self._damaged(error) from error
 
     async def _on_time(self) -> bool:
         """Do what is due by now, for as long as a slice may take; whether anything was."""
@@ -169,10 +165,8 @@ class DueWorker(SerialWorker):
         if self._fails_all_over():
             return None
         now = monotonic()
-        try:
+        with self._stored:
             due = self._program.due(self.clock.watermark, wall, self._put_off.later(now))
-        except UNREADABLE as error:
-            raise self._damaged(error) from error
         if due is None and self._put_off:
             self._put_off.forget(now)
         return due
@@ -184,10 +178,8 @@ class DueWorker(SerialWorker):
 
     def _note_holds(self) -> None:
         """A step that waits begins: what it changes does not count for a commit before it has ended."""
-        try:
+        with self._stored:
             self._held_before = self._program.holds(self.clock.watermark)
-        except UNREADABLE as error:
-            raise self._damaged(error) from error
 
     def _is_idle(self) -> bool:
         """Whether nothing can have become due since it was looked for last."""
@@ -254,17 +246,15 @@ class DueWorker(SerialWorker):
     def _named(self, due: Due) -> str:
         """What it is called where it is told of."""
         key = "" if due.key is None else f" of key {decode_key(due.key)!r}"
-        try:
+        with self._stored:
             return f"{self._program.tell(due.id)}{key} (stage {self.node.name!r}, lane {self._setting.lane})"
-        except UNREADABLE as error:
-            raise self._damaged(error) from error
 
     def _give_up(self, due: Due, error: Exception, tries: int) -> None:
         what = self._named(due)
         try:
             key, value = self._program.give_up(due.id)
         except UNREADABLE as second:
-            raise self._damaged(error if isinstance(error, UnreadableState) else second) from error
+            raise self._stored.lost(error if isinstance(error, UnreadableState) else second) from error
         plain = value is not None and not isinstance(value, bytes)
         data = encode_any(value) if plain else value
         self._shelves.encode()
@@ -275,13 +265,3 @@ class DueWorker(SerialWorker):
         self._put_off.done(due.id)
         self._shelves.accept()
         self._emitter.deliver(prepared)
-
-    # ---- what cannot be read
-
-    def _damaged(self, error: Exception) -> DataLoss:
-        """The program cannot read what it has stored. It runs no code of users where this is raised."""
-        return DataLoss(
-            f"what stage {self.node.name!r} has stored in lane {self._setting.lane} cannot be read "
-            f"({str(error) or type(error).__name__}): bring the records back in {self.node.changelog}, or "
-            "reset the flow to let the stage begin anew"
-        )

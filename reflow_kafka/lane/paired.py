@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from reflow_kafka.lane.timed import TimedWorker
 from reflow_kafka.log.api import Record, TopicPartition
-from reflow_kafka.state.cache import UNREADABLE
 from reflow_kafka.timed.program import Incoming, Paired
 
 
@@ -29,10 +28,8 @@ class PairedWorker(TimedWorker):
         assert isinstance(self._program, Paired)
         entry = self._inputs[partition]
         gone = Incoming(record.key, None, record.timestamp, entry.upstream, "", side=entry.side)
-        try:
+        with self._stored:
             acts = list(self._program.gone(gone))
-        except UNREADABLE as error:
-            raise self._damaged(error) from error
         prepared = self._steps.carry_out(iter(acts), gone, self.clock.watermark)
         self._shelves.accept()
         self._emitter.deliver(prepared)

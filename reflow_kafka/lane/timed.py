@@ -20,7 +20,6 @@ from reflow_kafka.lane.taking import Taking
 from reflow_kafka.lane.work import Queue, Share
 from reflow_kafka.lane.worker import Setting
 from reflow_kafka.log.api import Record, TopicPartition
-from reflow_kafka.state.cache import UNREADABLE
 from reflow_kafka.timed.program import NEVER, Direct, Incoming
 from reflow_kafka.topology.plan import Node
 
@@ -57,10 +56,8 @@ class TimedWorker(DueWorker):
         return None if self._ending else super()._next_unit(now)
 
     def _takes(self, partition: TopicPartition, records: Sequence[Record]) -> int:
-        try:
+        with self._stored:
             return self._taking.takes(partition, records)
-        except UNREADABLE as error:
-            raise self._damaged(error) from error
 
     def _left(self) -> frozenset[TopicPartition]:
         return self._taking.waiting()

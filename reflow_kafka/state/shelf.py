@@ -92,6 +92,17 @@ class Shelf(Generic[T]):
             self._read.append(key)
         return value  # type: ignore[no-any-return]
 
+    def need(self, key: bytes) -> T:
+        """The value of a key of which something else that is stored says that it has one.
+
+        Raises:
+            UnreadableState: it has none, or the store holds bytes that are no value.
+        """
+        value = self.get(key)
+        if value is None:
+            raise self.missing(key)
+        return value
+
     def missing(self, key: bytes) -> UnreadableState:
         """What to raise if a key has no value, while something else that is stored says that it has one."""
         return UnreadableState(

@@ -76,9 +76,7 @@ class CountWindows(Windowed):
             yield window.first, window.last, window.state
 
     def _close(self, place: bytes) -> Iterator[Act]:
-        window: Counted | None = self._shelf.get(place)
-        if window is None:
-            raise self._shelf.missing(place)
+        window: Counted = self._shelf.need(place)
         yield from self._tell(place, window)
 
     def _at(self, place: bytes) -> int:

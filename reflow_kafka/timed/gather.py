@@ -235,9 +235,7 @@ class GatherProgram:
         """A set is given up, or forgotten."""
         place = text(key)
         self._ends.remove(at, key)
-        found = self._sets.get(place)
-        if found is None:
-            raise self._sets.missing(place)
+        found = self._sets.need(place)
         if found.closed:
             self._sets.delete(place)
             return
@@ -274,9 +272,7 @@ class GatherProgram:
 
     def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
         at, key = self._ends.read(id)
-        found = self._sets.get(text(key))
-        if found is None:
-            raise self._sets.missing(text(key))
+        found = self._sets.need(text(key))
         parts = self._all(text(key), found)
         values = [None if p.value is None else self._codecs[p.side].told(p.value) for p in parts]
         self._ends.remove(at, key)

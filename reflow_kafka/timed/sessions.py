@@ -143,9 +143,7 @@ class SessionWindows(Windowed):
         found: list[tuple[tuple[int, int], Open]] = []
         begun = sessions.begun
         for begin in reversed(begun[: bisect_right(begun, (timestamp + self._gap, _LAST))]):
-            session: Open | None = self._sessions.get(key + number(begin[1]))
-            if session is None:
-                raise self._sessions.missing(key + number(begin[1]))
+            session: Open = self._sessions.need(key + number(begin[1]))
             if session.last + self._after <= time:
                 continue
             if session.last + self._gap < timestamp:
@@ -189,9 +187,7 @@ class SessionWindows(Windowed):
         """The sessions of a key that are there."""
         sessions = self._keys.get(text(key)) or Sessions()
         for first, id in sessions.begun:
-            session: Open | None = self._sessions.get(text(key) + number(id))
-            if session is None:
-                raise self._sessions.missing(text(key) + number(id))
+            session: Open = self._sessions.need(text(key) + number(id))
             yield first, session.last, session.state
 
     # ---- closing
@@ -211,9 +207,7 @@ class SessionWindows(Windowed):
             self._sessions.put(which, session)
             return
         key, id = which[:-8], read_number(which, len(which) - 8)
-        sessions: Sessions | None = self._keys.get(key)
-        if sessions is None:
-            raise self._keys.missing(key)
+        sessions: Sessions = self._keys.need(key)
         if self._tells:
             first = next(first for first, other in sessions.begun if other == id)
             yield self._on_close(session.state, first, session.last, self._owner(place), session.last)
@@ -221,11 +215,10 @@ class SessionWindows(Windowed):
 
     def _span(self, place: bytes) -> tuple[int, int]:
         which = place[8:]
-        raw, sessions = self._sessions.raw(which), self._keys.get(which[:-8])
+        raw = self._sessions.raw(which)
         if raw is None:
             raise self._sessions.missing(which)
-        if sessions is None:
-            raise self._keys.missing(which[:-8])
+        sessions = self._keys.need(which[:-8])
         id = read_number(which, len(which) - 8)
         # Not decoded: its state may be what cannot be read.
         return next(first for first, other in sessions.begun if other == id), _NUMBERS.unpack_from(raw)[0]

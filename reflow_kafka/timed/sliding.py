@@ -171,9 +171,7 @@ class SlidingWindows(Windowed):
                 yield start, start + self._size, slot.state
 
     def _close(self, place: bytes) -> Iterator[Act]:
-        slot: Slot | None = self._shelf.get(place)
-        if slot is None:
-            raise self._shelf.missing(place)
+        slot: Slot = self._shelf.need(place)
         start, end = read_number(place), read_number(place) + self._size
         if self._tells and slot.state is not None:
             yield self._on_close(slot.state, start, end, place[8:], end)

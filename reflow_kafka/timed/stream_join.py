@@ -223,9 +223,7 @@ class StreamJoin:
         side = self._sides[what[0]]
         if not side.preserved:
             return None
-        chunk = side.shelf.get(what[1:])
-        if chunk is None:
-            raise side.shelf.missing(what[1:])
+        chunk = side.shelf.need(what[1:])
         event = next((event for event in chunk.events if event.alone), None)
         return event if event is not None and self._closes(side, event.timestamp) <= at else None
 
@@ -253,9 +251,7 @@ class StreamJoin:
         if not side.preserved:  # then it was entered for when it goes
             side.shelf.delete(place)
             return
-        chunk = side.shelf.get(place)
-        if chunk is None:
-            raise side.shelf.missing(place)
+        chunk = side.shelf.need(place)
         event = next((event for event in chunk.events if event.alone), None)
         if event is not None:
             chunk.at = self._closes(side, event.timestamp)

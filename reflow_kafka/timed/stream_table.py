@@ -238,9 +238,7 @@ class AsOf:
     def _take(self, id: bytes) -> tuple[bytes, _Waiting]:
         """The first of the events that wait in one place is taken out; its key with it."""
         at, key = self._waiting.read(id)
-        entry = self._entries.get(id)
-        if entry is None:
-            raise self._entries.missing(id)
+        entry = self._entries.need(id)
         event, *others = _decode_waiting(entry)
         if others:
             self._waiting.add(at, key, _encode_waiting(others))

@@ -161,9 +161,7 @@ class ZipProgram:
             return item
         place = at + number(queue.first)
         queue.first += 1
-        found = self._items.get(place)
-        if found is None:
-            raise self._items.missing(place)
+        found = self._items.need(place)
         self._items.delete(place)
         return found
 
@@ -186,9 +184,7 @@ class ZipProgram:
                 continue
             if not skipped:
                 self._flushed = at  # what is deleted in the store need not be passed again and again
-            queue = self._queues.get(at)
-            if queue is None:
-                raise self._queues.missing(at)
+            queue = self._queues.need(at)
             key, _ = read_text(at)
             return Due(at, self._timestamps(at, queue), self._flush(at, key, queue), key)
         return None
@@ -200,9 +196,7 @@ class ZipProgram:
     def _waiting(self, at: bytes, queue: Queue) -> Iterator[Item]:
         yield from queue.items
         for place in range(queue.first, queue.next):
-            found = self._items.get(at + number(place))
-            if found is None:
-                raise self._items.missing(at + number(place))
+            found = self._items.need(at + number(place))
             yield found
 
     def _flush(self, at: bytes, key: bytes, queue: Queue) -> Iterator[Act]:
@@ -220,9 +214,7 @@ class ZipProgram:
         return "what is left over of pairs"
 
     def give_up(self, id: bytes) -> tuple[bytes | None, Any]:
-        queue = self._queues.get(id)
-        if queue is None:
-            raise self._queues.missing(id)
+        queue = self._queues.need(id)
         items, told = self._waiting(id, queue), self._codecs[queue.side].told
         values = [None if item.value is None else told(item.value) for item in items if not item.gone]
         for place in range(queue.first, queue.next):
