@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.kafka import Input, by_key, create_topics, produce, read_committed
+from tests.support.kafka import Input, Topics, by_key
 from tests.support.workers import Workers
 
 BEGIN = 1_700_000_000_000
@@ -69,14 +69,11 @@ def timers() -> list[list[int]]:
 def test_all_of_them_close_exactly_once_on_another_worker(
     kafka_bootstrap: str, unique: str, tmp_path: Path
 ) -> None:
-    def fill(topic: str, found: Iterable[Input]) -> None:
-        produce(kafka_bootstrap, f"{unique}-{topic}", found)
-
-    def seen(topic: str, count: int = 0) -> list[Any]:
-        return read_committed(kafka_bootstrap, f"{unique}-{topic}", count, 60)
+    topics = Topics(kafka_bootstrap, unique)
+    fill, seen = topics.fill, topics.seen
 
     outputs = ["hops", "counted", "updates", "sketched", "reminded", "due", "late", "overdue"]
-    create_topics(kafka_bootstrap, [f"{unique}-{topic}" for topic in ("events", "dues", *outputs)])
+    topics.create("events", "dues", *outputs)
     begin = (int(time.time() * 1000) + AHEAD) // SIZE * SIZE
     hops, spans = list(windows(SIZE, EVERY)), list(windows(SPAN, SPAN))
     with Workers(tmp_path, unique, kafka_bootstrap) as workers:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.kafka import Input, by_key, create_topics, produce, read_committed
+from tests.support.kafka import Input, Topics, by_key
 from tests.support.waiting import wait_until
 from tests.support.workers import Workers
 
@@ -77,11 +76,8 @@ def country(name: str) -> Input:
 def test_all_of_them_go_on_exactly_on_another_worker(
     kafka_bootstrap: str, unique: str, tmp_path: Path
 ) -> None:
-    def fill(topic: str, found: Iterable[Input]) -> None:
-        produce(kafka_bootstrap, f"{unique}-{topic}", found)
-
-    def seen(topic: str, count: int = 0) -> list[Any]:
-        return read_committed(kafka_bootstrap, f"{unique}-{topic}", count, 60)
+    topics = Topics(kafka_bootstrap, unique)
+    fill, seen = topics.fill, topics.seen
 
     def follows() -> bool:
         """Whether somebody else who asks now is told of the last change."""
@@ -91,7 +87,7 @@ def test_all_of_them_go_on_exactly_on_another_worker(
 
     inputs = ["events", "orders", "rows", "labels", "asks", "countries"]
     outputs = ["asof", "direct", "near", "named", "odd", "duplicates", "firings"]
-    create_topics(kafka_bootstrap, [f"{unique}-{topic}" for topic in (*inputs, *outputs)])
+    topics.create(*inputs, *outputs)
     with Workers(tmp_path, unique, kafka_bootstrap) as workers:
         fill("countries", [country("Norway")])
         fill("rows", rows(0))

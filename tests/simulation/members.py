@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 
-from reflow_kafka.log.api import TopicKind, TopicSpec
 from tests.simulation.hosts import Case, Host
 from tests.simulation.world import World
 
@@ -25,8 +24,7 @@ class MembersWorld(World):
 
     async def run(self) -> None:
         """Let the flow run while hosts come and go, and judge what came out."""
-        await self.log.start()
-        await self.log.ensure_topics([TopicSpec("in", self.case.lanes, TopicKind.EXTERNAL)])
+        await self._open()
         producing = asyncio.create_task(self._produce_until_calm())
         for host in self.hosts:
             host.start(until_end=False)

@@ -7,7 +7,7 @@ import random
 
 from reflow_kafka.clock import now
 from reflow_kafka.lane.record import RECORD_KEY, decode
-from reflow_kafka.log.api import TopicKind, TopicPartition, TopicSpec
+from reflow_kafka.log.api import TopicPartition
 from tests.simulation.silences import Silences
 from tests.simulation.world import World
 
@@ -26,8 +26,7 @@ class SilentWorld(World):
     async def run(self) -> None:
         """Let the flow run while partitions fall silent, see that windows close, and judge what came out."""
         case, rng = self.silences, self.rng
-        await self.log.start()
-        await self.log.ensure_topics([TopicSpec("in", case.lanes, TopicKind.EXTERNAL)])
+        await self._open()
         case.began = now()
         producing = asyncio.create_task(self._produce_in_time())
         await self._weather()

@@ -99,6 +99,17 @@ def crash(seed: int, at: int) -> World:
     return in_world(seed, history)
 
 
+def crash_in_time(seed: int, at: int) -> World:
+    """A small history of windows that is quiet but for one crash; as `crash`."""
+
+    async def history(rng: random.Random) -> World:
+        world = World(Windowed(rng, events=8), rng)
+        await world.run_with_crash(at)
+        return world
+
+    return in_world(seed, history)
+
+
 def lose(seed: int, request: int, fate: str) -> World:
     """The same with one request that gets no answer, the one with that number; 0: none."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import random
 import subprocess
 import sys
 from collections import Counter
@@ -24,14 +23,13 @@ from tests.simulation.mutants import MEMBER_MUTANTS, MUTANTS, SILENCE_MUTANTS, T
 from tests.simulation.network import FATES
 from tests.simulation.simulate import (
     crash,
-    in_world,
+    crash_in_time,
     lose,
     simulate,
     simulate_members,
     simulate_silence,
     simulate_time,
 )
-from tests.simulation.windows import Windowed
 from tests.simulation.world import World
 
 SEEDS_PER_TEST = 50
@@ -103,17 +101,6 @@ def test_a_fenced_owner_does_not_take_a_commit_of_its_successor_for_lost_data() 
 def rekeys(world: World) -> bool:
     """Whether a stage has a state of each key that it gives to events."""
     return any(stage.rekeys and stage.state for stage in world.case.stages)
-
-
-def crash_in_time(seed: int, at: int) -> World:
-    """A small history of windows that is quiet but for one crash; as `crash`."""
-
-    async def history(rng: random.Random) -> World:
-        world = World(Windowed(rng, events=8), rng)
-        await world.run_with_crash(at)
-        return world
-
-    return in_world(seed, history)
 
 
 @functools.cache

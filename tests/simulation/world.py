@@ -56,8 +56,7 @@ class World:
 
     async def run(self) -> None:
         """Let the flow run through all kinds of trouble, then in peace, and judge what came out."""
-        await self.log.start()
-        await self.log.ensure_topics([TopicSpec("in", self.case.lanes, TopicKind.EXTERNAL)])
+        await self._open()
         finite = self.finite = self.rng.random() < 0.5
         self._take_ways()
         producing = asyncio.create_task(self._produce(at_once=finite))
@@ -73,8 +72,7 @@ class World:
 
     async def run_with_crash(self, at: int) -> None:
         """Let the flow run to its end, in peace but for a crash before the step `at` of the first host."""
-        await self.log.start()
-        await self.log.ensure_topics([TopicSpec("in", self.case.lanes, TopicKind.EXTERNAL)])
+        await self._open()
         await self._produce(at_once=True)
         for host in self.hosts:
             host.start(until_end=True)
@@ -84,6 +82,11 @@ class World:
         await self._end()
         self.steps = first.steps
         await self.judge()
+
+    async def _open(self) -> None:
+        """The log is there, and the topic of the input."""
+        await self.log.start()
+        await self.log.ensure_topics([TopicSpec("in", self.case.lanes, TopicKind.EXTERNAL)])
 
     async def _produce(self, *, at_once: bool) -> None:
         for number, (partition, record) in enumerate(self.case.records()):

@@ -216,6 +216,25 @@ def read_committed(bootstrap: str, topic: str, count: int = 0, seconds: float = 
         reader.close()
 
 
+class Topics:
+    """The external topics of one flow: its name, and theirs."""
+
+    def __init__(self, bootstrap: str, flow: str) -> None:
+        self._bootstrap, self._flow = bootstrap, flow
+
+    def create(self, *names: str) -> None:
+        """Create them."""
+        create_topics(self._bootstrap, [f"{self._flow}-{name}" for name in names])
+
+    def fill(self, name: str, events: Iterable[Input]) -> None:
+        """Write events to one of them."""
+        produce(self._bootstrap, f"{self._flow}-{name}", events)
+
+    def seen(self, name: str, count: int = 0) -> list[Message]:
+        """Everything committed in one of them; with `count`, once it is that many."""
+        return read_committed(self._bootstrap, f"{self._flow}-{name}", count, 60)
+
+
 def end_of(bootstrap: str, topic: str) -> int:
     """Offsets used so far in all partitions of a topic: its records and the log's own markers."""
     reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "ends"})
